@@ -1,0 +1,46 @@
+# `make train` and `make test` need Python 3.11 or 3.12 and set up all else in .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export PYTHONUNBUFFERED := 1
+
+venv := .venv
+python := $(venv)/bin/python
+# The first that runs and is of the right version: a version manager's stand-in may exist and not run.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
+
+.PHONY: setup
+setup: $(venv)/.ready ## the virtual environment, at .venv
+$(venv)/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or 3.12 with venv was found; install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(venv)
+	$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,dev]'
+	@touch $@
+
+.PHONY: train
+train: setup ## train on this machine, in one process: make train ARGS="--epochs=2"
+	@$(python) -m trainer $(ARGS)
+
+.PHONY: test
+test: setup ## all tests that need no cluster
+	$(python) -m pytest -m 'not e2e and not soak' $(ARGS)
+
+.PHONY: check
+check: setup ## formatting, lint, types, import layers
+	$(venv)/bin/ruff format --check .
+	$(venv)/bin/ruff check .
+	$(venv)/bin/mypy
+	$(venv)/bin/lint-imports
+
+.PHONY: format
+format: setup ## format the code
+	$(venv)/bin/ruff format .
+	$(venv)/bin/ruff check --fix .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(venv) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,75 @@
+"""The line in which every worker says how far it is. Agents and watchers read it; this file owns both directions.
+
+progress worker=0/4 attempt=1 epoch=1/5 step=120/2340 loss=0.4123 accuracy=0.8812 images/s=23456 saved=100
+"""
+
+import dataclasses
+import re
+from typing import Self
+
+_PREFIX = "progress "
+_PAIR = re.compile(r"([a-z_/]+)=(\S+)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far one worker is. Loss and accuracy are means over the running epoch, of all workers."""
+
+    worker: int
+    workers: int
+    attempt: int  # Of the run's attempts, from 1.
+    epoch: int  # The one that runs, from 1.
+    epochs: int
+    step: int  # Completed steps of the whole run.
+    steps: int
+    loss: float
+    accuracy: float
+    images_per_second: float  # Of all workers, since the line before.
+    saved: int | None = None  # Step of the newest checkpoint; only the chief knows it.
+    val_loss: float | None = None  # With val_accuracy, only in the line that ends an epoch.
+    val_accuracy: float | None = None
+
+    def format(self) -> str:
+        """The line, without its end."""
+        pairs = {
+            "worker": f"{self.worker}/{self.workers}",
+            "attempt": self.attempt,
+            "epoch": f"{self.epoch}/{self.epochs}",
+            "step": f"{self.step}/{self.steps}",
+            "loss": f"{self.loss:.4f}",
+            "accuracy": f"{self.accuracy:.4f}",
+            "images/s": f"{self.images_per_second:.0f}",
+        }
+        if self.saved is not None:
+            pairs["saved"] = self.saved
+        if self.val_loss is not None and self.val_accuracy is not None:
+            pairs |= {"val_loss": f"{self.val_loss:.4f}", "val_accuracy": f"{self.val_accuracy:.4f}"}
+        return _PREFIX + " ".join(f"{key}={value}" for key, value in pairs.items())
+
+    @classmethod
+    def parse(cls, line: str) -> Self | None:
+        """Reads a line that `format` made; None for any other line."""
+        if not line.startswith(_PREFIX):
+            return None
+        pairs = dict(_PAIR.findall(line))
+        try:
+            (worker, workers), (epoch, epochs), (step, steps) = (
+                map(int, pairs[key].split("/")) for key in ("worker", "epoch", "step")
+            )
+            return cls(
+                worker=worker,
+                workers=workers,
+                attempt=int(pairs["attempt"]),
+                epoch=epoch,
+                epochs=epochs,
+                step=step,
+                steps=steps,
+                loss=float(pairs["loss"]),
+                accuracy=float(pairs["accuracy"]),
+                images_per_second=float(pairs["images/s"]),
+                saved=int(pairs["saved"]) if "saved" in pairs else None,
+                val_loss=float(pairs["val_loss"]) if "val_loss" in pairs else None,
+                val_accuracy=float(pairs["val_accuracy"]) if "val_accuracy" in pairs else None,
+            )
+        except (KeyError, ValueError):
+            return None

@@ -1,0 +1,64 @@
+"""What passes between a training process and the agent that started it, as the training process sees it.
+
+- It beats: a byte a second down a pipe, from a thread of its own, so that the agent notices a frozen process.
+- A warm spare imports what is slow to import, then waits on a pipe for the arguments and the environment of the
+  attempt it is to run.
+- SIGUSR1 makes faulthandler write the stacks of all threads to standard error.
+
+The agent names the pipes' descriptors in the environment. Nothing here needs an agent: without one, nothing happens.
+"""
+
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+BEAT_FD = "TRAINER_BEAT_FD"  # Descriptor of the pipe's end to beat on.
+SPARE_FD = "TRAINER_SPARE_FD"  # Descriptor of the pipe's end a warm spare reads its hand-over from.
+ATTEMPT = "TRAINER_ATTEMPT"  # Number of the attempt, from 1.
+
+BEAT_SECONDS = 1.0
+STACKS_SIGNAL = signal.SIGUSR1
+
+
+def start_beating() -> None:
+    """Beats on the agent's pipe until the process ends, and lets STACKS_SIGNAL show where it hangs."""
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
+    if BEAT_FD in os.environ:
+        threading.Thread(target=_beat, args=(int(os.environ[BEAT_FD]),), name="beat", daemon=True).start()
+
+
+def attempt() -> int:
+    """The number of this attempt, from 1."""
+    return int(os.environ.get(ATTEMPT, "1"))
+
+
+def handed_over() -> list[str]:
+    """Waits, in a warm spare, for its attempt: takes over the environment given and returns the arguments given.
+
+    The hand-over is one line of JSON, `{"environ": {name: value}, "argv": [argument, ...]}`. If the pipe is closed
+    instead, the agent needs no spare any more and the process ends.
+    """
+    with os.fdopen(int(os.environ.pop(SPARE_FD))) as pipe:
+        line = pipe.readline()
+    if not line:
+        sys.exit(0)
+    attempt_ = json.loads(line)
+    os.environ.update(attempt_["environ"])
+    return list(attempt_["argv"])
+
+
+def is_spare() -> bool:
+    """Whether this process was started as a warm spare."""
+    return SPARE_FD in os.environ
+
+
+def _beat(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # The agent is gone; its parent-death signal ends this process.
+        while True:
+            os.write(descriptor, b".")
+            time.sleep(BEAT_SECONDS)
