@@ -29,7 +29,12 @@ def main() -> int:
     cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
     index, workers = (cluster.index, cluster.workers) if cluster else (0, 1)
     terminated = threading.Event()
-    threading.Thread(target=lambda: signal.sigwait({signal.SIGTERM}) and terminated.set(), daemon=True).start()
+
+    def wait_for_sigterm() -> None:
+        signal.sigwait({signal.SIGTERM})
+        terminated.set()
+
+    threading.Thread(target=wait_for_sigterm, daemon=True).start()
     run_dir = pathlib.Path(config.run_dir)
     chief = index == 0
     ring = Ring(cluster) if cluster and workers > 1 else None

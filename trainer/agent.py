@@ -158,7 +158,7 @@ class Agent:
     def _open(self) -> None:
         """Opens the port and the meeting, or the way to it."""
         meeting: Meeting | None = None
-        if self._index == 0:
+        if self._cluster is None or self._cluster.is_chief:
             self._party = meeting = Meeting(
                 workers=self._workers,
                 min_workers=self._config.min_workers,
@@ -171,7 +171,6 @@ class Agent:
                 on_closed=self._record,
             )
         else:
-            assert self._cluster is not None
             host = self._cluster.addresses[0].rpartition(":")[0]
             address = self._config.chief_agent or f"{host}:{self._config.port}"
             self._party = Caller(address, timeout=self._config.rendezvous_timeout)
@@ -195,11 +194,9 @@ class Agent:
                 return Finish(code=ExitCode.DONE, reason="done")
 
     def _meet(self) -> Begin | Finish:
-        self._show("meeting")
+        self._show("meeting", pid=0, last=self._ended.cause.value)
         came = time.monotonic()
-        join = Join(
-            index=self._index, workers=self._workers, token=self._token, ended=self._ended, flags=self._flags
-        )
+        join = Join(index=self._index, workers=self._workers, token=self._token, ended=self._ended, flags=self._flags)
         self._call(lambda: self._resolved(self._party.meet(join)))
         while True:
             if self._terminated and self._ended.cause is not Cause.LEFT:
@@ -235,7 +232,7 @@ class Agent:
         self._status.begin_attempt()
         self._log.keep(self._output.attempt_log(begin.attempt))
         child = self._child = self._start(begin)
-        self._show("starting", attempt=begin.attempt, pid=child.pid)
+        self._show("starting", attempt=begin.attempt, pid=child.pid, spare="none")
         self._call(lambda: self._party.hold(self._index, self._token, begin.attempt))
         self._regroup = False
         over: Over | None = None
@@ -270,7 +267,6 @@ class Agent:
                 self._put_down(child, f"it made no step for --hang_timeout={self._config.hang_timeout:g} s")
             if deadline is not None and time.monotonic() > deadline:
                 child.kill()
-        self._show(self._status.state, pid=0)
         self._child, self._span = None, self._measured()
         ended = Ended(
             cause=self._cause(child.code, cause),
@@ -362,11 +358,11 @@ class Agent:
             self._spare = Child(self._program, self._environ, spare=True, on_line=self._line)
         if spare := self._spare:
             self._show(self._status.state, spare="ready" if spare.awake else "waking")
-        elif self._child is not None:
+        else:
             self._show(self._status.state, spare="none")
-        if self._config.tensorboard and self._index == 0 and self._tensorboard is None and self._child is not None:
-            if time.monotonic() >= self._tensorboard_due:
-                self._start_tensorboard()
+        wanted = self._config.tensorboard and self._index == 0 and self._child is not None
+        if wanted and self._tensorboard is None and time.monotonic() >= self._tensorboard_due:
+            self._start_tensorboard()
 
     def _start_tensorboard(self) -> None:
         port = str(self._config.tensorboard_port)
@@ -410,9 +406,9 @@ class Agent:
     def _line(self, line: bytes, error: bool) -> None:
         """A line of the training process, in one of its readers' threads."""
         self._log.pass_on(line, error)
-        if not error and (progress := Progress.parse(line.decode(errors="replace").rstrip())):
-            if self._status.progressed(progress):
-                self._events.put(_FirstStep())
+        progress = None if error else Progress.parse(line.decode(errors="replace").rstrip())
+        if progress and self._status.progressed(progress):
+            self._events.put(_FirstStep())
 
     def _show(self, state: str, **changes: int | str) -> None:
         if line := self._status.change(state=state, **changes):
@@ -461,7 +457,7 @@ class Agent:
                 self._meeting.conclude(finish)
                 self._meeting.wait_until_told(_TELL_SECONDS)
             self._meeting.close()
-        self._show("ended")
+        self._show("ended", pid=0)
 
 
 def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER, output: Output | None = None) -> int:

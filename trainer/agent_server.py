@@ -58,7 +58,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: AgentServer
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:  # noqa: N802 (http.server's name)
+    def do_GET(self) -> None:
         match self.path.partition("?")[0]:
             case "/healthz":
                 self._reply(200, "ok\n")
@@ -71,7 +71,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case _:
                 self._reply(404, "here are /healthz, /readyz, /metrics and, of worker 0, /rendezvous\n")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path != rendezvous_http.PATH or self.server.meeting is None:
             self._reply(404, "the rendezvous is at worker 0's agent\n")

@@ -60,6 +60,7 @@ class Child:
         self._readers = [
             threading.Thread(target=self._read, args=(stream, error), name=f"output {self.pid}", daemon=True)
             for stream, error in ((self._process.stdout, False), (self._process.stderr, True))
+            if stream
         ]
         for reader in self._readers:
             reader.start()
@@ -81,7 +82,8 @@ class Child:
 
     def hand_over(self, environ: Mapping[str, str], argv: Sequence[str]) -> bool:
         """Lets a spare become the training process; returns False when it has ended."""
-        assert self._hand_over is not None
+        if self._hand_over is None:
+            return False
         line = json.dumps({"environ": dict(environ), "argv": list(argv)}) + "\n"
         try:
             os.write(self._hand_over, line.encode())
@@ -133,8 +135,7 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    def _read(self, stream: IO[bytes] | None, error: bool) -> None:
-        assert stream is not None
+    def _read(self, stream: IO[bytes], error: bool) -> None:
         with stream:
             while line := stream.readline(_LONGEST_LINE):
                 if error and line.strip():

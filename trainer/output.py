@@ -31,7 +31,7 @@ class LocalOutput:
     def begin(self) -> None:
         """Nothing lies elsewhere."""
 
-    def attempt_log(self, attempt: int) -> None:  # noqa: ARG002
+    def attempt_log(self, attempt: int) -> None:
         """Nobody wants it."""
 
     def finish(self) -> None:

@@ -47,7 +47,7 @@ def spawn(
         stderr=output,
         pass_fds=pass_fds,
         start_new_session=True,
-        preexec_fn=in_child,  # noqa: PLW1509 (it calls nothing that could hold a lock)
+        preexec_fn=in_child,
     )
 
 

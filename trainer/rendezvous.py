@@ -227,8 +227,9 @@ class Meeting:
                 code=ExitCode.PEER_LOST, reason=f"another agent has taken the place of worker {join.index}"
             )
             self._changed.notify_all()
-        if self._begun and self._running(self._begun.attempt) and self._members.get(join.index) == join.token:
-            if join.ended.attempt < self._begun.attempt:  # The answer that said so was lost on its way.
+        if self._begun and not self._over and self._members.get(join.index) == join.token:
+            unheard = join.ended.attempt < self._begun.attempt  # The answer that said so was lost on its way.
+            if unheard:
                 return self._begun
         self._highest = max(self._highest, join.ended.attempt)
         if (finish := self._refusal(join)) is not None:

@@ -12,14 +12,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from trainer.progress import Progress
 
-STATES = ("meeting", "starting", "training", "stopping", "ended")
+STATES = ("new", "meeting", "starting", "training", "stopping", "ended")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StateLine:
     """The line in which an agent says what it does; watchers read it beside the progress lines.
 
-    agent worker=1/4 attempt=2 state=training restarts=1 pid=4711 spare=ready
+    agent worker=1/4 attempt=2 state=training restarts=1 pid=4711 spare=ready last=peer_lost
     """
 
     worker: int
@@ -29,12 +29,13 @@ class StateLine:
     restarts: int  # Of the training process by this agent.
     pid: int  # Of the training process; 0: none runs.
     spare: str  # "none", "waking" or "ready".
+    last: str  # How the last attempt ended here, a `rendezvous.Cause`; "new" before.
 
     def format(self) -> str:
         """The line, without its end."""
         return (
             f"agent worker={self.worker}/{self.workers} attempt={self.attempt} state={self.state} "
-            f"restarts={self.restarts} pid={self.pid} spare={self.spare}"
+            f"restarts={self.restarts} pid={self.pid} spare={self.spare} last={self.last}"
         )
 
     @classmethod
@@ -43,7 +44,7 @@ class StateLine:
         match = _STATE_LINE.fullmatch(line)
         if match is None:
             return None
-        worker, workers, attempt, state, restarts, pid, spare = match.groups()
+        worker, workers, attempt, state, restarts, pid, spare, last = match.groups()
         return cls(
             worker=int(worker),
             workers=int(workers),
@@ -52,10 +53,13 @@ class StateLine:
             restarts=int(restarts),
             pid=int(pid),
             spare=spare,
+            last=last,
         )
 
 
-_STATE_LINE = re.compile(r"agent worker=(\d+)/(\d+) attempt=(\d+) state=(\w+) restarts=(\d+) pid=(\d+) spare=(\w+)")
+_STATE_LINE = re.compile(
+    r"agent worker=(\d+)/(\d+) attempt=(\d+) state=(\w+) restarts=(\d+) pid=(\d+) spare=(\w+) last=(\w+)"
+)
 
 
 class Status:
@@ -65,7 +69,7 @@ class Status:
         """Starts with nothing known."""
         self._lock = threading.Lock()
         self._line = StateLine(
-            worker=worker, workers=workers, attempt=0, state="meeting", restarts=0, pid=0, spare="none"
+            worker=worker, workers=workers, attempt=0, state="new", restarts=0, pid=0, spare="none", last="new"
         )
         self._restarts: collections.Counter[str] = collections.Counter()
         self._progress: Progress | None = None
