@@ -62,7 +62,7 @@ class Children:
         """Starts TensorBoard if it does not run."""
         if not self._tensorboard and time.monotonic() >= self._tensorboard_due:
             options = ("--logdir", str(logdir), "--host", "0.0.0.0", "--port", str(port))  # noqa: S104 (it is asked for)
-            self._tensorboard = spawn((sys.executable, "-m", "tensorboard.main", *options), self._environ).pid
+            self._tensorboard = spawn((sys.executable, "-m", "trainer.board", *options), self._environ).pid
 
     def reap(self) -> None:
         """Reaps all that has ended: this process may be process 1, to which orphans fall."""
