@@ -17,7 +17,7 @@ from trainer.fleet import free_ports
 
 pytestmark = pytest.mark.soak
 
-FAILURES = 50
+FAILURES = int(os.environ.get("SOAK_FAILURES", "50"))
 WORKERS = 4
 STEPS_PER_EPOCH = 10
 
@@ -35,14 +35,14 @@ def flags(small_mnist: pathlib.Path) -> list[str]:
 
 
 def test_fifty_failures_at_random_moments_change_nothing(tmp_path: pathlib.Path, flags: list[str]) -> None:
-    """Seeded by SOAK_SEED; training processes and agents, one and two at once, in every phase of an attempt."""
+    """Seeded by SOAK_SEED, counted by SOAK_FAILURES; one and two at once, in every phase of an attempt."""
     seed = int(os.environ.get("SOAK_SEED", str(time.time_ns() % 100_000)))
     print(f"SOAK_SEED={seed}")
     chance = random.Random(seed)
-    flags = [*flags, "--epochs=250"]
+    flags = [*flags, "--epochs=150"]
     with running(tmp_path / "undisturbed", WORKERS, program=TRAINER, trainer_flags=flags) as run:
         run.start_all()
-        assert run.codes() == [0] * WORKERS
+        assert run.codes(seconds=1800) == [0] * WORKERS
         undisturbed = run.result
     [port] = free_ports(1)
     agent_flags = ["--warm_spare", "--max_restarts=100"]
@@ -61,12 +61,12 @@ def test_fifty_failures_at_random_moments_change_nothing(tmp_path: pathlib.Path,
                 if number % 10 == 9:
                     assert_whole(tensorboard_client.scalars(port, "train", "epoch_loss", at_least=1))
             assert number > FAILURES // 2, "the run ended before it was disturbed often enough"
-            assert run.codes() == [0] * WORKERS
-            shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=250)
-            assert [epoch for epoch, _ in shown] == list(range(250))
+            assert run.codes(seconds=1800) == [0] * WORKERS
+            shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=150)
+            assert [epoch for epoch, _ in shown] == list(range(150))
         with tensorboard_client.tensorboard(run.run_dir, port, fast=False):
-            shown = tensorboard_client.scalars(port, "validation", "epoch_loss", at_least=250)
-            assert [epoch for epoch, _ in shown] == list(range(250))
+            shown = tensorboard_client.scalars(port, "validation", "epoch_loss", at_least=150)
+            assert [epoch for epoch, _ in shown] == list(range(150))
         assert run.result["weights_sha256"] == undisturbed["weights_sha256"]
 
 
@@ -76,7 +76,7 @@ def test_an_elastic_run_of_four_goes_on_for_the_minute_that_one_is_missing(
     flags = [*flags, "--epochs=500"]
     with running(tmp_path / "undisturbed", WORKERS, program=TRAINER, trainer_flags=flags) as run:
         run.start_all()
-        assert run.codes() == [0] * WORKERS
+        assert run.codes(seconds=1800) == [0] * WORKERS
         undisturbed = run.result
     port, other_port = free_ports(2)
     agent_flags = ["--min_workers=2", "--elastic_wait=5", "--warm_spare"]
@@ -95,7 +95,7 @@ def test_an_elastic_run_of_four_goes_on_for_the_minute_that_one_is_missing(
                 time.sleep(0.2)
         assert chief.step > before
         run.start(2)
-        assert run.codes() == [0] * WORKERS
+        assert run.codes(seconds=1800) == [0] * WORKERS
         assert [len(line["workers"]) for line in run.attempts] == [4, 3, 4]
         assert abs(run.result["val_accuracy"] - undisturbed["val_accuracy"]) < 0.08
         for number, fast in ((port, True), (other_port, False)):
