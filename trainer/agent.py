@@ -121,7 +121,7 @@ class Agent:
             self._ended = self._checked_flags()
             self._open()
             if self._ended.cause is Cause.NEW:
-                self._output.begin()
+                self._output.begin(self._run_dir, worker=self._index)
             finish = self._attempts()
         except TrainerError as error:
             finish = Finish(code=error.exit_code, reason=str(error))
@@ -150,7 +150,7 @@ class Agent:
                 elastic_wait=self._config.elastic_wait,
                 timeout=self._config.rendezvous_timeout,
                 max_restarts=self._config.max_restarts,
-                last_attempt=max((line["attempt"] for line in attempts.read(self._run_dir)), default=0),
+                last_attempt=lambda: attempts.last(self._run_dir),
                 saved_step=lambda: newest_checkpoint(self._run_dir),
                 on_news=self._log.say,
                 on_closed=self._record,
