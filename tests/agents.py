@@ -24,7 +24,7 @@ from trainer.status import StateLine
 ROOT = pathlib.Path(__file__).parent.parent
 STAND_IN = (sys.executable, str(ROOT / "tests" / "stand_in.py"))
 TRAINER = (sys.executable, "-m", "trainer")
-DEADLINE = 120.0  # Seconds for anything that is waited for; far above what it takes.
+DEADLINE = 300.0  # Seconds for anything that is waited for; far above what it takes.
 
 
 class Agent:
@@ -200,6 +200,23 @@ def running(folder: pathlib.Path, workers: int, **options: Any) -> Iterator[Run]
         raise
     finally:
         run.close()
+
+
+@contextlib.contextmanager
+def launched(
+    *own: str, training: Sequence[str] = (), environ: Mapping[str, str] | None = None, cores: Sequence[int] = ()
+) -> Iterator[Agent]:
+    """The launcher of a local fleet, watched as an agent is: it prints the same lines."""
+    command = [sys.executable, "-m", "trainer.launch", "--local", *own, "--", *training]
+    launcher = Agent(command, {**os.environ, **(environ or {})}, cores=cores)
+    try:
+        yield launcher
+    except BaseException:
+        print("--- the end of what the launcher printed", *launcher.lines[-40:], sep="\n")
+        raise
+    finally:
+        launcher.process.kill()
+        launcher.process.wait()
 
 
 def children(pid: int) -> list[int]:

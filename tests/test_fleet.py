@@ -1,38 +1,17 @@
 """Fleets on this machine: the launcher as a real process with real agents and real training processes."""
 
-import contextlib
 import os
 import pathlib
 import signal
-import sys
-from collections.abc import Iterator, Sequence
 
 import pytest
 import rich.console
 
-from tests.agents import Agent, children, wait_until_gone
+from tests.agents import children, launched, wait_until_gone
 from trainer import fleet, launch
 from trainer.fleet_view import LiveView
 from trainer.progress import Progress
 from trainer.status import StateLine
-
-
-@contextlib.contextmanager
-def launched(*own: str, training: Sequence[str] = (), cores: Sequence[int] = ()) -> Iterator[Agent]:
-    """The launcher, watched as the tests watch an agent: it prints the same lines."""
-    launcher = Agent(
-        [sys.executable, "-m", "trainer.launch", "--local", *own, "--", *training],
-        {**os.environ, "PACE": "0.02"},
-        cores=cores,
-    )
-    try:
-        yield launcher
-    except BaseException:
-        print("--- the end of what the launcher printed", *launcher.lines[-40:], sep="\n")
-        raise
-    finally:
-        launcher.process.kill()
-        launcher.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +21,9 @@ def flags(small_mnist: pathlib.Path) -> list[str]:
 
 def test_ctrl_c_saves_and_ends_all(tmp_path: pathlib.Path, flags: list[str]) -> None:
     run_dir = tmp_path / "run"
-    with launched("--workers=2", training=[*flags, f"--run_dir={run_dir}"], cores=[one_core()]) as launcher:
+    with launched(
+        "--workers=2", training=[*flags, f"--run_dir={run_dir}"], environ={"PACE": "0.02"}, cores=[one_core()]
+    ) as launcher:
         launcher.wait_for_line("2 workers share the 1 core(s) of this machine")
         launcher.wait_for_step(9)
         pids = descendants(launcher.process.pid)
