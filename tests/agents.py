@@ -129,6 +129,7 @@ class Run:
     agent_flags: Sequence[str] = ()
     trainer_flags: Sequence[str] = ()
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    prelude: str = ""  # Python that the agent's process runs first.
 
     def __post_init__(self) -> None:
         ports = free_ports(2 * self.workers)
@@ -142,7 +143,8 @@ class Run:
         """Starts (again) the agent of a worker; the flags given here come on top."""
         own = [f"--port={self.ports[index]}", f"--chief_agent=127.0.0.1:{self.ports[0]}", *self.agent_flags]
         theirs = [f"--run_dir={self.run_dir}", *self.trainer_flags, *trainer_flags]
-        command = f"import sys; from trainer import agent; sys.exit(agent.main(program={tuple(self.program)!r}))"
+        main = f"import sys; from trainer import agent; sys.exit(agent.main(program={tuple(self.program)!r}))"
+        command = f"{self.prelude}\n{main}"
         environ = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -233,8 +235,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until_gone(pid: int) -> None:
+def wait_until_gone(pid: int, *, zombie: bool = False) -> None:
+    """Waits until a process has ended, and with `zombie` until it has been reaped."""
     deadline = time.monotonic() + DEADLINE
-    while alive(pid):
+    while pathlib.Path(f"/proc/{pid}").exists() if zombie else alive(pid):
         assert time.monotonic() < deadline, f"process {pid} lives on"
         time.sleep(0.05)

@@ -3,6 +3,8 @@
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 
 import pytest
 import rich.console
@@ -45,6 +47,28 @@ def test_a_killed_launcher_leaves_no_process_behind(tmp_path: pathlib.Path, flag
         launcher.process.kill()
         for pid in pids:
             wait_until_gone(pid)
+
+
+def test_closed_output_ends_all(tmp_path: pathlib.Path, flags: list[str]) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "trainer.launch",
+        "--local",
+        "--workers=1",
+        "--",
+        *flags,
+        f"--run_dir={tmp_path}/run",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout
+        assert launcher.stderr
+        assert launcher.stdout.readline().startswith("agent worker=0/1")
+        [pid] = children(launcher.pid)
+        launcher.stdout.close()  # As `| head -1` does.
+        assert launcher.wait(60) == 1
+        assert launcher.stderr.read() == ""
+        wait_until_gone(pid)
 
 
 def test_a_crash_is_shown_with_its_lines_and_ends_with_125(tmp_path: pathlib.Path, flags: list[str]) -> None:
