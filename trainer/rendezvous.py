@@ -34,7 +34,7 @@ class Cause(enum.StrEnum):
 
 
 CRASHES = frozenset({Cause.CRASH, Cause.FROZEN, Cause.HUNG})
-_FOLLOWS = frozenset({Cause.NEW, Cause.DONE, Cause.PEER_LOST, Cause.STOPPED, Cause.AGREED})  # Never a first cause.
+_FOLLOWS = frozenset({Cause.NEW, Cause.DONE, Cause.PEER_LOST, Cause.STOPPED})  # From what happened to another worker.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -304,7 +304,7 @@ class Meeting:
             self._over = Over(attempt=self._begun.attempt, cause=ended.cause, reason=ended.described(index))
             self._since = self._clock()
             self._changed.notify_all()
-        elif self._first is None or self._first.ended.cause not in _FOLLOWS or ended.cause in _FOLLOWS:
+        elif self._first is None or _weight(ended.cause) <= _weight(self._first.ended.cause):
             return
         if ended.cause is not Cause.DONE:
             self._first = Failure(worker=index, ended=ended)
@@ -397,6 +397,11 @@ class Meeting:
 class _Waiter:
     join: Join
     answer: Begin | Finish | None = None
+
+
+def _weight(cause: Cause) -> int:
+    """How near a cause is to the first."""
+    return 0 if cause in _FOLLOWS else 1 if cause is Cause.AGREED else 2
 
 
 def _listed(indexes: Sequence[int]) -> str:
