@@ -25,10 +25,11 @@ from trainer.attempt import Attempt
 from trainer.children import Children
 from trainer.config import Config
 from trainer.exit_codes import FINAL, ExitCode, TrainerError, UsageError, meaning
+from trainer.meeting import Meeting
 from trainer.output import LocalOutput, Output, newest_checkpoint
 from trainer.place import Place
 from trainer.progress import Progress
-from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Meeting, Over
+from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Over
 from trainer.rendezvous_http import Caller, Party
 from trainer.status import Status
 
