@@ -25,10 +25,11 @@ from trainer.attempt import Attempt
 from trainer.children import Children
 from trainer.config import Config
 from trainer.exit_codes import FINAL, ExitCode, TrainerError, UsageError, meaning
+from trainer.meeting import Meeting
 from trainer.output import LocalOutput, Output, newest_checkpoint
 from trainer.place import Place
 from trainer.progress import Progress
-from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Meeting, Over
+from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Over
 from trainer.rendezvous_http import Caller, Party
 from trainer.status import Status
 
@@ -38,6 +39,7 @@ TRAINER = (sys.executable, "-m", "trainer")
 _TICK = 0.5  # Seconds between looks at the training process's beats.
 _TELL_SECONDS = 10.0  # For the other agents to hear how it ended.
 _RESOLVE_SECONDS = 60.0
+_OUTPUT_SECONDS = 4.0  # Of what a pod's grace period leaves after --grace.
 _OWN_FLAGS = ("data_dir", "run_dir", "threads", "log_every", "verbosity")  # They may differ between workers.
 
 
@@ -123,8 +125,12 @@ class Agent:
             if self._ended.cause is Cause.NEW:
                 self._output.begin(self._run_dir, worker=self._index)
             finish = self._attempts()
+            if finish.code == ExitCode.DONE:
+                self._output.finish()
         except TrainerError as error:
             finish = Finish(code=error.exit_code, reason=str(error))
+        if finish.code:
+            self._output.leave(_OUTPUT_SECONDS)
         self._leave(finish)
         return finish.code
 
@@ -173,8 +179,7 @@ class Agent:
                 self._status.restarted(self._ended.cause.value)
             self._ended = self._attempt(answer)
             if self._meeting and self._ended.cause is Cause.DONE:
-                self._meeting.done(self._ended)
-                self._output.finish()
+                self._meeting.done(self._ended)  # The others hear that they may go once the output is complete.
                 return Finish(code=ExitCode.DONE, reason="done")
 
     def _meet(self) -> Begin | Finish:

@@ -28,6 +28,9 @@ class Output(Protocol):
           OutputError: names what is missing.
         """
 
+    def leave(self, seconds: float) -> None:
+        """At an end that is none of the run's (SIGTERM, a crash): brings there what `seconds` allow."""
+
 
 class LocalOutput:
     """The run directory is where it shall stay; the worker's log is what the agent prints."""
@@ -39,6 +42,9 @@ class LocalOutput:
         """Nobody wants it."""
 
     def finish(self) -> None:
+        """All is there."""
+
+    def leave(self, seconds: float) -> None:
         """All is there."""
 
 
