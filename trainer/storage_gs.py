@@ -1,0 +1,162 @@
+"""gs://: Google Cloud Storage through google-cloud-storage.
+
+Composition appends: what is new is uploaded as an object of its own, then the store joins the two.
+"""
+
+import contextlib
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # It tells of Python versions that it will not support one day.
+    import google.auth.exceptions
+    import requests
+    from google.api_core import exceptions
+    from google.cloud import storage
+
+from trainer.storage import (
+    PART_BYTES,
+    PIECES,
+    TIMEOUT_SECONDS,
+    ConflictError,
+    Found,
+    MissingError,
+    NoBucketError,
+    RefusedError,
+    StorageError,
+    UnreachableError,
+    join,
+)
+
+ONCE: dict[str, Any] = {"timeout": (5.0, TIMEOUT_SECONDS), "retry": None}
+
+
+class GoogleStore:
+    """A `storage.Store` in a bucket of Google Cloud Storage."""
+
+    def __init__(self, bucket: str, path: str) -> None:
+        self.url = f"gs://{join(bucket, path)}" if path else f"gs://{bucket}"
+        self._path = path
+        with self._errors(""):
+            self._bucket = storage.Client().bucket(bucket)
+
+    def get(self, key: str) -> Found | None:
+        """See `storage.Store`."""
+        blob = self._blob(key)
+        with self._errors(key):
+            try:
+                data = blob.download_as_bytes(raw_download=True, **ONCE)
+            except exceptions.NotFound as error:
+                self._check_bucket(error)
+                return None
+            return Found(data, str(blob.generation))
+
+    def create(self, key: str, data: bytes) -> str:
+        """See `storage.Store`."""
+        return self._put(key, data, 0)
+
+    def swap(self, key: str, data: bytes, version: str) -> str:
+        """See `storage.Store`."""
+        return self._put(key, data, int(version))
+
+    def append(self, key: str, old: bytes, new: bytes, version: str) -> str:  # noqa: ARG002
+        """See `storage.Store`."""
+        piece = f"{PIECES}{uuid.uuid4().hex}"
+        self._put(piece, new, 0)
+        blob = self._blob(key)
+        try:
+            with self._errors(key):
+                # The store joins nothing unless the object has the version given, and so has that as its first part.
+                blob.compose([self._blob(key), self._blob(piece)], if_generation_match=int(version), **ONCE)
+        finally:
+            with contextlib.suppress(StorageError):  # Who next takes over the run deletes what is left.
+                self.delete(piece)
+        return str(blob.generation)
+
+    def upload(self, key: str, path: Path) -> None:
+        """See `storage.Store`."""
+        blob = self._blob(key)
+        with path.open("rb") as file, self._errors(key):
+            if path.stat().st_size > PART_BYTES:
+                blob.chunk_size = PART_BYTES
+            blob.upload_from_file(file, if_generation_match=0, checksum="crc32c", **ONCE)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """See `storage.Store`."""
+        with self._errors(key):
+            try:
+                with self._blob(key).open("rb", chunk_size=PART_BYTES, raw_download=True, **ONCE) as file:
+                    while chunk := file.read(PART_BYTES):
+                        yield chunk
+            except exceptions.NotFound as error:
+                self._check_bucket(error)
+                raise MissingError(f"{self.url}/{key}: there is no such object") from None
+
+    def delete(self, key: str) -> None:
+        """See `storage.Store`."""
+        with self._errors(key):
+            try:
+                self._blob(key).delete(**ONCE)
+            except exceptions.NotFound as error:
+                self._check_bucket(error)
+
+    def keys(self, prefix: str) -> Iterable[str]:
+        """See `storage.Store`."""
+        start = len(self._path) + 1 if self._path else 0
+        with self._errors(prefix):
+            blobs = self._bucket.list_blobs(prefix=join(self._path, prefix), fields="items(name),nextPageToken", **ONCE)
+            return [blob.name[start:] for blob in blobs]
+
+    def _blob(self, key: str) -> storage.Blob:
+        return self._bucket.blob(join(self._path, key))
+
+    def _put(self, key: str, data: bytes, generation: int | None) -> str:
+        blob = self._blob(key)
+        with self._errors(key):
+            blob.upload_from_string(data, if_generation_match=generation, checksum="crc32c", **ONCE)
+        return str(blob.generation)
+
+    def _check_bucket(self, error: Exception) -> None:
+        if "bucket" in str(error).lower() and "does not exist" in str(error).lower():
+            raise NoBucketError(f"{self.url}: there is no such bucket") from None
+
+    @contextlib.contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        """Turns the client's exceptions into those of `trainer.storage`."""
+        what = join(self.url, key) if key else self.url
+        try:
+            yield
+        except StorageError:
+            raise
+        except exceptions.PreconditionFailed:
+            raise ConflictError(f"{what} is not the version that was expected") from None
+        except exceptions.NotFound as error:
+            self._check_bucket(error)
+            raise ConflictError(f"{what} is gone") from None
+        except (exceptions.Forbidden, exceptions.Unauthorized) as error:
+            raise RefusedError(f"{what}: {_gist(error)}") from None
+        except (google.auth.exceptions.DefaultCredentialsError, google.auth.exceptions.RefreshError) as error:
+            raise RefusedError(f"{what}: {_gist(error)}") from None
+        except (
+            exceptions.GoogleAPIError,
+            google.auth.exceptions.GoogleAuthError,
+            requests.exceptions.RequestException,
+            storage.exceptions.InvalidResponse,
+            storage.exceptions.DataCorruption,
+            ConnectionError,
+            TimeoutError,
+        ) as error:
+            raise UnreachableError(f"{what}: {_gist(error)}") from None
+
+
+def _gist(error: Exception) -> str:
+    """What went wrong in one short line: the client's texts repeat the address and go on for pages."""
+    if isinstance(error, requests.exceptions.RequestException):
+        return type(error).__name__
+    code = getattr(error, "code", None)
+    message = getattr(error, "message", None) or str(error)
+    text = message.rpartition(": ")[2] if "http" in message else message
+    return f"{int(code)} {text}"[:300] if code else text.replace("\n", " ")[:300]
