@@ -51,6 +51,7 @@ class Mirror:
         final_timeout: float,
         say: Callable[[str], None],
         on_end: Callable[[Exception], None] = lambda _: None,
+        threads: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -65,11 +66,13 @@ class Mirror:
           final_timeout: seconds to wait for a store that is away, before the run and at its end.
           say: takes a sentence for a person.
           on_end: called, in a thread of the mirror's, when it has ended because another agent took the run over.
+          threads: copy in threads of its own; otherwise whoever made the mirror calls `copy_growing` and `copy_whole`.
           clock: the time in seconds.
           wait: waits for seconds.
         """
         self._store, self._run_dir, self._worker = store, run_dir, worker
         self._interval, self._max_disk, self._final_timeout = interval, max_disk, final_timeout
+        self._in_threads = threads
         self._say, self._on_end, self._clock, self._wait = say, on_end, clock, wait
         owner = uuid.uuid4().hex
         now = time.time()
@@ -122,7 +125,8 @@ class Mirror:
             self._wait(self._pause(failures))
             failures += 1
         self._trouble.over()
-        self._start()
+        if self._in_threads:
+            self._start()
 
     def attempt_log(self, attempt: int) -> WorkerLog:
         """The file that takes this worker's log of an attempt."""

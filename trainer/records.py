@@ -2,7 +2,8 @@
 
 A record is its length (8 bytes, little-endian), a masked CRC-32C of these, its data, and a masked CRC-32C of the data
 (tensorflow/core/lib/io/record_writer.h). The mirror's own event is a mark: it says from which file, and from which byte
-on, the records behind it were copied. Readers see in it the first event of an event file, which it has to be.
+on, the records behind it were copied. TensorBoard's readers see in it the event that begins an event file, as they have
+to, and pass over the field that they do not know.
 """
 
 import dataclasses
@@ -19,8 +20,8 @@ HEAD = struct.Struct("<QI")  # Length and its checksum.
 TAIL = struct.Struct("<I")  # Checksum of the data.
 OVERHEAD = HEAD.size + TAIL.size
 
-_VERSION = b"\x1a\x0dbrain.Event:2"  # Event.file_version: field 3.
-_WRITER = "trainer.mirror "  # How Event.source_metadata.writer begins in a mark: field 1 of field 10.
+# Behind Event.wall_time: Event.file_version (field 3), then a field of our own (1000), of which the length is to follow.
+_MARK = b"\x1a\x0dbrain.Event:2" + b"\xc2\x3e"
 
 
 def record(data: bytes) -> bytes:
@@ -74,17 +75,18 @@ class Mark:
 
     def event(self, wall_time: float) -> bytes:
         """The mark as a framed Event (tensorflow/core/util/event.proto)."""
-        text = (_WRITER + json.dumps(dataclasses.asdict(self), separators=(",", ":"))).encode()
-        writer = b"\x0a" + _varint(len(text)) + text
-        return record(b"\x09" + struct.pack("<d", wall_time) + _VERSION + b"\x52" + _varint(len(writer)) + writer)
+        text = json.dumps(dataclasses.asdict(self), separators=(",", ":")).encode()
+        return record(b"\x09" + struct.pack("<d", wall_time) + _MARK + _varint(len(text)) + text)
 
     @classmethod
     def parse(cls, data: bytes) -> Self | None:
         """Reads a record's data; None when it is another event than a mark."""
-        if data[9 : 9 + len(_VERSION)] != _VERSION:
+        if data[9 : 9 + len(_MARK)] != _MARK:
             return None
-        start = data.find(_WRITER.encode(), 9 + len(_VERSION), 9 + len(_VERSION) + 16)
-        return cls(**json.loads(data[start + len(_WRITER) :])) if start >= 0 else None
+        start = 9 + len(_MARK)
+        while data[start] > 127:  # The length, which may be any number.
+            start += 1
+        return cls(**json.loads(data[start + 1 :]))
 
 
 def parts(segment: bytes) -> Iterator[tuple[Mark, bytes]]:
