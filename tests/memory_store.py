@@ -1,5 +1,6 @@
 """An object store in memory that fails when told to, in the ways in which real ones do."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from trainer.storage import ConflictError, Found, MissingError, UnreachableError
-
 
 T = TypeVar("T")
 
@@ -40,10 +40,8 @@ class MemoryStore:
         """Lets the requests take effect that were given up."""
         late, self.late = self.late, []
         for act in late:
-            try:
+            with contextlib.suppress(ConflictError):
                 act()
-            except ConflictError:
-                pass
 
     def get(self, key: str) -> Found | None:
         return self._request(lambda: self.objects.get(key))
@@ -58,9 +56,9 @@ class MemoryStore:
         sent = len(old + new) if self.etags else len(new)
         return self._request(lambda: self._write(key, old + new, version), sent=sent)
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
         data = path.read_bytes()
-        self._request(lambda: self._write(key, data, None), sent=len(data))
+        self._request(lambda: self._write(key, data, self._version(key) if replace else None), sent=len(data))
 
     def stream(self, key: str) -> Iterator[bytes]:
         found = self.get(key)
@@ -75,12 +73,15 @@ class MemoryStore:
         return self._request(lambda: [key for key in self.objects if key.startswith(prefix)])
 
     def _write(self, key: str, data: bytes, version: str | None) -> str:
-        found = self.objects.get(key)
-        if (found.version if found else None) != version:
+        if self._version(key) != version:
             raise ConflictError(key)
         new = hashlib.md5(data).hexdigest() if self.etags else f"{next(self._numbers)}-{id(self)}"  # noqa: S324
         self.objects[key] = Found(data, new)
         return new
+
+    def _version(self, key: str) -> str | None:
+        found = self.objects.get(key)
+        return found.version if found else None
 
     def _request(self, act: Callable[[], T], sent: int = 0) -> T:
         match self.weather.next():

@@ -267,7 +267,11 @@ def steps_in_bucket(objects: dict[str, Found], folder: str) -> list[int]:
 
 
 Run.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
 )
 test_run = Run.TestCase
 

@@ -11,7 +11,7 @@ is known to be done, before anything else is written: it can take effect only on
 from collections.abc import Callable
 
 from trainer.exit_codes import OutputError
-from trainer.storage import ConflictError, Store, UnreachableError
+from trainer.storage import ConflictError, Found, Store, UnreachableError
 
 SEGMENT_BYTES = 256 * 2**10  # A cell of a chain grows to this size, or to that of its first write.
 
@@ -122,39 +122,39 @@ class Chain:
         Raises:
           StorageError: the store failed; call again later.
         """
-        self._number = count - 1
-        last = b""
+        number, last = count - 1, b""
         while True:
-            if self._number >= 0:
-                last = self._close(fence)
+            if number >= 0:
+                found = self._close(number, fence)
+                if found.data == fence(found.data):  # It was created by a call before this one.
+                    self._adopt(number, found)
+                    return
+                last = found.data
             own = fence(last)
-            key = self._name(self._number + 1)
             try:
-                version = self._store.create(key, own)
+                version = self._store.create(self._name(number + 1), own)
             except ConflictError:
-                found = self._store.get(key)
-                if found is None:
-                    raise UnreachableError(f"{self._store.url}/{key}: the store takes it for busy") from None
-                if found.data != own:
-                    self._number += 1  # The predecessor was faster: its object is the last one.
-                    continue
-                version = found.version
-            self._number += 1
-            self._tail = Cell(self._store, key, own, version)
+                number += 1  # The predecessor was faster, or an answer was lost.
+                continue
+            self._adopt(number + 1, Found(own, version))
             return
 
-    def _close(self, fence: Callable[[bytes], bytes]) -> bytes:
-        """Adds the fence to the last object, so that its writer's next write to it fails; returns what it held."""
-        key = self._name(self._number)
+    def _adopt(self, number: int, found: Found) -> None:
+        self._number = number
+        self._tail = Cell(self._store, self._name(number), found.data, found.version)
+
+    def _close(self, number: int, fence: Callable[[bytes], bytes]) -> Found:
+        """Adds the fence to an object, so that its writer's next write to it fails; returns what it held before."""
+        key = self._name(number)
         while True:
             found = self._store.get(key)
             if found is None:
-                raise UnreachableError(f"{self._store.url}/{key} was listed and is not there")
+                raise UnreachableError(f"{self._store.url}/{key} should be there and is not")
             own = fence(found.data)
-            if found.data.endswith(own):  # An answer was lost.
-                return found.data
+            if found.data.endswith(own):  # A call before this one did it.
+                return found
             try:
                 self._store.append(key, found.data, own, found.version)
             except ConflictError:
                 continue
-            return found.data
+            return found

@@ -35,6 +35,7 @@ class EventStream:
         self._source, self._offset = "", 0
         self._marked = False  # Whether the last mark in the chain names the file being copied.
         self._damaged: set[str] = set()
+        self._fetched, self._sources = 0, list[str]()  # How many objects were fetched, and the files that they made.
 
     def take_over(self) -> None:
         """Makes this the chain's only writer, and the folder hold whatever the chain holds.
@@ -43,11 +44,11 @@ class EventStream:
           DataError: the objects are not those of a mirror.
           StorageError: the store failed; call again later.
         """
-        keys = list(self._store.keys(self._prefix))
-        self._chain.take_over(self._fence, len(keys))
-        self._marked = True
+        if not self._marked:
+            self._chain.take_over(self._fence, len(list(self._store.keys(self._prefix))))
+            self._marked = True
         path = self._directory / self._source
-        if self._source and (not path.exists() or path.stat().st_size < self._offset):
+        if self._fetched or (self._source and (not path.exists() or path.stat().st_size < self._offset)):
             self._fetch()
         files = self._files()
         # Those that were written before the one that the chain ends in are in the chain, whatever they are called.
@@ -76,7 +77,8 @@ class EventStream:
         """The bytes on disk that are not copied yet."""
         self._look()
         sizes = [(self._directory / name).stat().st_size for name in self._waiting]
-        rest = (self._directory / self._source).stat().st_size - self._offset if self._source else 0
+        path = self._directory / self._source
+        rest = max(path.stat().st_size - self._offset, 0) if path.is_file() else 0
         return sum(sizes) + rest + self._chain.unsettled()
 
     def _name(self, number: int) -> str:
@@ -94,10 +96,9 @@ class EventStream:
         return Mark(owner=self._owner, source=self._source, offset=self._offset).event(self._wall_time)
 
     def _fetch(self) -> None:
-        """Writes the files anew as far as the chain holds them."""
+        """Writes the files anew as far as the chain holds them, from where a call before this one came to."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        names: list[str] = []
-        for number in range(self._chain.count):
+        for number in range(self._fetched, self._chain.count):
             found = self._store.get(self._name(number))
             if found is None:
                 raise UnreachableError(f"{self._store.url}/{self._name(number)} was listed and is not there")
@@ -106,9 +107,12 @@ class EventStream:
                     with (self._directory / mark.source).open("r+b" if mark.offset else "wb") as file:
                         file.seek(mark.offset)
                         file.write(records)
-                    names = [*(name for name in names if name != mark.source), mark.source]
+                    self._sources = [*(name for name in self._sources if name != mark.source), mark.source]
+            self._fetched = number + 1
         now = time.time_ns()
-        for age, name in enumerate(reversed(names), 1):  # File systems' clocks are coarse; `_files` needs the order.
+        for age, name in enumerate(
+            reversed(self._sources), 1
+        ):  # File systems' clocks are coarse; `_files` needs the order.
             os.utime(self._directory / name, ns=(now - age * 10**6,) * 2)
 
     def _files(self) -> list[str]:

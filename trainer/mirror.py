@@ -20,7 +20,6 @@ from trainer.manifest import Manifest
 from trainer.storage import PIECES, NoBucketError, RefusedError, StorageError, Store, UnreachableError
 from trainer.stored_files import (
     GrowingFile,
-    delete_orphans,
     fetch,
     fetch_checkpoint,
     newest_checkpoint,
@@ -82,6 +81,13 @@ class Mirror:
             EventStream(store, run_dir, folder, owner=owner, wall_time=now, warn=say) for folder in FOLDERS if chief
         )
         self._attempts = GrowingFile(store, run_dir, ATTEMPTS) if chief else None
+        # What a start does, in order: the predecessor is stopped before anything is read that it could change.
+        self._steps: list[Callable[[], None]] = [self._resume_logs]
+        if chief:
+            streams = [stream.take_over for stream in self._streams]
+            self._steps = [self._manifest.take_over, *streams, self._tidy, self._resume_logs, self._fetch]
+        if self._attempts:
+            self._steps.insert(-1, self._attempts.resume)
         self._logs: dict[str, GrowingFile] = {}  # By key; the last is the one that grows.
         self._cleared: str | None = None  # The newest checkpoint whose events are stored.
         self._trouble = Trouble(store.url, say=say, clock=clock)
@@ -212,28 +218,30 @@ class Mirror:
     # -- Parts of it ---------------------------------------------------------------------------------------------------
 
     def _take_over(self) -> None:
-        if self._worker == 0:
-            self._manifest.take_over()
-            for stream in self._streams:
-                stream.take_over()
-            if self._attempts:
-                self._attempts.resume()
-            for key in [*self._store.keys(PIECES)]:
-                self._store.delete(key)
-            delete_orphans(self._store, self._manifest)
-            if newest_checkpoint(self._run_dir) is None and (name := self._fetch()):
-                self._say(f"{name} and what led to it were fetched from {self._store.url}")
-        for key in self._log_files():  # Of an agent before this one, on this disk.
+        """One step after the other; those that were done are not repeated when a later one had failed."""
+        while self._steps:
+            self._steps[0]()
+            self._steps.pop(0)
+
+    def _tidy(self) -> None:
+        for key in [*self._store.keys(PIECES)]:
+            self._store.delete(key)
+
+    def _resume_logs(self) -> None:
+        """Goes on with the logs of an agent before this one, on this disk."""
+        for key in log_files(self._run_dir, self._worker):
             self._logs[key] = GrowingFile(self._store, self._run_dir, key)
             self._logs[key].resume()
 
-    def _fetch(self) -> str | None:
+    def _fetch(self) -> None:
         """Brings back what a start without a checkpoint on disk needs."""
-        name = fetch_checkpoint(self._store, self._manifest, self._run_dir)
-        if not (self._run_dir / FINALS[-1]).exists() and self._store.get(FINALS[-1]):
+        if newest_checkpoint(self._run_dir) is not None:
+            return
+        if self._store.get(FINALS[-1]):
             for key in FINALS:
                 fetch(self._store, key, self._run_dir)
-        return name
+        if name := fetch_checkpoint(self._store, self._manifest, self._run_dir):
+            self._say(f"{name} and what led to it were fetched from {self._store.url}")
 
     def _start(self) -> None:
         """Starts the threads that copy."""
@@ -278,17 +286,13 @@ class Mirror:
             file.flush()
 
     def _copy_logs(self) -> None:
-        keys = self._log_files()
+        keys = log_files(self._run_dir, self._worker)
         for key, following in itertools.zip_longest(keys, keys[1:]):
             log = self._logs.setdefault(key, GrowingFile(self._store, self._run_dir, key))
             log.flush()
             if following and is_next(key, following):
                 (self._run_dir / key).unlink()
                 del self._logs[key]
-
-    def _log_files(self) -> list[str]:
-        """The keys of this worker's logs on disk, in the order in which they were written."""
-        return log_files(self._run_dir, self._worker)
 
     def _put_finals(self) -> None:
         if not (self._run_dir / FINALS[-1]).exists():

@@ -20,7 +20,7 @@ HEAD = struct.Struct("<QI")  # Length and its checksum.
 TAIL = struct.Struct("<I")  # Checksum of the data.
 OVERHEAD = HEAD.size + TAIL.size
 
-# Behind Event.wall_time: Event.file_version (field 3), then a field of our own (1000), of which the length is to follow.
+# Behind Event.wall_time: Event.file_version (field 3), then a field of our own (1000), whose length is to follow.
 _MARK = b"\x1a\x0dbrain.Event:2" + b"\xc2\x3e"
 
 

@@ -92,11 +92,11 @@ class Store(Protocol):
           ConflictError: it has another version, or is gone.
         """
 
-    def upload(self, key: str, path: Path) -> None:
-        """Creates an object from a file of any size.
+    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
+        """Creates an object from a file of any size, or replaces it.
 
         Raises:
-          ConflictError: it exists.
+          ConflictError: it exists, and is not to be replaced.
           FileNotFoundError: there is no such file.
         """
 

@@ -76,13 +76,13 @@ class GoogleStore:
                 self.delete(piece)
         return str(blob.generation)
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
         """See `storage.Store`."""
         blob = self._blob(key)
         with path.open("rb") as file, self._errors(key):
             if path.stat().st_size > PART_BYTES:
                 blob.chunk_size = PART_BYTES
-            blob.upload_from_file(file, if_generation_match=0, checksum="crc32c", **ONCE)
+            blob.upload_from_file(file, if_generation_match=None if replace else 0, checksum="crc32c", **ONCE)
 
     def stream(self, key: str) -> Iterator[bytes]:
         """See `storage.Store`."""

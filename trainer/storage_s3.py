@@ -70,20 +70,16 @@ class S3Store:
         """See `storage.Store`."""
         return self.swap(key, old + new, version)
 
-    def upload(self, key: str, path: Path) -> None:
+    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
         """See `storage.Store`."""
         with path.open("rb") as file, self._errors(key):
             if path.stat().st_size <= PART_BYTES:
-                self._put(key, file.read(), "create")
+                self._put(key, file.read(), "overwrite" if replace else "create")
                 return
             # An upload in parts knows no precondition: the check comes before it.
-            try:
-                obstore.head(self._client, join(self._path, key))
-            except FileNotFoundError:
-                pass
-            else:
-                raise ConflictError(f"{self.url}/{key} exists already")
             target = join(self._path, key)
+            if not replace and self._exists(target):
+                raise ConflictError(f"{self.url}/{key} exists already")
             parts = max(PART_BYTES, 5 * 2**20)  # S3 takes no smaller parts.
             obstore.put(self._client, target, file, use_multipart=True, chunk_size=parts, max_concurrency=1)
 
@@ -114,6 +110,13 @@ class S3Store:
             folder, _, _ = join(self._path, prefix).rpartition("/")
             found = [entry["path"][start:] for batch in obstore.list(self._client, folder or None) for entry in batch]
         return [key for key in found if key.startswith(prefix)]
+
+    def _exists(self, path: str) -> bool:
+        try:
+            obstore.head(self._client, path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _put(self, key: str, data: bytes, mode: str | dict[str, str | None]) -> str:
         with self._errors(key):

@@ -83,10 +83,11 @@ def put_checkpoint(store: Store, manifest: Manifest, run_dir: Path, name: str) -
         local = found  # It is whole, and of this run: never replaced, since a manifest may name it already.
     on_disk = set(checkpoint_names(run_dir))
     kept = tuple(stored for stored in manifest.checkpoints if stored.file in on_disk)
-    dropped = [stored.file for stored in manifest.checkpoints if stored.file not in on_disk]
     manifest.write((*kept, local))
-    for file in dropped:
-        store.delete(f"{CHECKPOINTS}/{file}")
+    named = {f"{CHECKPOINTS}/{stored.file}" for stored in manifest.checkpoints}
+    for stale in store.keys(f"{CHECKPOINTS}/"):
+        if stale not in named and stale < key:  # No later one: an agent before this one may have left it, whole.
+            store.delete(stale)
 
 
 def fetch_checkpoint(store: Store, manifest: Manifest, run_dir: Path) -> str | None:
@@ -105,14 +106,6 @@ def fetch_checkpoint(store: Store, manifest: Manifest, run_dir: Path) -> str | N
             f"{', '.join(stored.file for stored in manifest.checkpoints)}"
         )
     return None
-
-
-def delete_orphans(store: Store, manifest: Manifest) -> None:
-    """Deletes the checkpoints that nobody came to name."""
-    named = {f"{CHECKPOINTS}/{stored.file}" for stored in manifest.checkpoints}
-    for key in store.keys(f"{CHECKPOINTS}/"):
-        if key not in named:
-            store.delete(key)
 
 
 def fetch(store: Store, key: str, run_dir: Path, sha256: str | None = None) -> bool:
@@ -151,8 +144,9 @@ def put_final(store: Store, manifest: Manifest, run_dir: Path, key: str) -> None
     if read_back(store, key, path.name) == local:
         return
     manifest.check()
-    store.delete(key)
-    raise UnreachableError(f"{store.url}/{key} was read back and is not what was written")
+    store.upload(key, path, replace=True)  # It was there before, of an agent that did not come to its end.
+    if read_back(store, key, path.name) != local:
+        raise UnreachableError(f"{store.url}/{key} was read back and is not what was written")
 
 
 def described(path: Path) -> Stored:
