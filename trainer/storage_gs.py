@@ -4,6 +4,7 @@ Composition appends: what is new is uploaded as an object of its own, then the s
 """
 
 import contextlib
+import os
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # It tells of Python versions that it will not support one day.
+    warnings.simplefilter("ignore")  # It tells of Python versions of the future and of packages that it can do without.
     import google.auth.exceptions
     import requests
+    import urllib3
     from google.api_core import exceptions
     from google.cloud import storage
 
@@ -40,6 +42,7 @@ class GoogleStore:
     def __init__(self, bucket: str, path: str) -> None:
         self.url = f"gs://{join(bucket, path)}" if path else f"gs://{bucket}"
         self._path = path
+        os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")  # It asks for what nobody uses.
         with self._errors(""):
             self._bucket = storage.Client().bucket(bucket)
 
@@ -116,7 +119,10 @@ class GoogleStore:
     def _put(self, key: str, data: bytes, generation: int | None) -> str:
         blob = self._blob(key)
         with self._errors(key):
-            blob.upload_from_string(data, if_generation_match=generation, checksum="crc32c", **ONCE)
+            try:
+                blob.upload_from_string(data, if_generation_match=generation, checksum="crc32c", **ONCE)
+            except exceptions.NotFound:
+                raise NoBucketError(f"{self.url}: there is no such bucket") from None
         return str(blob.generation)
 
     def _check_bucket(self, error: Exception) -> None:
@@ -146,8 +152,8 @@ class GoogleStore:
             requests.exceptions.RequestException,
             storage.exceptions.InvalidResponse,
             storage.exceptions.DataCorruption,
+            urllib3.exceptions.HTTPError,
             ConnectionError,
-            TimeoutError,
         ) as error:
             raise UnreachableError(f"{what}: {_gist(error)}") from None
 

@@ -64,7 +64,7 @@ class S3Store:
 
     def swap(self, key: str, data: bytes, version: str) -> str:
         """See `storage.Store`."""
-        return self._put(key, data, {"e_tag": version, "version": None})
+        return self._put(key, data, {"e_tag": version})
 
     def append(self, key: str, old: bytes, new: bytes, version: str) -> str:
         """See `storage.Store`."""
@@ -118,7 +118,7 @@ class S3Store:
             return False
         return True
 
-    def _put(self, key: str, data: bytes, mode: str | dict[str, str | None]) -> str:
+    def _put(self, key: str, data: bytes, mode: str | dict[str, str]) -> str:
         with self._errors(key):
             try:
                 result = obstore.put(self._client, join(self._path, key), data, mode=mode, use_multipart=False)  # type: ignore[arg-type]
