@@ -24,8 +24,8 @@ from trainer.agent_server import AgentServer
 from trainer.attempt import Attempt
 from trainer.children import Children
 from trainer.config import Config
-from trainer.exit_codes import FINAL, ExitCode, TrainerError, UsageError, meaning
-from trainer.output import LocalOutput, Output, newest_checkpoint
+from trainer.exit_codes import FINAL, ExitCode, OutputError, TrainerError, UsageError, meaning
+from trainer.output import LocalOutput, Output, newest_checkpoint, open_output
 from trainer.place import Place
 from trainer.progress import Progress
 from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Meeting, Over
@@ -38,6 +38,7 @@ TRAINER = (sys.executable, "-m", "trainer")
 _TICK = 0.5  # Seconds between looks at the training process's beats.
 _TELL_SECONDS = 10.0  # For the other agents to hear how it ended.
 _RESOLVE_SECONDS = 60.0
+_FLUSH_SECONDS = 10.0  # For the output when the run did not succeed; Kubernetes waits no longer than its grace period.
 _OWN_FLAGS = ("data_dir", "run_dir", "threads", "log_every", "verbosity")  # They may differ between workers.
 
 
@@ -52,11 +53,17 @@ class _ChildEnded:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Begun:
+    """The output is open."""
+
+
+@dataclasses.dataclass(frozen=True)
 class _FirstStep:
     """The attempt's first progress line came."""
 
 
-_Event = _Terminate | _ChildEnded | _FirstStep | Begin | Finish | Over | Exception
+_Event = _Terminate | _ChildEnded | _Begun | _FirstStep | Begin | Finish | Over | Exception
+_TOLD_TO_GO = Finish(code=ExitCode.TERMINATED, reason="it was told to go (SIGTERM) before it began")
 
 
 class Agent:
@@ -72,7 +79,7 @@ class Agent:
         trainer_argv: Sequence[str],
         environ: Mapping[str, str],
         *,
-        output: Output,
+        output: Output | None = None,
         program: Sequence[str] = TRAINER,
     ) -> None:
         """Reads the environment; nothing is started yet.
@@ -81,13 +88,14 @@ class Agent:
           config: the agent's flags.
           trainer_argv: the training program's flags.
           environ: this process's environment, the training process's too.
-          output: where the run directory and the worker's log are brought to.
+          output: where the run directory and the worker's log are brought to; by default what the flags say.
           program: the command that the training flags are given to.
 
         Raises:
           UsageError: the environment names no usable place among the workers.
         """
-        self._config, self._environ, self._output = config, environ, output
+        self._config, self._environ = config, environ
+        self._given_output, self._output = output, LocalOutput() if output is None else output
         self._place = Place(environ)
         self._index = self._place.index
         if config.min_workers > self._place.workers:
@@ -120,10 +128,11 @@ class Agent:
             self._ended = self._checked_flags()
             self._open()
             if self._ended.cause is Cause.NEW:
-                self._output.begin()
-            finish = self._attempts()
+                self._begin()
+            finish = self._attempts() if self._terminated is None else _TOLD_TO_GO
         except TrainerError as error:
             finish = Finish(code=error.exit_code, reason=str(error))
+        finish = self._flushed(finish)
         self._leave(finish)
         return finish.code
 
@@ -149,7 +158,7 @@ class Agent:
                 elastic_wait=self._config.elastic_wait,
                 timeout=self._config.rendezvous_timeout,
                 max_restarts=self._config.max_restarts,
-                last_attempt=max((line["attempt"] for line in attempts.read(self._run_dir)), default=0),
+                last_attempt=0,
                 saved_step=lambda: newest_checkpoint(self._run_dir),
                 on_news=self._log.say,
                 on_closed=self._record,
@@ -159,6 +168,37 @@ class Agent:
             self._party = Caller(address, timeout=self._config.rendezvous_timeout)
         AgentServer(self._config.port, status=self._status, meeting=meeting).start()
         self._meeting = meeting
+
+    def _begin(self) -> None:
+        """Opens the output, and brings back from there what this disk lacks; SIGTERM ends the waiting for it."""
+        if self._given_output is None:
+            self._output = open_output(
+                self._config, self._run_dir, worker=self._index, say=self._log.say, on_end=self._events.put
+            )
+
+        def begin() -> _Begun:
+            self._output.begin()
+            return _Begun()
+
+        self._call(begin)
+        while not isinstance(self._next(), _Begun) and self._terminated is None:
+            pass
+        if self._meeting:
+            self._meeting.resume(max((line["attempt"] for line in attempts.read(self._run_dir)), default=0))
+
+    def _flushed(self, finish: Finish) -> Finish:
+        """Brings everything to the output; a run that is not all there has not succeeded."""
+        if finish.code:
+            self._log.say(f"exit {finish.code} ({meaning(finish.code)}): {finish.reason}")
+        try:
+            self._output.finish(timeout=None if finish.code == ExitCode.DONE else _FLUSH_SECONDS)
+        except OutputError as error:
+            if finish.code != ExitCode.DONE:
+                self._log.say(f"warning: {error}")
+                return finish
+            self._log.say(f"exit {error.exit_code} ({meaning(error.exit_code)}): {error}")
+            return Finish(code=error.exit_code, reason=str(error))
+        return finish
 
     def _attempts(self) -> Finish:
         while True:
@@ -173,7 +213,6 @@ class Agent:
             self._ended = self._attempt(answer)
             if self._meeting and self._ended.cause is Cause.DONE:
                 self._meeting.done(self._ended)
-                self._output.finish()
                 return Finish(code=ExitCode.DONE, reason="done")
 
     def _meet(self) -> Begin | Finish:
@@ -261,7 +300,7 @@ class Agent:
                 raise event
         return event
 
-    def _call(self, ask: Callable[[], Begin | Finish | Over]) -> None:
+    def _call(self, ask: Callable[[], Begin | Finish | Over | _Begun]) -> None:
         """Asks in a thread; the answer is an event, and so is an error: it is raised where it can be seen."""
 
         def answer() -> None:
@@ -299,8 +338,6 @@ class Agent:
 
     def _leave(self, finish: Finish) -> None:
         """Tells everybody how it ended."""
-        if finish.code:
-            self._log.say(f"exit {finish.code} ({meaning(finish.code)}): {finish.reason}")
         result = self._run_dir / "result.json"
         if self._index == 0 and not finish.code and result.exists():
             termination.write(json.loads(result.read_text()), self._environ)
@@ -320,7 +357,7 @@ def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER,
     own, trainer_argv = split(arguments)
     try:
         config = settings.parse(AgentConfig, own, program=PROGRAM)
-        agent = Agent(config, trainer_argv, os.environ, output=output or LocalOutput(), program=program)
+        agent = Agent(config, trainer_argv, os.environ, output=output, program=program)
         return agent.run()
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -49,6 +49,7 @@ class Mirror:
         max_disk: int,
         final_timeout: float,
         say: Callable[[str], None],
+        warn: Callable[[str], None] | None = None,
         on_end: Callable[[Exception], None] = lambda _: None,
         threads: bool = True,
         clock: Callable[[], float] = time.monotonic,
@@ -64,6 +65,7 @@ class Mirror:
           max_disk: bytes that this worker's log may take on disk while it waits for the store.
           final_timeout: seconds to wait for a store that is away, before the run and at its end.
           say: takes a sentence for a person.
+          warn: takes one about the worker's log, which for that reason must not go there; `say` if not given.
           on_end: called, in a thread of the mirror's, when it has ended because another agent took the run over.
           threads: copy in threads of its own; otherwise whoever made the mirror calls `copy_growing` and `copy_whole`.
           clock: the time in seconds.
@@ -71,7 +73,7 @@ class Mirror:
         """
         self._store, self._run_dir, self._worker = store, run_dir, worker
         self._interval, self._max_disk, self._final_timeout = interval, max_disk, final_timeout
-        self._in_threads = threads
+        self._in_threads, self._warn = threads, warn or say
         self._say, self._on_end, self._clock, self._wait = say, on_end, clock, wait
         owner = uuid.uuid4().hex
         now = time.time()
@@ -137,7 +139,7 @@ class Mirror:
     def attempt_log(self, attempt: int) -> WorkerLog:
         """The file that takes this worker's log of an attempt."""
         key = log_key(self._worker, attempt)
-        return WorkerLog(self._run_dir, key, limit=self._max_disk, warn=self._say)
+        return WorkerLog(self._run_dir, key, limit=self._max_disk, warn=self._warn)
 
     def finish(self, *, timeout: float | None = None) -> None:
         """Stops the copying when everything is there.
@@ -148,6 +150,8 @@ class Mirror:
         Raises:
           OutputError: names what is missing, and why.
         """
+        if self._steps:
+            return  # It never came to begin: nothing was promised, and the run is not this agent's.
         limit = self._final_timeout if timeout is None else timeout
         deadline = self._clock() + limit
         self._stop.set()

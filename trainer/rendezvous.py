@@ -202,6 +202,11 @@ class Meeting:
         with self._changed:
             return self._begun is not None and self._over is None and not self._waiting.keys() <= self._members.keys()
 
+    def resume(self, last_attempt: int) -> None:
+        """Goes on above the number `last_attempt`, before worker 0 has come for the first time."""
+        with self._changed:
+            self._highest = max(self._highest, last_attempt)
+
     def done(self, ended: Ended) -> None:
         """Worker 0's training process has written the result: the attempt is over."""
         with self._changed:

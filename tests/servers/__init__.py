@@ -120,11 +120,11 @@ def gcs_server(*, port: int = 0, address: str = "") -> Iterator[str]:
         with refusing_proxy(own) as (front, proxy):
             proxy.one_by_one = True  # So that nothing comes between the check and the request.
 
-            def guarded(_: str, path: str) -> tuple[int, bytes] | None:
+            def guarded(_method: str, path: str) -> tuple[int, bytes] | None:
                 """What the emulator forgets: a composition's condition on the object that it replaces."""
                 match = re.match(r"(/storage/v1/b/[^/]+/o/[^/]+)/compose\?.*ifGenerationMatch=(\d+)", path)
                 if match:
-                    status, text, _ = proxy.request("GET", match[1], [("Host", proxy.upstream)])
+                    status, text, _headers = proxy.request("GET", match[1], [("Host", proxy.upstream)])
                     if status != 200 or json.loads(text)["generation"] != match[2]:
                         return 412, b"{}"
                 return None
