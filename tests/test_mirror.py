@@ -322,7 +322,7 @@ def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) ->
         agent = agents.start(0)
         agent.wait_for_line("from step 10")
         assert agent.end() == 0
-        assert [line["attempt"] for line in agents.attempts] == [2]
+        assert [line["attempt"] for line in agents.attempts] == [2]  # The first agent died before it could say.
         assert "workers/0/attempt-2.log" in stored(server, tmp_path)
 
 

@@ -56,6 +56,8 @@ class _ChildEnded:
 class _Begun:
     """The output is open."""
 
+    last_attempt: int  # That left something there.
+
 
 @dataclasses.dataclass(frozen=True)
 class _FirstStep:
@@ -177,19 +179,22 @@ class Agent:
             )
 
         def begin() -> _Begun:
-            self._output.begin()
-            return _Begun()
+            return _Begun(last_attempt=self._output.begin())
 
         self._call(begin)
-        while not isinstance(self._next(), _Begun) and self._terminated is None:
-            pass
-        if self._meeting:
-            self._meeting.resume(max((line["attempt"] for line in attempts.read(self._run_dir)), default=0))
+        while self._terminated is None:
+            if isinstance(begun := self._next(), _Begun):
+                recorded = max((line["attempt"] for line in attempts.read(self._run_dir)), default=0)
+                if self._meeting:
+                    self._meeting.resume(max(recorded, begun.last_attempt))
+                return
 
     def _flushed(self, finish: Finish) -> Finish:
         """Brings everything to the output; a run that is not all there has not succeeded."""
         if finish.code:
             self._log.say(f"exit {finish.code} ({meaning(finish.code)}): {finish.reason}")
+        if self._meeting:
+            self._meeting.close()  # Its last line in attempts.jsonl is part of what the output is to have.
         try:
             self._output.finish(timeout=None if finish.code == ExitCode.DONE else _FLUSH_SECONDS)
         except OutputError as error:
@@ -347,7 +352,6 @@ class Agent:
             if finish.code in {ExitCode.DONE, *FINAL}:
                 self._meeting.conclude(finish)
             self._meeting.wait_until_told(_TELL_SECONDS)
-            self._meeting.close()
         self._show("ended", pid=0)
 
 

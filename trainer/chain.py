@@ -29,11 +29,12 @@ class Cell:
         self._store = store
         self._version = version  # None while there is no such object.
         self._stored = data
+        self._settled = True
 
     def write(self, data: bytes) -> None:
         """Takes over the new content; `settle` brings it to the store, and must have done so with the last one."""
-        assert self._stored == self.data, "the write before this one is not settled"  # noqa: S101
-        self.data = data
+        assert self._settled, "the write before this one is not settled"  # noqa: S101
+        self.data, self._settled = data, False
 
     def settle(self) -> None:
         """Brings the content to the store, if it is not there yet.
@@ -42,7 +43,7 @@ class Cell:
           SupersededError: somebody else changed the object.
           StorageError: the store failed; call again later.
         """
-        if self.data == self._stored and self._version is not None:
+        if self._settled:
             return
         try:
             if self._version is None:
@@ -54,7 +55,7 @@ class Cell:
                 version = self._store.swap(self.key, self.data, self._version)
         except ConflictError:
             version = self._own_version()
-        self._version, self._stored = version, self.data
+        self._version, self._stored, self._settled = version, self.data, True
 
     def unsettled(self) -> int:
         """The bytes that were written and are not known to be in the store."""

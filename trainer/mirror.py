@@ -27,7 +27,7 @@ from trainer.stored_files import (
     put_final,
 )
 from trainer.trouble import Trouble
-from trainer.worker_log import WorkerLog, is_next, log_files, log_key
+from trainer.worker_log import WorkerLog, highest_attempt, is_next, log_files, log_key
 
 FOLDERS = ("train", "validation")
 ATTEMPTS = "attempts.jsonl"
@@ -87,7 +87,7 @@ class Mirror:
         self._steps: list[Callable[[], None]] = [self._resume_logs]
         if chief:
             streams = [stream.take_over for stream in self._streams]
-            self._steps = [self._manifest.take_over, *streams, self._tidy, self._resume_logs, self._fetch]
+            self._steps = [self._manifest.take_over, *streams, self._tidy, self._resume_logs, self._count, self._fetch]
         if self._attempts:
             self._steps.insert(-1, self._attempts.resume)
         self._logs: dict[str, GrowingFile] = {}  # By key; the last is the one that grows.
@@ -96,12 +96,17 @@ class Mirror:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._error: Exception | None = None
+        self._last_attempt = 0
+        self._lost_logs: set[str] = set()  # Keys that somebody else writes to.
         self._final: set[str] = set()  # Of the files that the run ends with, those that were read back.
 
     # -- What the agent calls ------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
+    def begin(self) -> int:
         """Takes the run over, brings back what the disk lacks of it, and starts the copying.
+
+        Returns:
+          The highest number of an attempt of which the store has a log.
 
         Raises:
           UsageError: there is no such bucket, or writing to it is forbidden.
@@ -135,6 +140,7 @@ class Mirror:
         self._trouble.over()
         if self._in_threads:
             self._start()
+        return self._last_attempt
 
     def attempt_log(self, attempt: int) -> WorkerLog:
         """The file that takes this worker's log of an attempt."""
@@ -237,6 +243,9 @@ class Mirror:
             self._logs[key] = GrowingFile(self._store, self._run_dir, key)
             self._logs[key].resume()
 
+    def _count(self) -> None:
+        self._last_attempt = highest_attempt(self._store.keys("workers/"))
+
     def _fetch(self) -> None:
         """Brings back what a start without a checkpoint on disk needs."""
         if newest_checkpoint(self._run_dir) is not None:
@@ -293,7 +302,14 @@ class Mirror:
         keys = log_files(self._run_dir, self._worker)
         for key, following in itertools.zip_longest(keys, keys[1:]):
             log = self._logs.setdefault(key, GrowingFile(self._store, self._run_dir, key))
-            log.flush()
+            if key in self._lost_logs:
+                continue
+            try:
+                log.flush()
+            except SupersededError as error:
+                self._lost_logs.add(key)
+                self._warn(f"{error}, as far as this log goes")
+                continue
             if following and is_next(key, following):
                 (self._run_dir / key).unlink()
                 del self._logs[key]

@@ -41,8 +41,11 @@ class LogFile(Protocol):
 class Output(Protocol):
     """What an agent does with the run directory and the worker's log."""
 
-    def begin(self) -> None:
+    def begin(self) -> int:
         """Before the first attempt: refuses an output that cannot be used, and brings back what lies there.
+
+        Returns:
+          The highest number of an attempt that has left something there; 0: none has.
 
         Raises:
           UsageError: the output does not exist or is forbidden.
@@ -67,8 +70,9 @@ class Output(Protocol):
 class LocalOutput:
     """The run directory is where it shall stay; the worker's log is what the agent prints."""
 
-    def begin(self) -> None:
+    def begin(self) -> int:
         """Nothing lies elsewhere."""
+        return 0
 
     def attempt_log(self, attempt: int) -> None:
         """Nobody wants it."""

@@ -85,6 +85,11 @@ def in_order(keys: Iterable[str]) -> list[str]:
     return [key for _, key in sorted((tuple(int(part or 0) for part in match.groups()), key) for match, key in found)]
 
 
+def highest_attempt(keys: Iterable[str]) -> int:
+    """The highest number of an attempt that has a log among `keys`; 0: none has."""
+    return max((int(match[2]) for key in keys if (match := _NAME.fullmatch(key))), default=0)
+
+
 def is_next(key: str, following: str) -> bool:
     """Whether `following` belongs to the same attempt's log as `key`, which is before it in order."""
     return key.partition(".log")[0] == following.partition(".log")[0]
