@@ -119,6 +119,7 @@ class Agent:
         self._ended = Ended()
         self._begun_at = time.monotonic()
         self._rendezvous = 0.0  # Seconds that the last one took.
+        self._newest = 0  # Step of the checkpoint that the attempt begins with; of worker 0.
         self._span: attempts.Span | None = None  # Of the last attempt, once it has ended here.
 
     def run(self) -> int:
@@ -248,6 +249,7 @@ class Agent:
     def _attempt(self, begin: Begin) -> Ended:
         """Runs the training process through one attempt."""
         self._begun_at, self._span = time.monotonic(), None
+        self._newest = newest_checkpoint(self._run_dir)
         self._status.begin_attempt()
         self._log.keep(self._output.attempt_log(begin.attempt))
         environ = {supervision.ATTEMPT: str(begin.attempt), "TF_CONFIG": self._place.tf_config(begin.present)}
@@ -332,10 +334,12 @@ class Agent:
         attempts.append(self._run_dir, attempts.record(begin, over, failure, self._span or self._measured()))
 
     def _measured(self) -> attempts.Span:
-        now, step, (first_at, first_step) = time.monotonic(), self._status.step, self._status.first
+        now, (first_at, first_step) = time.monotonic(), self._status.first
+        seen = self._newest if first_step is None else self._status.step
         return attempts.Span(
-            step_from=first_step - 1 if first_step else step,
-            step_to=step,
+            # A damaged checkpoint makes training start before the newest.
+            step_from=self._newest if first_step is None or first_step >= self._newest else first_step - 1,
+            step_to=max(seen, newest_checkpoint(self._run_dir)),
             rendezvous=self._rendezvous,
             start_up=(first_at or now) - self._begun_at,
             training=now - first_at if first_at else 0.0,

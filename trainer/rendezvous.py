@@ -59,6 +59,8 @@ class Ended:
                 return f"worker {worker}'s training process was frozen at step {self.step} and was killed"
             case Cause.HUNG:
                 return f"worker {worker}'s training process made no step after step {self.step} and was killed"
+            case Cause.DONE:
+                return f"worker {worker} is done"
             case Cause.AGREED:
                 return f"all workers stopped at a save, asked by worker {worker}"
             case Cause.STOPPED:
