@@ -108,11 +108,12 @@ class _Attempt:
             self._trainer.seek(self._now.step, self._now.loss_sum, self._now.hits)
             print(f"resuming at step {self._now.step} of {self._steps}")
         self._describe()
+        graph = self._trainer.graph()  # Traced before the first step, whose time counts.
         self._stop.on_wish(lambda: self._trainer.stop_wish.assign(1.0))
         summaries = Summaries(self._run_dir) if self._chief else None
         with Display(self._read, every=self._config.log_every) as display:
             if summaries:
-                summaries.model(self._model, self._trainer.graph())
+                summaries.model(self._model, graph)
                 self._wish_to_pause_regularly()
             stopped = self._epochs(display, summaries)
         if self._chief:
