@@ -1,6 +1,7 @@
 """What the mirror costs.
 
-Bytes and requests are counted by a proxy between the real mirror and real servers. The picture goes to docs/mirror-bytes.svg.
+Bytes and requests are counted by a proxy between the real mirror and real servers. The picture goes to
+docs/mirror-bytes.svg.
 """
 
 import contextlib
@@ -163,7 +164,9 @@ def measure() -> Iterator[Row]:
         yield Row("mirror, s3://: most writes in an interval", s3.most_writes, "≤ 1")
         for scheme, each in (("gs", gs), ("s3", s3)):
             segments = each.written / SEGMENT_BYTES + 1
-            yield Row(f"mirror, {scheme}://: objects for one of {SEGMENT_BYTES // 1024} KiB", each.objects / segments, "≤ 1.1")
+            yield Row(
+                f"mirror, {scheme}://: objects for one of {SEGMENT_BYTES // 1024} KiB", each.objects / segments, "≤ 1.1"
+            )
         quadratic = tensorflow(folder / "tensorflow")
         yield Row("mirror, s3://: bytes TensorFlow's own way sends, for one sent", quadratic[-1][1] / s3.sent)
         curves = {

@@ -18,6 +18,7 @@ from tests.agents import STAND_IN, running
 from tests.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_server, toxiproxy
 from tests.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from tests.test_mirror_properties import Training, steps_in, steps_in_bucket, steps_on_disk
+from trainer import stored_run
 from trainer.exit_codes import UsageError
 from trainer.mirror import Mirror
 from trainer.storage import Found, Store, open_store
@@ -309,6 +310,30 @@ def test_agents_bring_a_run_to_its_output(server: Server, tmp_path: Path) -> Non
             assert b"progress worker=%d/2" % worker in objects[f"workers/{worker}/attempt-1.log"].data
         text = json.dumps([agents.agents[index].lines for index in (0, 1)]) + str(objects)
         assert SECRET not in text + json.dumps(agents.termination(0))
+
+
+def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None:
+    mirror, _ = a_mirror(server.store(run), tmp_path, threads=False)
+    mirror.begin()
+    assert stored_run.result(server.store(run)) is None
+    lines = [b"%06d %s\n" % (number, b"x" * 100) for number in range(4000)]
+    for attempt in (1, 2):
+        log = mirror.attempt_log(attempt)
+        for line in lines:
+            log.write(line)
+    (tmp_path / "attempts.jsonl").write_text('{"attempt": 1}\n{"attempt": 2}\n')
+    (tmp_path / "model.keras").write_bytes(b"model")
+    (tmp_path / "result.json").write_text('{"epochs": 5}')
+    mirror.finish()
+    store = server.store(run)
+    pieces = list(stored_run.logs(store, 0))
+    for attempt in (1, 2):
+        assert b"".join(text for number, text in pieces if number == attempt) == b"".join(lines)
+    assert [attempt for attempt, _ in pieces] == [1, 1, 2, 2]
+    assert stored_run.result(store) == {"epochs": 5}
+    assert stored_run.attempts(store) == [{"attempt": 1}, {"attempt": 2}]
+    stored_run.probe(store)
+    assert not list(store.keys(".probe"))
 
 
 def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) -> None:

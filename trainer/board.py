@@ -1,8 +1,8 @@
 """`python -m trainer.board --logdir ...`: TensorBoard for wherever a run is.
 
-It imports TensorFlow where that is installed, to read object stores: gs:// with TensorFlow's own file system, s3:// with
-that of tensorflow-io, which has to be imported for it. Local files need none of it, and without it TensorBoard takes a
-quarter of the memory; it looks for the name of a module to know that it shall do without.
+It imports TensorFlow where that is installed, to read object stores: gs:// with TensorFlow's own file system, s3://
+with that of tensorflow-io, which has to be imported for it. Local files need none of it, and without it TensorBoard
+takes a quarter of the memory; it looks for the name of a module to know that it shall do without.
 """
 
 import sys
