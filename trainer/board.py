@@ -5,12 +5,16 @@ with that of tensorflow-io, which has to be imported for it. Local files need no
 takes a quarter of the memory; it looks for the name of a module to know that it shall do without.
 """
 
+import os
 import sys
 import types
+
+from trainer import storage
 
 _STORES = [store for store in ("gs://", "s3://") if any(store in argument for argument in sys.argv)]
 
 if "s3://" in _STORES:
+    storage.tell_tensorflow_io(os.environ)
     import tensorflow_io  # noqa: F401  Importing it registers s3://.
 elif not _STORES:
     sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")

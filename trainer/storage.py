@@ -14,7 +14,7 @@ The clients are imported when a store of their kind is opened, since they are la
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -141,6 +141,13 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ) -> Store:
     from trainer.storage_s3 import S3Store
 
     return S3Store(parts.netloc, path, environ)
+
+
+def tell_tensorflow_io(environ: MutableMapping[str, str]) -> None:
+    """Gives the endpoint of an S3 server the name that tensorflow-io knows it by; before tensorflow-io is imported."""
+    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        environ.setdefault("S3_ENDPOINT", endpoint)
 
 
 def redacted(url: str) -> str:

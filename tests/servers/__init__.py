@@ -98,7 +98,6 @@ def s3_environ(address: str) -> dict[str, str]:
     """What a program needs to know of an S3 server."""
     return {
         "AWS_ENDPOINT_URL": address,
-        "S3_ENDPOINT": address,  # tensorflow-io's name for it.
         "AWS_ACCESS_KEY_ID": KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_REGION": "us-east-1",
