@@ -19,10 +19,10 @@ from tests.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_server, tox
 from tests.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from tests.test_mirror_properties import Training, steps_in, steps_in_bucket, steps_on_disk
 from trainer import stored_run
-from trainer.exit_codes import UsageError
+from trainer.exit_codes import OutputError, UsageError
 from trainer.mirror import Mirror
 from trainer.storage import Found, Store, open_store
-from trainer.worker_log import in_order
+from trainer.worker_log import WorkerLog, in_order
 
 
 @dataclasses.dataclass
@@ -284,6 +284,33 @@ def test_a_log_takes_no_more_disk_than_it_may(tmp_path: Path, run: str) -> None:
         objects = server.objects(run)
         text = b"".join(objects[key].data for key in in_order(objects))
         assert text.endswith(b"bytes of this log were left out here]\nthe end\n")
+
+
+def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "workers" / "0").mkdir(parents=True)
+    (tmp_path / "workers" / "0" / "attempt-1.log").symlink_to("/dev/full")
+    log = WorkerLog(tmp_path, "workers/0/attempt-1.log", limit=2**20, warn=said.append)
+    for _ in range(3):
+        log.write(b"a line\n")
+    assert said == ["the log of this worker has a gap from here on: No space left on device"]
+    (tmp_path / "workers" / "0" / "attempt-1.log").unlink()
+    log.write(b"another\n")
+    text = (tmp_path / "workers" / "0" / "attempt-1.log").read_text()
+    assert text == "[21 bytes of this log were left out here]\nanother\n"
+
+
+def test_a_disk_that_cannot_take_what_is_there(server: Server, run: str, tmp_path: Path) -> None:
+    mirror, _ = a_mirror(server.store(run), tmp_path / "first", threads=False)
+    mirror.begin()
+    training = Training(tmp_path / "first", 1)
+    training.do_step(10)
+    training.save()
+    mirror.finish()
+    (tmp_path / "second").write_text("not a folder")
+    mirror, _ = a_mirror(server.store(run), tmp_path / "second", threads=False)
+    with pytest.raises(OutputError, match=r"cannot be brought back to .*second: .*; make room there"):
+        mirror.begin()
 
 
 @contextlib.contextmanager

@@ -135,6 +135,11 @@ class Mirror:
                         "without it nobody knows where the run stood"
                     ) from None
                 self._trouble.report(error)
+            except OSError as error:
+                raise OutputError(
+                    f"what is in {self._store.url} cannot be brought back to {self._run_dir}: {error.strerror}; make "
+                    "room there, or name another --run_dir"
+                ) from None
             self._wait(self._pause(failures))
             failures += 1
         self._trouble.over()
