@@ -45,6 +45,10 @@ format: setup ## format the code
 	$(venv)/bin/ruff format .
 	$(venv)/bin/ruff check --fix .
 
+.PHONY: docs
+docs: setup ## write the README's tables
+	$(python) -m docs.generate
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(venv) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

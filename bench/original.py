@@ -9,8 +9,8 @@ import keras
 from trainer import idx
 
 started = time.perf_counter()
-(x_train, y_train), (x_test, y_test) = idx.load("")
-x_train, x_test = x_train / 255.0, x_test / 255.0
+(train_images, y_train), (test_images, y_test) = idx.load("")
+x_train, x_test = train_images / 255.0, test_images / 255.0
 model = keras.Sequential(
     [
         keras.Input((28, 28)),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_idx
-from tests.processes import Training, Worker
+from tests.processes import Training, Worker, result, until
 
 
 def refused(worker: Worker, code: int, *named: str) -> None:
@@ -113,3 +114,25 @@ def test_another_runs_checkpoint(training: Training, tmp_path: Path) -> None:
     refused(training.start(*flags), 65, "none of the 1 checkpoint(s)")
     refused(training.start(f"--run_dir={tmp_path / 'new'}", f"--resume_from={tmp_path}"), 65, "none of the 1")
     refused(training.start(f"--run_dir={tmp_path / 'new'}", f"--resume_from={tmp_path / 'no'}"), 65, "no checkpoint")
+
+
+def test_a_disk_that_fills_up_costs_a_warning_not_the_run(training: Training, tmp_path: Path) -> None:
+    """A limit on the size of files is what a writer sees of a full disk; it can be lifted again."""
+    worker = training.start(f"--run_dir={tmp_path}", "--epochs=4", "--global_batch_size=20", "--checkpoint_every=0.2")
+    until(lambda: (tmp_path / "checkpoints").exists(), "a checkpoint")
+    resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    worker.wait_for(lambda line: "could not be written" in line and "checkpoint of step" in line)
+    resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert worker.wait() == 0, worker.text
+    assert result(tmp_path)["steps"] == 128
+
+
+def test_no_room_for_the_result_is_said_and_the_run_can_be_finished(training: Training, tmp_path: Path) -> None:
+    flags = (f"--run_dir={tmp_path}", "--epochs=2")
+    worker = training.start(*flags)
+    worker.wait_for_step(1)
+    resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    refused(worker, 74, "result could not be written")
+    assert not (tmp_path / "result.json").exists()
+    training.run(*flags)
+    assert result(tmp_path)["steps"] == 10
