@@ -1,0 +1,82 @@
+"""attempts.jsonl in the run directory: one line an attempt, by worker 0's agent."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+from typing import Any
+
+from trainer.rendezvous import Begin, Cause, Failure, Over
+
+NAME = "attempts.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Span:
+    """What an attempt took, as worker 0's agent saw it."""
+
+    step_from: int
+    step_to: int
+    rendezvous: float  # Seconds, like the others: from the end of the attempt before.
+    start_up: float  # To the first progress line.
+    training: float
+
+
+def record(begin: Begin, over: Over, failure: Failure | None, span: Span) -> dict[str, Any]:
+    """An attempt as its line in the file."""
+    line: dict[str, Any] = {
+        "attempt": begin.attempt,
+        "workers": list(begin.present),
+        "step_from": span.step_from,
+        "step_to": span.step_to,
+        "seconds": {
+            "rendezvous": round(span.rendezvous, 3),
+            "start_up": round(span.start_up, 3),
+            "training": round(span.training, 3),
+        },
+        "ended": over.cause.value,
+        "reason": over.reason,
+    }
+    if failure is not None and over.cause is not Cause.DONE:
+        code = failure.ended.code
+        line["failure"] = {
+            "worker": failure.worker,
+            "cause": failure.ended.cause.value,
+            "exit_code": code,
+            "signal": signal_name(code),
+            "errors": list(failure.ended.errors),
+        }
+    return line
+
+
+def append(run_dir: pathlib.Path, line: dict[str, Any]) -> None:
+    """Adds a line, whole or not at all."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / NAME
+    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, (("\n" if torn else "") + json.dumps(line) + "\n").encode())
+    finally:
+        os.close(descriptor)
+
+
+def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of the attempts so far; one that was torn is left out."""
+    path = run_dir / NAME
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def signal_name(code: int) -> str | None:
+    """The signal behind an exit code above 128, such as "SIGKILL"; None: there is none."""
+    try:
+        return signal.Signals(code - 128).name
+    except ValueError:
+        return None

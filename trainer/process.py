@@ -1,0 +1,57 @@
+"""Processes that end with the one that started them."""
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def spawn(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    pass_fds: Sequence[int] = (),
+    output: int | IO[bytes] | None = None,
+    cores: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Starts a process, in a session of its own, that the kernel kills when this one ends.
+
+    Call it from the main thread only: the kernel watches the thread that spawned, not the process.
+
+    Args:
+      command: the program and its arguments.
+      environ: its whole environment.
+      pass_fds: descriptors it inherits under the same numbers.
+      output: as `subprocess.Popen` takes it for stdout and for stderr; None: this process's own.
+      cores: the CPU cores it may use; none given: those of this process.
+    """
+    parent = os.getpid()
+
+    def in_child() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # It ended before the line above; nobody would ever send the signal.
+            os._exit(1)
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+    return subprocess.Popen(
+        command,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=pass_fds,
+        start_new_session=True,
+        preexec_fn=in_child,
+    )
+
+
+def shell_code(status: int) -> int:
+    """The exit code of a wait status as a shell gives it: 128 and the signal's number for a signal."""
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
