@@ -54,7 +54,7 @@ class Config:
 
         Raises:
           UsageError: names the flag, the value given and the values allowed.
-          settings.HelpRequested: with the help text.
+          SystemExit: with code 0 after --help has printed the flags.
         """
         config = settings.parse(cls, argv, program=PROGRAM)
         if config.momentum and config.optimizer != "sgd":

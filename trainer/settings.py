@@ -1,5 +1,6 @@
-"""Turns a frozen dataclass into flags: a field declared with `setting` is the flag, its check, its documentation
-and its place in a JSON schema.
+"""Turns a frozen dataclass into flags.
+
+A field declared with `setting` is the flag, its check, its documentation and its place in a JSON schema.
 
 Each program keeps its flags in an `absl.flags.FlagValues` of its own, so that two of them can share a command line
 (`python -m trainer.agent [agent flags] -- [trainer flags]`).
@@ -7,6 +8,8 @@ Each program keeps its flags in an `absl.flags.FlagValues` of its own, so that t
 
 import dataclasses
 import math
+import operator
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -16,9 +19,11 @@ from trainer.exit_codes import UsageError
 
 T = TypeVar("T")
 
-
-class HelpRequested(Exception):
-    """--help was among the arguments; the exception's text is what to print."""
+_BOUNDS = (
+    ("minimum", operator.ge, "at least"),
+    ("above", operator.gt, "greater than"),
+    ("below", operator.lt, "less than"),
+)
 
 
 def setting(
@@ -54,7 +59,7 @@ def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
 
     Raises:
       UsageError: an unknown flag, a value of the wrong type, or what `check` refuses.
-      HelpRequested: with the help text.
+      SystemExit: with code 0 after --help has printed the flags.
     """
     values = _flag_values(cls)
     try:
@@ -62,7 +67,8 @@ def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
     except flags.Error as error:
         raise UsageError(f"{error} (`{program} --help` lists the flags)") from None
     if values["help"].value:
-        raise HelpRequested(f"usage: {program} [flags]\n\n{help_text(cls)}")
+        print(f"usage: {program} [flags]\n\n{help_text(cls)}")
+        sys.exit(0)
     if rest:
         raise UsageError(
             f"{program} takes flags only, got {' '.join(rest)!r}; write --flag=value "
@@ -83,12 +89,9 @@ def check(settings: Any) -> None:
         value, rule = getattr(settings, field.name), field.metadata
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{field.name}={value} must be a finite number; the default is {field.default}")
-        for bound, holds, words in (
-            (rule["minimum"], lambda bound: value >= bound, "at least"),
-            (rule["above"], lambda bound: value > bound, "greater than"),
-            (rule["below"], lambda bound: value < bound, "less than"),
-        ):
-            if bound is not None and not holds(bound):
+        for name, holds, words in _BOUNDS:
+            bound = rule[name]
+            if bound is not None and not holds(value, bound):
                 raise UsageError(f"--{field.name}={value} must be {words} {bound}; the default is {field.default}")
         if rule["choices"] and value not in rule["choices"]:
             allowed = ", ".join(rule["choices"])
