@@ -1,0 +1,120 @@
+"""How this process computes together with the others: the tf.distribute strategy, its start and its end."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager import context as eager_context
+
+from trainer.cluster import Cluster
+from trainer.config import Config
+from trainer.exit_codes import AcceleratorError, PeerLostError
+
+HEARTBEAT_SECONDS = 10
+# Workers that have nothing more to do wait this long for the others before they leave.
+_SHUTDOWN_BARRIER_SECONDS = 60
+
+
+def configure_devices(config: Config) -> None:
+    """Sets what TensorFlow must know before it starts: threads, and memory taken as needed.
+
+    Raises:
+      AcceleratorError: there are fewer GPUs than `--expect_gpus`.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if len(gpus) < config.expect_gpus:
+        raise AcceleratorError(
+            f"asked for {config.expect_gpus} GPU{'s' * (config.expect_gpus != 1)}, TensorFlow sees {len(gpus)}; "
+            "check the driver, the device plugin and that the image is the GPU one, or train on CPUs: "
+            "--expect_gpus=0 (in the chart: worker.gpus=0)"
+        )
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if config.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(config.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(config.threads)
+
+
+def create(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
+    """The strategy for this process; with a cluster it waits until every worker is there.
+
+    TF_CONFIG must be in the environment when a cluster is given.
+    """
+    if cluster is None:
+        several = len(tf.config.list_physical_devices("GPU")) > 1
+        return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+    _configure_coordination(cluster)
+    implementation = getattr(tf.distribute.experimental.CommunicationImplementation, config.communication.upper())
+    return tf.distribute.MultiWorkerMirroredStrategy(
+        communication_options=tf.distribute.experimental.CommunicationOptions(implementation=implementation)
+    )
+
+
+def _configure_coordination(cluster: Cluster) -> None:
+    """Makes workers wait for each other before they leave.
+
+    The strategy would configure the service without a barrier at shutdown, so that a worker which leaves first makes
+    the others fail (tensorflow#58434). It leaves a service alone that is configured already. The call is internal to
+    TensorFlow: the version is pinned, and tests let workers leave at different times.
+    """
+    from tensorflow.core.protobuf import coordination_config_pb2
+
+    jobs = [("chief", 1), ("worker", cluster.workers - 1)] if cluster.has_chief else [("worker", cluster.workers)]
+    leader = "chief" if cluster.has_chief else "worker"
+    eager_context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{leader}/replica:0/task:0",
+        heartbeat_timeout_in_ms=HEARTBEAT_SECONDS * 1000,
+        shutdown_barrier_timeout_in_ms=_SHUTDOWN_BARRIER_SECONDS * 1000,
+        coordinated_jobs=[
+            coordination_config_pb2.CoordinatedJob(name=name, num_tasks=count) for name, count in jobs if count
+        ],
+    )
+
+
+@contextlib.contextmanager
+def peers_watched(cluster: Cluster | None) -> Iterator[None]:
+    """Turns what TensorFlow raises when a peer is gone into PeerLostError."""
+    try:
+        yield
+    except (
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.FailedPreconditionError,
+        tf.errors.InternalError,
+        tf.errors.UnavailableError,
+        tf.errors.UnknownError,
+    ) as error:
+        if cluster is None or cluster.workers == 1:
+            raise
+        first = str(error).strip().splitlines()[0]
+        raise PeerLostError(f"another worker is gone ({type(error).__name__}: {first})") from error
+
+
+def broadcast(strategy: tf.distribute.Strategy, values: Any) -> Any:
+    """The chief's values, bit by bit, on every worker.
+
+    Args:
+      strategy: of all workers.
+      values: int32 [count]; only the chief's matter, the others give an array of the same length.
+
+    Returns:
+      int32 [count], the chief's.
+    """
+    # The strategy gives every new variable the chief's initial value: the one broadcast that is public.
+    with strategy.scope():
+        variable = tf.Variable(values, trainable=False, name="broadcast")
+    return strategy.experimental_local_results(variable)[0].numpy()
+
+
+def meet(strategy: tf.distribute.Strategy) -> None:
+    """Waits until every worker is here."""
+    strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.ones([])), axis=None)
+
+
+def leave(cluster: Cluster | None) -> None:
+    """Ends this process's part in the cluster; returns when every worker has come here."""
+    if cluster is not None:
+        eager_context._reset_context()  # The service's barrier at shutdown is passed when its context goes.
