@@ -168,6 +168,7 @@ class Agent:
                 last_attempt=max((line["attempt"] for line in attempts.read(self._run_dir)), default=0),
                 saved_step=lambda: newest_checkpoint(self._run_dir),
                 on_regroup=lambda: self._events.put(_Regroup()),
+                on_news=self._log.say,
                 on_closed=self._record,
             )
         else:
@@ -246,7 +247,8 @@ class Agent:
                     elif deadline is None:
                         cause = cause or Cause.STOPPED
                         child.kill()
-                    self._log.say(f"attempt {begin.attempt} is over: {over.reason}")
+                    if self._meeting is None:  # Which has said so.
+                        self._log.say(f"attempt {begin.attempt} is over: {over.reason}")
                 case _FirstStep():
                     self._show("training")
             if child.code is not None:
@@ -455,7 +457,7 @@ class Agent:
         if self._meeting:
             if finish.code in {ExitCode.DONE, *FINAL}:
                 self._meeting.conclude(finish)
-                self._meeting.wait_until_told(_TELL_SECONDS)
+            self._meeting.wait_until_told(_TELL_SECONDS)
             self._meeting.close()
         self._show("ended", pid=0)
 

@@ -82,6 +82,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._reply(400, f"not a question of an agent: {error!r}\n")
             return
         self._reply(200, json.dumps(answer), "application/json")
+        if "finish" in answer:
+            self.server.meeting.heard(answer["index"])
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Says nothing: the pod's log is the worker's."""

@@ -129,6 +129,7 @@ class Meeting:
         last_attempt: int,
         saved_step: Callable[[], int],
         on_regroup: Callable[[], None],
+        on_news: Callable[[str], None],
         on_closed: Callable[[Begin, Over, Failure | None], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -143,12 +144,14 @@ class Meeting:
           last_attempt: the highest number used so far.
           saved_step: the step of the newest checkpoint.
           on_regroup: called when a worker that is not in the running attempt asks to join.
+          on_news: called with a sentence for a person when it is known, or known better, why an attempt is over.
           on_closed: called once an attempt, when all is known of how it ended.
           clock: seconds, as `time.monotonic`.
         """
         self._workers, self._min_workers, self._elastic_wait = workers, min_workers or workers, elastic_wait
         self._timeout, self._max_restarts = timeout, max_restarts
-        self._saved_step, self._on_regroup, self._on_closed, self._clock = saved_step, on_regroup, on_closed, clock
+        self._saved_step, self._on_regroup, self._on_news, self._on_closed = saved_step, on_regroup, on_news, on_closed
+        self._clock = clock
         self._changed = threading.Condition()
         self._highest = last_attempt
         self._waiting: dict[int, _Waiter] = {}
@@ -160,7 +163,7 @@ class Meeting:
         self._first: Failure | None = None
         self._crashes, self._saved_at_crash, self._counted = 0, saved_step(), 0
         self._verdict: Finish | None = None
-        self._told: set[int] = set()
+        self._untold: set[int] = set()  # The other workers that have not heard the verdict.
 
     def meet(self, join: Join, gone: Callable[[], bool] = lambda: False) -> Begin | Finish:
         """Waits until the next attempt begins or there is none for this agent.
@@ -190,7 +193,7 @@ class Meeting:
         with self._changed:
             while self._running(attempt) and self._members.get(index) == token:
                 self._changed.wait(_TICK)
-                if gone() and self._running(attempt) and index not in self._waiting:
+                if gone() and index not in self._waiting and self._begun and self._begun.attempt == attempt:
                     self._end(index, Ended(cause=Cause.AGENT_LOST, attempt=attempt))
             if self._over and self._over.attempt == attempt:
                 return self._over
@@ -206,11 +209,16 @@ class Meeting:
         with self._changed:
             self._conclude(finish)
 
-    def wait_until_told(self, timeout: float) -> None:
-        """Waits, at most `timeout` seconds, until all other workers have been told how it ended."""
-        others = set(range(1, self._workers))
+    def heard(self, index: int) -> None:
+        """The answer to a worker has been sent."""
         with self._changed:
-            self._changed.wait_for(lambda: self._told >= others, timeout)
+            self._untold.discard(index)
+            self._changed.notify_all()
+
+    def wait_until_told(self, timeout: float) -> None:
+        """Waits, at most `timeout` seconds, until all other workers that may ask have been told how it ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._untold, timeout)
 
     def close(self) -> None:
         """Settles what is known of the last attempt."""
@@ -220,7 +228,6 @@ class Meeting:
     def _arrive(self, join: Join) -> Begin | Finish | None:
         """Takes in what an agent says; returns its answer when it need not wait."""
         if self._verdict:
-            self._tell(join.index)
             return self._verdict
         if (before := self._waiting.get(join.index)) and before.join.token != join.token:
             before.answer = Finish(
@@ -238,7 +245,6 @@ class Meeting:
         ended = join.ended
         if ended.cause is Cause.FINAL:
             self._conclude(Finish(code=ended.code, reason=ended.described(join.index)))
-            self._tell(join.index)
             return self._verdict
         if ended.cause is Cause.LEFT:
             return Finish(code=ExitCode.TERMINATED, reason=ended.described(join.index))
@@ -271,7 +277,6 @@ class Meeting:
         if not problem:
             return None
         self._conclude(Finish(code=ExitCode.USAGE, reason=problem))
-        self._tell(join.index)
         return self._verdict
 
     def _take_in(self, join: Join) -> None:
@@ -279,30 +284,27 @@ class Meeting:
         if self._begun is None:
             return
         index, ended, attempt = join.index, join.ended, self._begun.attempt
-        if self._over is not None:
-            if ended.attempt == attempt:
-                self._blame(index, ended)
-        elif index not in self._members:
-            self._on_regroup()
+        if index not in self._members:
+            if self._over is None:
+                self._on_regroup()
         elif self._members[index] != join.token:
             self._end(index, Ended(cause=Cause.AGENT_LOST, attempt=attempt))
         elif ended.attempt == attempt and not (ended.cause is Cause.DONE and index):
             self._end(index, ended)  # A worker that is done waits for worker 0, which writes the result.
 
     def _end(self, index: int, ended: Ended) -> None:
-        if self._begun is None or self._over is not None:
+        """Ends the attempt, or tells more of why it ended: a lost peer is often reported before the loss itself."""
+        if self._begun is None:
             return
-        self._over = Over(attempt=self._begun.attempt, cause=ended.cause, reason=ended.described(index))
-        self._since = self._clock()
-        self._blame(index, ended)
-        self._changed.notify_all()
-
-    def _blame(self, index: int, ended: Ended) -> None:
-        """Keeps the first real cause: a lost peer is often reported before the loss itself."""
-        if ended.cause is not Cause.DONE and (
-            self._first is None or (self._first.ended.cause in _FOLLOWS and ended.cause not in _FOLLOWS)
-        ):
+        if self._over is None:
+            self._over = Over(attempt=self._begun.attempt, cause=ended.cause, reason=ended.described(index))
+            self._since = self._clock()
+            self._changed.notify_all()
+        elif self._first is None or self._first.ended.cause not in _FOLLOWS or ended.cause in _FOLLOWS:
+            return
+        if ended.cause is not Cause.DONE:
             self._first = Failure(worker=index, ended=ended)
+        self._on_news(f"attempt {self._begun.attempt} is over: {ended.described(index)}")
 
     def _count(self, attempt: int) -> int:
         """The failed attempts, `attempt` included, since a newer step was saved."""
@@ -365,11 +367,15 @@ class Meeting:
         if self._verdict:
             return
         self._verdict = finish
+        self._untold = set(self._waiting)
+        if finish.code in FINAL:
+            self._untold = set(range(self._workers))
+        elif finish.code == ExitCode.DONE:
+            self._untold |= set(self._members)
+        self._untold.discard(0)
         if self._begun and self._over is None:
             cause = Cause.DONE if finish.code == 0 else Cause.FINAL if finish.code in FINAL else Cause.STOPPED
             self._over = Over(attempt=self._begun.attempt, cause=cause, reason=finish.reason)
-        for index in self._waiting:
-            self._tell(index)
         self._answer_all(finish)
         self._settle()
 
@@ -377,10 +383,6 @@ class Meeting:
         for waiter in self._waiting.values():
             waiter.answer = answer
         self._waiting = {}
-        self._changed.notify_all()
-
-    def _tell(self, index: int) -> None:
-        self._told.add(index)
         self._changed.notify_all()
 
     def _running(self, attempt: int) -> bool:

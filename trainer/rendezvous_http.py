@@ -106,7 +106,7 @@ def answer(meeting: Meeting, question: dict[str, Any], connection: socket.socket
         join = question["join"]
         ended = Ended.from_json(join["ended"])
         reply = meeting.meet(Join(**{**join, "ended": ended, "flags": tuple(join["flags"])}), gone)
-        return {type(reply).__name__.lower(): dataclasses.asdict(reply)}
+        return {type(reply).__name__.lower(): dataclasses.asdict(reply), "index": join["index"]}
     over = meeting.hold(question["index"], question["token"], question["attempt"], gone)
     return {"over": dataclasses.asdict(over)}
 
