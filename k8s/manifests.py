@@ -27,7 +27,7 @@ RELEASE = "mnist-train"
 
 SET_BY_CHART = {
     Config: ("run_dir", "expect_gpus"),
-    AgentConfig: ("output", "min_workers", "tensorboard", "tensorboard_port", "port", "chief_agent"),
+    AgentConfig: ("output", "min_workers", "tensorboard", "tensorboard_port", "port", "chief_agent", "grace"),
 }
 """Flags that follow from other values, and so are none of `train` and `agent`."""
 

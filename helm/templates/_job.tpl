@@ -167,6 +167,8 @@ template:
 {{/* The agent's flags, "--", the training program's; --run_dir follows them. */}}
 {{- define "trainer.arguments" -}}
 {{- $agent := deepCopy .Values.agent -}}
+{{/* The agent gives up on a save a little before Kubernetes gives up on the pod. */}}
+{{- $_ := set $agent "grace" (max 1 (sub (int64 .Values.worker.gracePeriodSeconds) 5)) -}}
 {{- with .Values.worker.minWorkers }}{{ $_ := set $agent "min_workers" . }}{{ end -}}
 {{- with include "trainer.bucket" . }}{{ $_ := set $agent "output" . }}{{ end -}}
 {{- if eq (include "trainer.tensorboardBeside" .) "true" }}{{ $_ := set $agent "tensorboard" true }}{{ end -}}
