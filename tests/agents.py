@@ -177,7 +177,7 @@ class Run:
     def get(self, index: int, path: str) -> tuple[int, str]:
         """Asks a worker's agent over HTTP."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[index]}{path}", timeout=30) as response:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[index]}{path}", timeout=30) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

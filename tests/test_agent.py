@@ -155,7 +155,7 @@ def test_sigterm_saves_and_the_others_wait_for_the_successor(tmp_path: pathlib.P
 
 def test_a_lost_worker_0_is_waited_for_and_its_successor_counts_on(tmp_path: pathlib.Path) -> None:
     with running(tmp_path, 2, trainer_flags=["--epochs=6"]) as run:
-        chief, other = run.start_all()
+        chief, _ = run.start_all()
         chief.wait_for_step(7)
         chief.process.send_signal(signal.SIGTERM)
         assert chief.end() == 143

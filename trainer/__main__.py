@@ -6,11 +6,11 @@ TF_CONFIG in the environment makes it one of several workers; without it, it tra
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
-from absl import logging
-
-from trainer import supervision
+from trainer import noise, supervision
 from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.exit_codes import ExitCode, TrainerError, UsageError
@@ -22,15 +22,14 @@ def main(argv: list[str], *, began: float) -> int:
     stop = StopWish()
     supervision.start_beating()
     if supervision.is_spare():
-        _silence_tensorflow(verbosity=0)
+        noise.set_up_logging(verbosity=0)
         import trainer.run  # noqa: F401  The import is what a spare is for.
 
         argv = supervision.handed_over()
         began = time.monotonic()
     try:
         config = Config.from_arguments(argv)
-        logging.set_verbosity(config.verbosity)
-        logging.use_absl_handler()
+        noise.set_up_logging(config.verbosity)
         cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
         _check_shares(config, cluster)
         run_dir = Path(config.run_dir or time.strftime("logs/fit/%Y%m%d-%H%M%S"))
@@ -39,7 +38,6 @@ def main(argv: list[str], *, began: float) -> int:
             return ExitCode.DONE
         if cluster is None or cluster.is_chief:
             _check_writable(run_dir)
-        _silence_tensorflow(config.verbosity)
         from trainer import run  # TensorFlow takes seconds to import: what can be refused is refused before.
 
         return run.attempt(config=config, cluster=cluster, run_dir=run_dir, stop=stop, began=began)
@@ -69,11 +67,20 @@ def _check_writable(run_dir: Path) -> None:
         ) from None
 
 
-def _silence_tensorflow(verbosity: int) -> None:
-    """TensorFlow's C++ code reads its verbosity when it is imported."""
-    if verbosity < 1:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def _end(code: int) -> NoReturn:
+    """Ends the process at once.
+
+    The interpreter's own way out would take TensorFlow apart, which takes 2 s, aborts after tensorflow-io has read s3://
+    and waits for peers that may be gone.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], began=time.monotonic()))
+    try:
+        _end(main(sys.argv[1:], began=time.monotonic()))
+    except Exception:
+        traceback.print_exc()
+        _end(1)

@@ -11,7 +11,6 @@ import os
 import pathlib
 import queue
 import signal
-import socket
 import sys
 import threading
 import time
@@ -22,12 +21,12 @@ from trainer import attempts, settings, supervision, termination
 from trainer.agent_config import AgentConfig
 from trainer.agent_log import AgentLog
 from trainer.agent_server import AgentServer
-from trainer.child import Child
-from trainer.cluster import Cluster
+from trainer.attempt import Attempt
+from trainer.children import Children
 from trainer.config import Config
 from trainer.exit_codes import FINAL, ExitCode, TrainerError, UsageError, meaning
 from trainer.output import LocalOutput, Output, newest_checkpoint
-from trainer.process import spawn
+from trainer.place import Place
 from trainer.progress import Progress
 from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Meeting, Over
 from trainer.rendezvous_http import Caller, Party
@@ -37,12 +36,8 @@ PROGRAM = "python -m trainer.agent"
 TRAINER = (sys.executable, "-m", "trainer")
 
 _TICK = 0.5  # Seconds between looks at the training process's beats.
-_BEAT_TIMEOUT = 10.0
-_STACKS_SECONDS = 1.0  # For faulthandler to write them before the kill.
-_LEAVE_SECONDS = 10.0  # For a training process to leave by itself when all do.
 _TELL_SECONDS = 10.0  # For the other agents to hear how it ended.
 _RESOLVE_SECONDS = 60.0
-_TENSORBOARD_PAUSE = 10.0  # Seconds before one that ended is started again.
 _OWN_FLAGS = ("data_dir", "run_dir", "threads", "log_every", "verbosity")  # They may differ between workers.
 
 
@@ -57,16 +52,11 @@ class _ChildEnded:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Regroup:
-    """A worker that is missing in the running attempt asks to join."""
-
-
-@dataclasses.dataclass(frozen=True)
 class _FirstStep:
     """The attempt's first progress line came."""
 
 
-_Event = _Terminate | _ChildEnded | _Regroup | _FirstStep | Begin | Finish | Over | Exception
+_Event = _Terminate | _ChildEnded | _FirstStep | Begin | Finish | Over | Exception
 
 
 class Agent:
@@ -97,14 +87,12 @@ class Agent:
         Raises:
           UsageError: the environment names no usable place among the workers.
         """
-        self._config, self._environ, self._output, self._program = config, dict(environ), output, tuple(program)
-        given = Cluster.from_tf_config(environ.get("TF_CONFIG", ""))
-        self._given_tf_config = given is not None
-        self._cluster = given or Cluster.from_job(environ)
-        self._workers, self._index = (self._cluster.workers, self._cluster.index) if self._cluster else (1, 0)
-        if config.min_workers > self._workers:
+        self._config, self._environ, self._output = config, environ, output
+        self._place = Place(environ)
+        self._index = self._place.index
+        if config.min_workers > self._place.workers:
             raise UsageError(
-                f"--min_workers={config.min_workers} is more than the {self._workers} worker(s) of this run; "
+                f"--min_workers={config.min_workers} is more than the {self._place.workers} worker(s) of this run; "
                 "give at most that many, or 0 for all"
             )
         self._trainer_argv = tuple(trainer_argv)
@@ -113,18 +101,15 @@ class Agent:
         self._token = uuid.uuid4().hex
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._log = AgentLog(self._index)
-        self._status = Status(worker=self._index, workers=self._workers)
+        self._status = Status(worker=self._index, workers=self._place.workers)
+        self._children = Children(program, environ, on_line=self._line)
         self._meeting: Meeting | None = None
         self._party: Party
-        self._child: Child | None = None
-        self._spare: Child | None = None
-        self._tensorboard: int | None = None
-        self._tensorboard_due = 0.0
         self._terminated: float | None = None  # When SIGTERM came.
-        self._regroup = False
         self._ended = Ended()
         self._begun_at = time.monotonic()
         self._rendezvous = 0.0  # Seconds that the last one took.
+        self._newest = 0  # Step of the checkpoint that the attempt begins with; of worker 0.
         self._span: attempts.Span | None = None  # Of the last attempt, once it has ended here.
 
     def run(self) -> int:
@@ -158,22 +143,20 @@ class Agent:
     def _open(self) -> None:
         """Opens the port and the meeting, or the way to it."""
         meeting: Meeting | None = None
-        if self._cluster is None or self._cluster.is_chief:
+        if self._index == 0:
             self._party = meeting = Meeting(
-                workers=self._workers,
+                workers=self._place.workers,
                 min_workers=self._config.min_workers,
                 elastic_wait=self._config.elastic_wait,
                 timeout=self._config.rendezvous_timeout,
                 max_restarts=self._config.max_restarts,
                 last_attempt=max((line["attempt"] for line in attempts.read(self._run_dir)), default=0),
                 saved_step=lambda: newest_checkpoint(self._run_dir),
-                on_regroup=lambda: self._events.put(_Regroup()),
                 on_news=self._log.say,
                 on_closed=self._record,
             )
         else:
-            host = self._cluster.addresses[0].rpartition(":")[0]
-            address = self._config.chief_agent or f"{host}:{self._config.port}"
+            address = self._config.chief_agent or f"{self._place.chief_host()}:{self._config.port}"
             self._party = Caller(address, timeout=self._config.rendezvous_timeout)
         AgentServer(self._config.port, status=self._status, meeting=meeting).start()
         self._meeting = meeting
@@ -197,202 +180,88 @@ class Agent:
     def _meet(self) -> Begin | Finish:
         self._show("meeting", pid=0, last=self._ended.cause.value)
         came = time.monotonic()
-        join = Join(index=self._index, workers=self._workers, token=self._token, ended=self._ended, flags=self._flags)
+        join = Join(
+            index=self._index,
+            workers=self._place.workers,
+            token=self._token,
+            ended=self._ended,
+            flags=self._flags,
+        )
         self._call(lambda: self._resolved(self._party.meet(join)))
         while True:
             if self._terminated and self._ended.cause is not Cause.LEFT:
-                left = dataclasses.replace(join, ended=dataclasses.replace(self._ended, cause=Cause.LEFT))
-                self._party.meet(left)  # A last word, answered at once.
-                return Finish(code=ExitCode.TERMINATED, reason="it was told to go (SIGTERM)")
+                self._ended = dataclasses.replace(self._ended, cause=Cause.LEFT)
+                return self._party.meet(dataclasses.replace(join, ended=self._ended))  # A last word, answered at once.
             event = self._next()
             if isinstance(event, Begin | Finish):
                 self._rendezvous = time.monotonic() - came
                 return event
 
     def _resolved(self, answer: Begin | Finish) -> Begin | Finish:
-        """Waits until the names of all workers in the attempt resolve."""
-        if isinstance(answer, Finish) or self._cluster is None:
-            return answer
-        deadline = time.monotonic() + _RESOLVE_SECONDS
-        for index in answer.present:
-            host = self._cluster.addresses[index].rpartition(":")[0].strip("[]")
-            while True:
-                try:
-                    socket.getaddrinfo(host, None)
-                    break
-                except socket.gaierror as error:
-                    if time.monotonic() > deadline:
-                        reason = f"the name of worker {index}, {host!r}, does not resolve: {error.strerror}"
-                        return Finish(code=ExitCode.PEER_LOST, reason=reason)
-                    time.sleep(0.5)
+        if isinstance(answer, Begin) and (problem := self._place.unresolved(answer.present, _RESOLVE_SECONDS)):
+            return Finish(code=ExitCode.PEER_LOST, reason=problem)
         return answer
 
     def _attempt(self, begin: Begin) -> Ended:
         """Runs the training process through one attempt."""
         self._begun_at, self._span = time.monotonic(), None
+        self._newest = newest_checkpoint(self._run_dir)
         self._status.begin_attempt()
         self._log.keep(self._output.attempt_log(begin.attempt))
-        child = self._child = self._start(begin)
+        environ = {supervision.ATTEMPT: str(begin.attempt), "TF_CONFIG": self._place.tf_config(begin.present)}
+        child, kind = self._children.start(environ, self._trainer_argv)
+        there, all_ = len(begin.present), self._place.workers
+        self._log.say(f"attempt {begin.attempt} begins with {there} of {all_} worker(s), here in {kind}")
         self._show("starting", attempt=begin.attempt, pid=child.pid, spare="none")
         self._call(lambda: self._party.hold(self._index, self._token, begin.attempt))
-        self._regroup = False
-        over: Over | None = None
-        cause: Cause | None = None
-        deadline: float | None = None  # For a process that was asked to leave.
+        attempt = Attempt(begin, child, config=self._config, status=self._status, say=self._log.say)
         while child.code is None:
             match self._next():
                 case Over(attempt=begin.attempt) as over:
-                    if cause is None and over.cause in (Cause.DONE, Cause.LEFT, Cause.AGREED):
-                        cause, deadline = Cause.STOPPED, deadline or time.monotonic() + _LEAVE_SECONDS
-                    elif deadline is None:
-                        cause = cause or Cause.STOPPED
-                        child.kill()
+                    attempt.over(over)
                     if self._meeting is None:  # Which has said so.
                         self._log.say(f"attempt {begin.attempt} is over: {over.reason}")
                 case _FirstStep():
                     self._show("training")
             if child.code is not None:
                 break
-            if self._terminated and cause is None:
+            if self._terminated:
+                attempt.leave(Cause.LEFT, self._terminated)
+            elif self._meeting and self._meeting.asked_to_join() and self._status.state == "training":
+                attempt.leave(Cause.AGREED, time.monotonic())
+            if attempt.stopping:
                 self._show("stopping")
-                child.terminate()
-                cause, deadline = Cause.LEFT, self._terminated + self._config.grace
-            elif self._regroup and cause is None and self._status.state == "training":
-                self._show("stopping")
-                child.terminate()
-                cause, deadline = Cause.AGREED, time.monotonic() + self._config.grace
-            elif cause is None and child.silent_seconds() > _BEAT_TIMEOUT:
-                cause = Cause.FROZEN
-                self._put_down(child, f"it has not beaten for {_BEAT_TIMEOUT:g} s: frozen")
-            elif cause is None and self._status.seconds_since_step > self._config.hang_timeout:
-                cause = Cause.HUNG
-                self._put_down(child, f"it made no step for --hang_timeout={self._config.hang_timeout:g} s")
-            if deadline is not None and time.monotonic() > deadline:
-                child.kill()
-        self._child, self._span = None, self._measured()
-        ended = Ended(
-            cause=self._cause(child.code, cause),
-            attempt=begin.attempt,
-            code=child.code,
-            step=self._status.step,
-            errors=child.errors,
-        )
+            attempt.look()
+            self._keep_company()
+        self._span = self._measured()
+        ended = attempt.ended(finished=self._index == 0 and (self._run_dir / "result.json").exists())
         if ended.cause in CRASHES or ended.cause in (Cause.FINAL, Cause.PEER_LOST):
             self._log.say(dataclasses.replace(ended, errors=()).described(self._index))
         return ended
 
-    def _cause(self, code: int, own: Cause | None) -> Cause:
-        """Why the training process ended with `code`, `own` being what this agent did about it."""
-        if code == ExitCode.DONE or (self._index == 0 and code not in FINAL and self._finished()):
-            return Cause.DONE
-        if own in (Cause.LEFT, Cause.FROZEN, Cause.HUNG, Cause.AGREED):
-            return own
-        if code in FINAL:
-            return Cause.FINAL
-        if code == ExitCode.PEER_LOST:
-            return Cause.PEER_LOST
-        if own is Cause.STOPPED:
-            return own
-        return Cause.AGREED if code == ExitCode.TERMINATED else Cause.CRASH
+    def _keep_company(self) -> None:
+        """Keeps up what runs beside the training process: a spare, TensorBoard."""
+        if self._config.warm_spare and self._status.state == "training":
+            self._children.keep_spare()
+        if self._config.tensorboard and self._index == 0:
+            self._children.keep_tensorboard(self._run_dir, self._config.tensorboard_port)
+        self._show(self._status.state, spare=self._children.spare)
 
-    def _finished(self) -> bool:
-        """Whether the result, which is written last, is there."""
-        return (self._run_dir / "result.json").exists()
-
-    def _start(self, begin: Begin) -> Child:
-        """Gives the attempt to the warm spare, or to a new process."""
-        environ = {supervision.ATTEMPT: str(begin.attempt)}
-        if self._cluster is not None:
-            environ["TF_CONFIG"] = self._tf_config(self._cluster, begin.present)
-        spare, self._spare = self._spare, None
-        if spare and spare.code is None and spare.hand_over(environ, self._trainer_argv):
-            kind = "a warm spare" if spare.awake else "a spare that is still waking"
-            child = spare
-        else:
-            kind = "a new process"
-            command = (*self._program, *self._trainer_argv)
-            child = Child(command, {**self._environ, **environ}, spare=False, on_line=self._line)
-        missing = self._workers - len(begin.present)
-        without = f", without {missing} of {self._workers}" if missing else ""
-        self._log.say(f"attempt {begin.attempt} begins with {len(begin.present)} worker(s){without}, in {kind}")
-        return child
-
-    def _tf_config(self, cluster: Cluster, present: Sequence[int]) -> str:
-        if len(present) == cluster.workers:
-            return self._environ["TF_CONFIG"] if self._given_tf_config else cluster.tf_config()
-        addresses = tuple(cluster.addresses[index] for index in present)
-        return dataclasses.replace(cluster, addresses=addresses, index=present.index(self._index)).tf_config()
-
-    def _put_down(self, child: Child, why: str) -> None:
-        """Lets a process that does not go on show where it stands, and kills it."""
-        self._log.say(f"the training process is killed: {why}; the stacks of its threads:")
-        child.show_stacks()
-        until = time.monotonic() + _STACKS_SECONDS
-        while child.code is None and time.monotonic() < until:
-            self._next(until - time.monotonic())
-        child.kill()
-
-    def _next(self, timeout: float = _TICK) -> _Event | None:
-        """The next event, after `timeout` seconds None; what is the same at any time is dealt with here."""
+    def _next(self) -> _Event | None:
+        """The next event, after a while None; what is the same at any time is dealt with here."""
         try:
-            event = self._events.get(timeout=max(timeout, 0.01))
+            event = self._events.get(timeout=_TICK)
         except queue.Empty:
-            event = None
-        if self._spare and not self._spare.awake:
-            self._spare.silent_seconds()
+            return None
         match event:
             case _ChildEnded():
-                self._reap()
+                self._children.reap()
             case _Terminate() if self._terminated is None:
                 self._log.say("SIGTERM: the training process saves and leaves")
                 self._terminated = time.monotonic()
-            case _Regroup():
-                self._regroup = True
             case Exception():
                 raise event
-        self._keep_company()
         return event
-
-    def _keep_company(self) -> None:
-        """Starts what is to run beside the training process: a spare, TensorBoard."""
-        training = self._status.state == "training" and self._child is not None and self._terminated is None
-        if self._config.warm_spare and training and self._spare is None:
-            self._spare = Child(self._program, self._environ, spare=True, on_line=self._line)
-        if spare := self._spare:
-            self._show(self._status.state, spare="ready" if spare.awake else "waking")
-        else:
-            self._show(self._status.state, spare="none")
-        wanted = self._config.tensorboard and self._index == 0 and self._child is not None
-        if wanted and self._tensorboard is None and time.monotonic() >= self._tensorboard_due:
-            self._start_tensorboard()
-
-    def _start_tensorboard(self) -> None:
-        port = str(self._config.tensorboard_port)
-        logdir = str(self._run_dir)
-        command = (sys.executable, "-m", "tensorboard.main", "--logdir", logdir, "--host", "0.0.0.0", "--port", port)  # noqa: S104
-        self._tensorboard = spawn(command, self._environ).pid
-
-    def _reap(self) -> None:
-        """Reaps all that has ended: this process may be process 1, to which orphans fall."""
-        while True:
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None:
-                return
-            pid = ended.si_pid
-            child = next((child for child in (self._child, self._spare) if child and child.pid == pid), None)
-            if child:
-                child.kill()  # What it has started; as long as it is not reaped its group cannot be another's.
-            _, status = os.waitpid(pid, 0)
-            if child:
-                child.ended(status)
-            if child and child is self._spare:
-                self._spare = None
-            if pid == self._tensorboard:
-                self._tensorboard, self._tensorboard_due = None, time.monotonic() + _TENSORBOARD_PAUSE
-                self._log.say(f"TensorBoard has ended; it is started again in {_TENSORBOARD_PAUSE:g} s")
 
     def _call(self, ask: Callable[[], Begin | Finish | Over]) -> None:
         """Asks in a thread; the answer is an event, and so is an error: it is raised where it can be seen."""
@@ -421,15 +290,12 @@ class Agent:
         attempts.append(self._run_dir, attempts.record(begin, over, failure, self._span or self._measured()))
 
     def _measured(self) -> attempts.Span:
-        now, first_at, first_step, step = (
-            time.monotonic(),
-            self._status.first_at,
-            self._status.first_step,
-            self._status.step,
-        )
+        now, (first_at, first_step) = time.monotonic(), self._status.first
+        seen = self._newest if first_step is None else self._status.step
         return attempts.Span(
-            step_from=first_step - 1 if first_step else step,
-            step_to=step,
+            # A damaged checkpoint makes training start before the newest.
+            step_from=self._newest if first_step is None or first_step >= self._newest else first_step - 1,
+            step_to=max(seen, newest_checkpoint(self._run_dir)),
             rendezvous=self._rendezvous,
             start_up=(first_at or now) - self._begun_at,
             training=now - first_at if first_at else 0.0,
@@ -439,21 +305,11 @@ class Agent:
         """Tells everybody how it ended."""
         if finish.code:
             self._log.say(f"exit {finish.code} ({meaning(finish.code)}): {finish.reason}")
-        if self._index == 0 and (self._run_dir / "result.json").exists() and not finish.code:
-            facts = json.loads((self._run_dir / "result.json").read_text())
+        result = self._run_dir / "result.json"
+        if self._index == 0 and not finish.code and result.exists():
+            termination.write(json.loads(result.read_text()), self._environ)
         else:
-            facts = {
-                "worker": self._index,
-                "attempt": self._ended.attempt,
-                "exit_code": int(finish.code),
-                "meaning": meaning(finish.code),
-                "reason": finish.reason,
-                "signal": attempts.signal_name(self._ended.code),
-                "step": self._status.step,
-                "restarts": self._status.restarts,
-                "errors": list(self._ended.errors),
-            }
-        termination.write(facts, self._environ)
+            termination.write(termination.facts(finish, self._ended, self._status), self._environ)
         if self._meeting:
             if finish.code in {ExitCode.DONE, *FINAL}:
                 self._meeting.conclude(finish)
@@ -470,9 +326,6 @@ def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER,
         config = settings.parse(AgentConfig, own, program=PROGRAM)
         agent = Agent(config, trainer_argv, os.environ, output=output or LocalOutput(), program=program)
         return agent.run()
-    except settings.HelpRequested as help_text:
-        print(help_text)
-        return ExitCode.DONE
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
         termination.write({"exit_code": int(error.exit_code), "errors": [str(error)]}, os.environ)

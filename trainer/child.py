@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from trainer.process import shell_code, spawn
 
 _KEPT_LINES = 20  # Of standard error, for the verdict.
 _LONGEST_LINE = 1 << 16
+_CHATTER = re.compile(r"[IW]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IW] ")  # TensorFlow's C++ code informs or warns.
 _LATE = 3.0  # Seconds between looks after which it is this process that did not run, not the other.
 _DRAIN_SECONDS = 2.0  # For what still stands in the pipes; a grandchild may hold them open for ever.
 
@@ -138,6 +140,7 @@ class Child:
     def _read(self, stream: IO[bytes], error: bool) -> None:
         with stream:
             while line := stream.readline(_LONGEST_LINE):
-                if error and line.strip():
-                    self._errors.append(line.decode(errors="replace").rstrip())
+                text = line.decode(errors="replace").rstrip() if error else ""
+                if text and not _CHATTER.match(text):
+                    self._errors.append(text)
                 self._on_line(line, error)

@@ -78,7 +78,7 @@ class _Bar:
         self._epoch_began = time.monotonic()
 
     def update(self, progress: Progress) -> None:
-        shown = {
+        shown: dict[str, Any] = {
             "epoch": f"{progress.epoch}/{progress.epochs}",
             "loss": progress.loss,
             "accuracy": progress.accuracy,

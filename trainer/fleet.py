@@ -261,9 +261,6 @@ def main(own: Sequence[str], trainer_argv: Sequence[str]) -> int:
             code = fleet.run()
         if code == LaunchCode.DONE:
             print(fleet.result())
-    except settings.HelpRequested as help_text:
-        print(help_text)
-        return LaunchCode.DONE
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return LaunchCode.USAGE

@@ -59,6 +59,8 @@ class Ended:
                 return f"worker {worker}'s training process was frozen at step {self.step} and was killed"
             case Cause.HUNG:
                 return f"worker {worker}'s training process made no step after step {self.step} and was killed"
+            case Cause.DONE:
+                return f"worker {worker} is done"
             case Cause.AGREED:
                 return f"all workers stopped at a save, asked by worker {worker}"
             case Cause.STOPPED:
@@ -128,7 +130,6 @@ class Meeting:
         max_restarts: int,
         last_attempt: int,
         saved_step: Callable[[], int],
-        on_regroup: Callable[[], None],
         on_news: Callable[[str], None],
         on_closed: Callable[[Begin, Over, Failure | None], None],
         clock: Callable[[], float] = time.monotonic,
@@ -143,14 +144,13 @@ class Meeting:
           max_restarts: failed attempts without a newer saved step that are followed by another.
           last_attempt: the highest number used so far.
           saved_step: the step of the newest checkpoint.
-          on_regroup: called when a worker that is not in the running attempt asks to join.
           on_news: called with a sentence for a person when it is known, or known better, why an attempt is over.
           on_closed: called once an attempt, when all is known of how it ended.
           clock: seconds, as `time.monotonic`.
         """
         self._workers, self._min_workers, self._elastic_wait = workers, min_workers or workers, elastic_wait
         self._timeout, self._max_restarts = timeout, max_restarts
-        self._saved_step, self._on_regroup, self._on_news, self._on_closed = saved_step, on_regroup, on_news, on_closed
+        self._saved_step, self._on_news, self._on_closed = saved_step, on_news, on_closed
         self._clock = clock
         self._changed = threading.Condition()
         self._highest = last_attempt
@@ -198,6 +198,11 @@ class Meeting:
             if self._over and self._over.attempt == attempt:
                 return self._over
         return Over(attempt=attempt, cause=Cause.STOPPED, reason=f"attempt {attempt} is long over")
+
+    def asked_to_join(self) -> bool:
+        """Whether a worker that is missing in the running attempt waits for the next."""
+        with self._changed:
+            return self._begun is not None and self._over is None and not self._waiting.keys() <= self._members.keys()
 
     def done(self, ended: Ended) -> None:
         """Worker 0's training process has written the result: the attempt is over."""
@@ -285,9 +290,8 @@ class Meeting:
             return
         index, ended, attempt = join.index, join.ended, self._begun.attempt
         if index not in self._members:
-            if self._over is None:
-                self._on_regroup()
-        elif self._members[index] != join.token:
+            return
+        if self._members[index] != join.token:
             self._end(index, Ended(cause=Cause.AGENT_LOST, attempt=attempt))
         elif ended.attempt == attempt and not (ended.cause is Cause.DONE and index):
             self._end(index, ended)  # A worker that is done waits for worker 0, which writes the result.

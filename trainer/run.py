@@ -45,9 +45,7 @@ def attempt(*, config: Config, cluster: Cluster | None, run_dir: Path, stop: Sto
     """
     strategy.configure_devices(config)
     with strategy.peers_watched(cluster):
-        code = _Attempt(config, cluster, run_dir, stop, began).run()
-        strategy.leave(cluster)
-        return code
+        return _Attempt(config, cluster, run_dir, stop, began).run()
 
 
 class _Attempt:
@@ -91,7 +89,7 @@ class _Attempt:
         self._steps = config.epochs * self._trainer.steps_per_epoch
         self._checkpoints = Checkpoints(run_dir, keep=config.keep)
         self._now = Checkpoint(
-            step=0, loss_sum=0.0, hits=0.0, history=[], seconds=time.monotonic() - began, step_seconds=0.0,
+            step=0, loss_sum=0.0, hits=0.0, history=[], seconds=0.0, step_seconds=0.0,
             step_images=0, identity=self._identity, arrays={},
         )  # fmt: skip
         self._counted = began  # Up to when wall time is in self._now.
@@ -101,6 +99,7 @@ class _Attempt:
         start = state.agree(self._strategy, self._cluster, self._start)
         if start.finished:
             print(f"{self._run_dir} holds a finished run; nothing to do")
+            strategy.leave(self._strategy)
             return ExitCode.DONE
         if start.checkpoint:
             checkpoint.check_identity(start.checkpoint, self._identity)
@@ -120,14 +119,14 @@ class _Attempt:
             self._checkpoints.wait()
         if stopped:
             print(f"stopped at step {self._now.step} of {self._steps}", flush=True)
-            strategy.meet(self._strategy)
+            strategy.leave(self._strategy)
             return self._stop.exit_code if self._stop.signal else ExitCode.PEER_LOST
         if self._chief:
             result.write(
                 self._run_dir, config=self._config, workers=self._cluster.workers if self._cluster else 1,
                 final=self._now, model=self._model,
             )  # fmt: skip
-        strategy.meet(self._strategy)
+        strategy.leave(self._strategy)
         return ExitCode.DONE
 
     def _start(self) -> Start:

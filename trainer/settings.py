@@ -19,6 +19,13 @@ from trainer.exit_codes import UsageError
 
 T = TypeVar("T")
 
+_DEFINE: dict[type, Any] = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
 _BOUNDS = (
     ("minimum", operator.ge, "at least"),
     ("above", operator.gt, "greater than"),
@@ -141,15 +148,9 @@ def help_text(cls: type) -> str:
 
 
 def _flag_values(cls: type) -> flags.FlagValues:
-    values = flags.FlagValues()
-    define = {
-        bool: flags.DEFINE_boolean,
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        str: flags.DEFINE_string,
-    }
+    values = flags.FlagValues()  # type: ignore[no-untyped-call]  # absl's own constructor has no types.
     for field in _fields(cls):
-        define[type(field.default)](field.name, field.default, field.metadata["doc"], flag_values=values)
+        _DEFINE[type(field.default)](field.name, field.default, field.metadata["doc"], flag_values=values)
     flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
     return values
 

@@ -106,6 +106,11 @@ class Status:
             return first
 
     @property
+    def worker(self) -> int:
+        """The worker's index."""
+        return self._line.worker
+
+    @property
     def state(self) -> str:
         """One of STATES."""
         return self._line.state
@@ -121,14 +126,9 @@ class Status:
         return self._line.restarts
 
     @property
-    def first_step(self) -> int | None:
-        """The step in the first progress line of the running attempt."""
-        return self._first.step if self._first else None
-
-    @property
-    def first_at(self) -> float | None:
-        """When that line came, in the seconds of time.monotonic."""
-        return self._first_at
+    def first(self) -> tuple[float | None, int | None]:
+        """When the first progress line of the running attempt came, in time.monotonic's seconds, and its step."""
+        return self._first_at, self._first.step if self._first else None
 
     @property
     def seconds_since_step(self) -> float:

@@ -217,7 +217,7 @@ class Trainer:
             return tf.cast(tf.stack([loss, objective.hits(labels, outputs)]), tf.float64)
 
         _, sums = tf.while_loop(
-            lambda first, sums: first + batch <= begin + share,
+            lambda first, _: first + batch <= begin + share,
             lambda first, sums: (first + batch, sums + evaluated(first, batch)),
             [tf.constant(begin), tf.zeros([2], tf.float64)],
             parallel_iterations=1,

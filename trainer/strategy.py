@@ -1,19 +1,19 @@
 """How this process computes together with the others: the tf.distribute strategy, its start and its end."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.eager import context as eager_context
 
+from trainer import noise
 from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.exit_codes import AcceleratorError, PeerLostError
 
-HEARTBEAT_SECONDS = 10
-# Workers that have nothing more to do wait this long for the others before they leave.
-_SHUTDOWN_BARRIER_SECONDS = 60
+# Time for the last bytes of a collective to reach the others before this process is gone.
+_LEAVE_SECONDS = 0.2
 
 
 def configure_devices(config: Config) -> None:
@@ -44,33 +44,10 @@ def create(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
     if cluster is None:
         several = len(tf.config.list_physical_devices("GPU")) > 1
         return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
-    _configure_coordination(cluster)
     implementation = getattr(tf.distribute.experimental.CommunicationImplementation, config.communication.upper())
-    return tf.distribute.MultiWorkerMirroredStrategy(
-        communication_options=tf.distribute.experimental.CommunicationOptions(implementation=implementation)
-    )
-
-
-def _configure_coordination(cluster: Cluster) -> None:
-    """Makes workers wait for each other before they leave.
-
-    The strategy would configure the service without a barrier at shutdown, so that a worker which leaves first makes
-    the others fail (tensorflow#58434). It leaves a service alone that is configured already. The call is internal to
-    TensorFlow: the version is pinned, and tests let workers leave at different times.
-    """
-    from tensorflow.core.protobuf import coordination_config_pb2
-
-    jobs = [("chief", 1), ("worker", cluster.workers - 1)] if cluster.has_chief else [("worker", cluster.workers)]
-    leader = "chief" if cluster.has_chief else "worker"
-    eager_context.context().configure_coordination_service(
-        service_type="standalone",
-        service_leader=f"/job:{leader}/replica:0/task:0",
-        heartbeat_timeout_in_ms=HEARTBEAT_SECONDS * 1000,
-        shutdown_barrier_timeout_in_ms=_SHUTDOWN_BARRIER_SECONDS * 1000,
-        coordinated_jobs=[
-            coordination_config_pb2.CoordinatedJob(name=name, num_tasks=count) for name, count in jobs if count
-        ],
-    )
+    options = tf.distribute.experimental.CommunicationOptions(implementation=implementation)
+    with noise.withheld(verbosity=config.verbosity):
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
 @contextlib.contextmanager
@@ -109,12 +86,11 @@ def broadcast(strategy: tf.distribute.Strategy, values: Any) -> Any:
     return strategy.experimental_local_results(variable)[0].numpy()
 
 
-def meet(strategy: tf.distribute.Strategy) -> None:
-    """Waits until every worker is here."""
-    strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.ones([])), axis=None)
+def leave(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker has come here, so that none leaves while another still needs it (tensorflow#58434)."""
 
+    def together() -> tf.Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.ones([])), axis=None)
 
-def leave(cluster: Cluster | None) -> None:
-    """Ends this process's part in the cluster; returns when every worker has come here."""
-    if cluster is not None:
-        eager_context._reset_context()  # The service's barrier at shutdown is passed when its context goes.
+    tf.function(together, autograph=False)()
+    time.sleep(_LEAVE_SECONDS)

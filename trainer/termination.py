@@ -6,6 +6,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from trainer.attempts import signal_name
+from trainer.exit_codes import meaning
+from trainer.rendezvous import Ended, Finish
+from trainer.status import Status
+
 LIMIT = 4096  # Bytes; the kubelet cuts what is longer.
 _DEFAULT = "/dev/termination-log"
 
@@ -23,6 +28,21 @@ def message(facts: Mapping[str, Any]) -> str:
             largest = max(facts, key=lambda key: len(json.dumps(facts[key])))
             del facts[largest]
     return text
+
+
+def facts(finish: Finish, ended: Ended, status: Status) -> dict[str, Any]:
+    """How an agent ends without a result."""
+    return {
+        "worker": status.worker,
+        "attempt": ended.attempt,
+        "exit_code": int(finish.code),
+        "meaning": meaning(finish.code),
+        "reason": finish.reason,
+        "signal": signal_name(ended.code),
+        "step": status.step,
+        "restarts": status.restarts,
+        "errors": list(ended.errors),
+    }
 
 
 def write(facts: Mapping[str, Any], environ: Mapping[str, str]) -> None:

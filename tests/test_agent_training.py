@@ -1,0 +1,124 @@
+"""Agents with the real training program: whatever happens to a run, it ends as if nothing had happened."""
+
+import itertools
+import pathlib
+import signal
+from typing import Any
+
+import pytest
+
+from tests import small_mnist, tensorboard_client
+from tests.agents import TRAINER, Run, running, wait_until_gone
+from tests.out_of_memory import starved
+from trainer.fleet import free_ports
+
+EPOCHS = 48
+STEPS_PER_EPOCH = 8
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    data = small_mnist.write(tmp_path_factory.mktemp("data"), train=64 * STEPS_PER_EPOCH, test=64)
+    return [
+        f"--data_dir={data}",
+        "--experiment=tests.paced",
+        "--global_batch_size=64",
+        "--hidden_units=32",
+        f"--epochs={EPOCHS}",
+        "--log_every=0.5",
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> dict[str, Any]:
+    """The result of two workers to whom nothing happens."""
+    with running(tmp_path_factory.mktemp("undisturbed"), 2, program=TRAINER, trainer_flags=flags) as run:
+        run.start_all()
+        assert run.codes() == [0, 0]
+        return run.result
+
+
+def test_whatever_ends_training_processes_changes_nothing(
+    tmp_path: pathlib.Path, flags: list[str], undisturbed: dict[str, Any]
+) -> None:
+    port, other_port = free_ports(2)
+    agent_flags = ["--warm_spare", "--tensorboard", f"--tensorboard_port={port}"]
+    environ = {"PACE": "0.02"}
+    with running(tmp_path, 2, program=TRAINER, agent_flags=agent_flags, trainer_flags=flags, environ=environ) as run:
+        chief, other = run.start_all()
+        chief.wait_for_step(4 * STEPS_PER_EPOCH)
+        other.signal_training(signal.SIGKILL)
+        chief.wait_for_step(9 * STEPS_PER_EPOCH, attempt=2)
+        chief.signal_training(signal.SIGSEGV)
+        chief.wait_for_step(14 * STEPS_PER_EPOCH, attempt=3)
+        other.signal_training(signal.SIGUSR2)  # A clean sys.exit(1).
+        chief.wait_for_step(19 * STEPS_PER_EPOCH, attempt=4)
+        for agent in (chief, other):
+            agent.signal_training(signal.SIGKILL)
+        chief.wait_for_step(24 * STEPS_PER_EPOCH, attempt=5)
+        shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=20)
+        assert [epoch for epoch, _ in shown] == list(range(len(shown)))
+        with starved(chief.state.pid):
+            chief.wait_for_step(25 * STEPS_PER_EPOCH, attempt=6)
+        pid = other.signal_training(signal.SIGSTOP)
+        chief.wait_for_step(26 * STEPS_PER_EPOCH, attempt=7)
+        wait_until_gone(pid)
+        assert run.codes() == [0, 0]
+        assert run.result["weights_sha256"] == undisturbed["weights_sha256"]
+        assert run.result["restarts"] == 6
+        assert_resumed_from_the_newest_checkpoint(run)
+        for fast in (True, False):
+            with tensorboard_client.tensorboard(run.run_dir, other_port, fast=fast):
+                for name in ("train", "validation"):
+                    shown = tensorboard_client.scalars(other_port, name, "epoch_loss", at_least=EPOCHS)
+                    assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
+        causes = [line["failure"]["exit_code"] for line in run.attempts[:-1]]
+        assert causes[:4] == [137, 139, 1, 137]
+
+
+def test_agents_that_are_told_to_go_or_killed_are_replaced(
+    tmp_path: pathlib.Path, flags: list[str], undisturbed: dict[str, Any]
+) -> None:
+    with running(tmp_path, 2, program=TRAINER, trainer_flags=flags, environ={"PACE": "0.01"}) as run:
+        chief, other = run.start_all()
+        chief.wait_for_step(4 * STEPS_PER_EPOCH)
+        other.process.send_signal(signal.SIGTERM)
+        assert other.end() == 143
+        assert "stopped at step" in other.text
+        run.start(1)
+        chief.wait_for_step(9 * STEPS_PER_EPOCH, attempt=2)
+        pid = chief.state.pid
+        chief.process.kill()
+        wait_until_gone(pid)
+        run.start(0)
+        assert run.codes() == [0, 0]
+        assert run.result["weights_sha256"] == undisturbed["weights_sha256"]
+        assert run.result["restarts"] == 2
+        assert run.termination(0) == run.result
+        assert run.attempts[0]["failure"]["cause"] == "left"
+
+
+def test_an_elastic_run_trains_on_with_who_is_there(
+    tmp_path: pathlib.Path, flags: list[str], undisturbed: dict[str, Any]
+) -> None:
+    agent_flags = ["--min_workers=1", "--elastic_wait=0.5", "--warm_spare"]
+    environ = {"PACE": "0.02"}
+    with running(tmp_path, 2, program=TRAINER, agent_flags=agent_flags, trainer_flags=flags, environ=environ) as run:
+        chief, other = run.start_all()
+        chief.wait_for_step(4 * STEPS_PER_EPOCH)
+        other.process.kill()
+        chief.wait_for(lambda _: chief.progress[-1].workers == 1 and chief.step > 5 * STEPS_PER_EPOCH, "one worker")
+        run.start(1)
+        assert run.codes() == [0, 0]
+        assert chief.progress[-1].workers == 2
+        assert run.attempts[-1]["step_from"] == run.attempts[-2]["step_to"]  # They stopped at a save.
+        assert abs(run.result["val_accuracy"] - undisturbed["val_accuracy"]) < 0.1
+
+
+def assert_resumed_from_the_newest_checkpoint(run: Run) -> None:
+    """No step was repeated but those since the checkpoint that worker 0 last told of."""
+    chief = run.agents[0].progress
+    for attempt, after in itertools.pairwise(run.attempts):
+        told = [line.saved or 0 for line in chief if line.attempt <= attempt["attempt"]]
+        assert after["step_from"] >= max(told)
+        assert after["step_from"] <= attempt["step_to"]
