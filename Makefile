@@ -58,3 +58,15 @@ manifests: setup ## what is made from the chart: k8s/, the flags in its schema, 
 .PHONY: schemas
 schemas: setup ## tests/schemas, from the Kubernetes versions that the chart is checked against (Go)
 	$(python) tests/schemas/generate.py v1.33.13 v1.34.4 v1.35.4 v1.36.3 v1.37.2
+
+.PHONY: e2e
+e2e: setup ## the chart on a real Kubernetes of two nodes (root, Go); KUBECONFIG=... IMAGE=... tests on another
+	tests/e2e/run -m 'e2e and not soak' $(ARGS)
+
+.PHONY: e2e-smoke
+e2e-smoke: setup ## the shortest of those tests
+	tests/e2e/run -m smoke $(ARGS)
+
+.PHONY: image
+image: setup ## the image, from the Dockerfile as for the tests (buildah, root): make image FILE=image.tar
+	tests/e2e/image $(or $(FILE),image.tar)
