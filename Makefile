@@ -67,6 +67,10 @@ e2e: setup ## the chart on a real Kubernetes of two nodes (root, Go); KUBECONFIG
 e2e-smoke: setup ## the shortest of those tests
 	tests/e2e/run -m smoke $(ARGS)
 
+.PHONY: e2e-soak
+e2e-soak: setup ## five losses of a pod in a row, exact and elastic (20 min)
+	tests/e2e/run -m 'e2e and soak' $(ARGS)
+
 .PHONY: image
 image: setup ## the image, from the Dockerfile as for the tests (buildah, root): make image FILE=image.tar
 	tests/e2e/image $(or $(FILE),image.tar)
