@@ -36,10 +36,18 @@ check: setup ## formatting, lint, types, import layers
 	$(venv)/bin/mypy
 	$(venv)/bin/lint-imports
 
+.PHONY: bench
+bench: setup ## speed, as ratios; make bench TORCH=python compares with PyTorch too
+	@TORCH=$(TORCH) $(python) -m bench $(ARGS)
+
 .PHONY: format
 format: setup ## format the code
 	$(venv)/bin/ruff format .
 	$(venv)/bin/ruff check --fix .
+
+.PHONY: docs
+docs: setup ## write the README's tables
+	$(python) -m docs.generate
 
 .PHONY: clean
 clean: ## remove what was built
