@@ -29,6 +29,10 @@ train: setup ## train on this machine, in one process: make train ARGS="--epochs
 test: setup ## all tests that need no cluster
 	$(python) -m pytest -m 'not chart and not e2e and not soak' $(ARGS)
 
+.PHONY: soak
+soak: setup ## long runs with random failures, about 20 minutes
+	$(python) -m pytest -m soak $(ARGS)
+
 .PHONY: check
 check: setup ## formatting, lint, types, import layers
 	$(venv)/bin/ruff format --check .

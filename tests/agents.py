@@ -24,16 +24,16 @@ from trainer.status import StateLine
 ROOT = pathlib.Path(__file__).parent.parent
 STAND_IN = (sys.executable, str(ROOT / "tests" / "stand_in.py"))
 TRAINER = (sys.executable, "-m", "trainer")
-DEADLINE = 30.0  # Seconds for anything that is waited for; far above what it takes.
+DEADLINE = 120.0  # Seconds for anything that is waited for; far above what it takes.
 
 
 class Agent:
     """One agent process and what it printed."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], *, cores: Sequence[int] = ()) -> None:
         self._changed = threading.Condition()
         self._lines: list[str] = []
-        self.process = spawn(command, environ, output=subprocess.PIPE)
+        self.process = spawn(command, environ, output=subprocess.PIPE, cores=cores)
         self._readers = [
             threading.Thread(target=self._read, args=(stream,), daemon=True)
             for stream in (self.process.stdout, self.process.stderr)
@@ -159,9 +159,9 @@ class Run:
     def start_all(self) -> list[Agent]:
         return [self.start(index) for index in range(self.workers)]
 
-    def codes(self) -> list[int]:
+    def codes(self, seconds: float = DEADLINE) -> list[int]:
         """Waits for all agents; their exit codes in the order of the workers."""
-        return [self.agents[index].end() for index in sorted(self.agents)]
+        return [self.agents[index].end(seconds) for index in sorted(self.agents)]
 
     @property
     def result(self) -> dict[str, Any]:
@@ -200,6 +200,12 @@ def running(folder: pathlib.Path, workers: int, **options: Any) -> Iterator[Run]
         raise
     finally:
         run.close()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that run."""
+    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found if alive(int(child))]
 
 
 def alive(pid: int) -> bool:

@@ -4,7 +4,6 @@ What needs TensorFlow to be true is tested in test_agent_training.py.
 """
 
 import json
-import os
 import pathlib
 import signal
 import socket
@@ -12,7 +11,7 @@ import sys
 
 import pytest
 
-from tests.agents import alive, running, wait_until_gone
+from tests.agents import children, running, wait_until_gone
 from trainer import termination
 from trainer.status import StateLine
 
@@ -44,17 +43,6 @@ def test_killed_training_processes_are_restarted_and_the_run_ends_with_its_resul
         assert run.termination(0) == run.result
         assert run.termination(2)["exit_code"] == 0
         assert "in a warm spare" in chief.text
-
-
-def test_a_frozen_process_is_killed_after_ten_seconds_without_a_beat(tmp_path: pathlib.Path) -> None:
-    with running(tmp_path, 2, trainer_flags=["--epochs=3"]) as run:
-        chief, other = run.start_all()
-        chief.wait_for_step(7)
-        pid = other.signal_training(signal.SIGSTOP)
-        chief.wait_for_step(8, attempt=2)
-        wait_until_gone(pid)
-        assert run.codes() == [0, 0]
-        assert run.attempts[0]["failure"]["cause"] == "frozen"
 
 
 def test_a_process_that_makes_no_step_shows_its_stacks_and_is_killed(tmp_path: pathlib.Path) -> None:
@@ -263,11 +251,3 @@ def test_the_state_line_is_read_as_it_was_written() -> None:
     )
     assert StateLine.parse(line.format()) == line
     assert StateLine.parse("agent 1: attempt 1 begins") is None
-
-
-def children(pid: int) -> list[int]:
-    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if alive(int(child))]
-
-
-assert os.name == "posix"
