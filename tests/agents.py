@@ -159,9 +159,9 @@ class Run:
     def start_all(self) -> list[Agent]:
         return [self.start(index) for index in range(self.workers)]
 
-    def codes(self) -> list[int]:
+    def codes(self, seconds: float = DEADLINE) -> list[int]:
         """Waits for all agents; their exit codes in the order of the workers."""
-        return [self.agents[index].end() for index in sorted(self.agents)]
+        return [self.agents[index].end(seconds) for index in sorted(self.agents)]
 
     @property
     def result(self) -> dict[str, Any]:

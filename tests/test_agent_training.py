@@ -7,20 +7,19 @@ from typing import Any
 
 import pytest
 
-from tests import small_mnist, tensorboard_client
+from tests import tensorboard_client
 from tests.agents import TRAINER, Run, running, wait_until_gone
 from tests.out_of_memory import starved
 from trainer.fleet import free_ports
 
 EPOCHS = 48
-STEPS_PER_EPOCH = 8
+STEPS_PER_EPOCH = 10
 
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    data = small_mnist.write(tmp_path_factory.mktemp("data"), train=64 * STEPS_PER_EPOCH, test=64)
+def flags(small_mnist: pathlib.Path) -> list[str]:
     return [
-        f"--data_dir={data}",
+        f"--data_dir={small_mnist}",
         "--experiment=tests.paced",
         "--global_batch_size=64",
         "--hidden_units=32",

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 import pytest
 import rich.console
 
-from tests import small_mnist
 from tests.agents import Agent, children, wait_until_gone
 from trainer import fleet, launch
 from trainer.fleet_view import LiveView
@@ -37,9 +36,8 @@ def launched(*own: str, training: Sequence[str] = (), cores: Sequence[int] = ())
 
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    data = small_mnist.write(tmp_path_factory.mktemp("data"), train=512, test=64)
-    return [f"--data_dir={data}", "--experiment=tests.paced", "--global_batch_size=64", "--epochs=200"]
+def flags(small_mnist: pathlib.Path) -> list[str]:
+    return [f"--data_dir={small_mnist}", "--experiment=tests.paced", "--global_batch_size=64", "--epochs=200"]
 
 
 def test_ctrl_c_saves_and_ends_all(tmp_path: pathlib.Path, flags: list[str]) -> None:
