@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -10,23 +11,22 @@ from typing import Any
 
 import pytest
 
-from tests import small_mnist, tensorboard_client
+from tests import tensorboard_client
 from tests.agents import TRAINER, running
 from tests.events import points
 from tests.servers import BUCKET, s3_environ, s3_server
 from trainer.fleet import free_ports
 
 EPOCHS = 24
-STEPS_PER_EPOCH = 8
+STEPS_PER_EPOCH = 10
 INTERVAL = 0.5
 KILLS = int(os.environ.get("KILLS", "50"))
 
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    data = small_mnist.write(tmp_path_factory.mktemp("data"), train=64 * STEPS_PER_EPOCH, test=64)
+def flags(small_mnist: Path) -> list[str]:
     return [
-        f"--data_dir={data}",
+        f"--data_dir={small_mnist}",
         "--experiment=tests.paced",
         "--global_batch_size=64",
         "--hidden_units=32",
@@ -86,10 +86,11 @@ def test_a_lost_disk_and_tensorboard_all_the_while(
         assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
 
 
-def test_trains_on_data_in_a_bucket(bucket: tuple[Path, dict[str, str]], flags: list[str], tmp_path: Path) -> None:
+def test_trains_on_data_in_a_bucket(
+    bucket: tuple[Path, dict[str, str]], flags: list[str], small_mnist: Path, tmp_path: Path
+) -> None:
     """tensorflow-io aborts a process that has read s3:// and leaves as usual; it must not look like a failure."""
-    data = bucket[0] / "mnist"
-    small_mnist.write(data, train=64 * STEPS_PER_EPOCH, test=64)
+    shutil.copytree(small_mnist, bucket[0] / "mnist")
     flags = [*flags, f"--data_dir=s3://{BUCKET}/mnist", "--epochs=1"]
     with running(tmp_path, 1, program=TRAINER, trainer_flags=flags, environ=bucket[1]) as run:
         assert run.start(0).end(120) == 0
