@@ -5,7 +5,6 @@ From the signal to the next completed step, as worker 0 tells it: what a user wo
 
 import collections
 import contextlib
-import dataclasses
 import os
 import pathlib
 import signal
@@ -17,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from bench.table import Row
 from trainer.process import spawn
 from trainer.progress import Progress
 from trainer.status import StateLine
@@ -83,36 +83,12 @@ def running(*, spare: bool) -> Iterator[Run]:
             process.wait()
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    number: signal.Signals
-    spare: bool
-    seconds: list[float]
-
-    @property
-    def median(self) -> float:
-        """Seconds."""
-        return statistics.median(self.seconds)
-
-
-def measure(*, spare: bool) -> list[Row]:
-    """Loses worker 1's training process ROUNDS times by each signal."""
-    with running(spare=spare) as run:
-        return [Row(number, spare, [run.lose(number, spare=spare) for _ in range(ROUNDS)]) for number in LIMITS]
-
-
-def main() -> None:
-    """Prints the table."""
-    print(f"seconds from losing one of two training processes to the next step, median of {ROUNDS}")
-    print(f"{'signal':10}{'warm spare':12}{'median':>8}{'least':>8}{'most':>8}  at most")
+def measure() -> Iterator[Row]:
+    """Loses worker 1's training process ROUNDS times by each signal; medians in seconds."""
     for spare in (True, False):
-        for row in measure(spare=spare):
-            limit = f"{LIMITS[row.number]:.0f}" if spare else ""
-            figures = f"{row.median:8.2f}{min(row.seconds):8.2f}{max(row.seconds):8.2f}"
-            print(f"{row.number.name:10}{'yes' if spare else 'no':12}{figures}  {limit}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        with running(spare=spare) as run:
+            for number, limit in LIMITS.items():
+                seconds = [run.lose(number, spare=spare) for _ in range(ROUNDS)]
+                kind = "a warm spare" if spare else "no spare"
+                what = f"{number.name} of one of two workers to the next step, {kind}, seconds (median of {ROUNDS})"
+                yield Row(what, statistics.median(seconds), f"≤ {limit:g}" if spare else "")

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from trainer import settings
+from trainer.agent_config import AgentConfig
 from trainer.config import Config
 from trainer.exit_codes import TABLE
 
@@ -20,7 +21,12 @@ def outcomes() -> str:
 
 def generated(text: str) -> str:
     """The README with its tables as the code has them."""
-    for name, table in {"flags": settings.markdown(Config), "outcomes": outcomes()}.items():
+    tables = {
+        "flags": settings.markdown(Config),
+        "agent flags": settings.markdown(AgentConfig),
+        "outcomes": outcomes(),
+    }
+    for name, table in tables.items():
         begin, end = f"<!-- {name}: made by `make docs` -->\n", f"\n<!-- end of {name} -->"
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)

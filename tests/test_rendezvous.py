@@ -28,7 +28,7 @@ class Place:
         self.news: list[str] = []
         settings = {"workers": 2, "min_workers": 0, "elastic_wait": 0.0, "timeout": 600.0, "max_restarts": 2}
         self.meeting = Meeting(
-            **{**settings, "last_attempt": 0, **options},
+            **{**settings, "last_attempt": lambda: 0, **options},
             saved_step=lambda: self.saved,
             on_news=self.news.append,
             on_closed=lambda *closed: self.closed.append(closed),
@@ -59,7 +59,7 @@ def pool() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
 
 
 def test_all_are_answered_alike_and_attempts_are_counted(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool, last_attempt=4)
+    place = Place(pool, last_attempt=lambda: 4)
     assert place.both() == [Begin(attempt=5, present=(0, 1))] * 2
     assert place.both(Cause.CRASH, Cause.STOPPED, 5) == [Begin(attempt=6, present=(0, 1))] * 2
     [(begin, over, failure)] = place.closed

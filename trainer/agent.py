@@ -120,6 +120,7 @@ class Agent:
         self._begun_at = time.monotonic()
         self._rendezvous = 0.0  # Seconds that the last one took.
         self._newest = 0  # Step of the checkpoint that the attempt begins with; of worker 0.
+        self._stored_attempt = 0  # The highest of which the output knows.
         self._span: attempts.Span | None = None  # Of the last attempt, once it has ended here.
 
     def run(self) -> int:
@@ -161,7 +162,7 @@ class Agent:
                 elastic_wait=self._config.elastic_wait,
                 timeout=self._config.rendezvous_timeout,
                 max_restarts=self._config.max_restarts,
-                last_attempt=0,
+                last_attempt=lambda: max(attempts.last(self._run_dir), self._stored_attempt),
                 saved_step=lambda: newest_checkpoint(self._run_dir),
                 on_news=self._log.say,
                 on_closed=self._record,
@@ -185,9 +186,7 @@ class Agent:
         self._call(begin)
         while self._terminated is None:
             if isinstance(begun := self._next(), _Begun):
-                recorded = max((line["attempt"] for line in attempts.read(self._run_dir)), default=0)
-                if self._meeting:
-                    self._meeting.resume(max(recorded, begun.last_attempt))
+                self._stored_attempt = begun.last_attempt
                 return
 
     def _flushed(self, finish: Finish) -> Finish:
