@@ -96,7 +96,7 @@ for step in range({TENSORFLOW_FLUSHES}):
 os._exit(0)
 """
     with server("s3", folder / "server") as (environ, proxy):
-        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "AWS_LOG_LEVEL": "0"}
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "AWS_LOG_LEVEL": "0", "S3_ENDPOINT": environ["AWS_ENDPOINT_URL"]}
         process = subprocess.Popen(
             [sys.executable, "-c", script], env={**os.environ, **environ, **quiet}, stdout=subprocess.PIPE
         )

@@ -48,14 +48,12 @@ class GoogleStore:
 
     def get(self, key: str) -> Found | None:
         """See `storage.Store`."""
-        blob = self._blob(key)
         with self._errors(key):
-            try:
-                data = blob.download_as_bytes(raw_download=True, **ONCE)
-            except exceptions.NotFound as error:
-                self._check_bucket(error)
+            blob = self._sized(key)
+            if blob is None:
                 return None
-            return Found(data, str(blob.generation))
+            size, generation = int(blob.size), int(blob.generation)
+            return Found(self._part(key, generation, 0, size), str(generation))
 
     def create(self, key: str, data: bytes) -> str:
         """See `storage.Store`."""
@@ -90,13 +88,12 @@ class GoogleStore:
     def stream(self, key: str) -> Iterator[bytes]:
         """See `storage.Store`."""
         with self._errors(key):
-            try:
-                with self._blob(key).open("rb", chunk_size=PART_BYTES, raw_download=True, **ONCE) as file:
-                    while chunk := file.read(PART_BYTES):
-                        yield chunk
-            except exceptions.NotFound as error:
-                self._check_bucket(error)
-                raise MissingError(f"{self.url}/{key}: there is no such object") from None
+            blob = self._sized(key)
+            if blob is None:
+                raise MissingError(f"{self.url}/{key}: there is no such object")
+            size, generation = int(blob.size), int(blob.generation)
+            for start in range(0, size, PART_BYTES):
+                yield self._part(key, generation, start, min(PART_BYTES, size - start))
 
     def delete(self, key: str) -> None:
         """See `storage.Store`."""
@@ -110,8 +107,39 @@ class GoogleStore:
         """See `storage.Store`."""
         start = len(self._path) + 1 if self._path else 0
         with self._errors(prefix):
-            blobs = self._bucket.list_blobs(prefix=join(self._path, prefix), fields="items(name),nextPageToken", **ONCE)
-            return [blob.name[start:] for blob in blobs]
+            listed = self._bucket.list_blobs(
+                prefix=join(self._path, prefix), fields="items(name),nextPageToken", **ONCE
+            )
+            try:
+                return [blob.name[start:] for blob in listed]
+            except exceptions.NotFound:
+                raise NoBucketError(f"{self.url}: there is no such bucket") from None
+
+    def _sized(self, key: str) -> storage.Blob | None:
+        """The object with what the store knows of it; None when there is none."""
+        blob = self._blob(key)
+        try:
+            blob.reload(**ONCE)
+        except exceptions.NotFound as error:
+            self._check_bucket(error)
+            return None
+        return blob
+
+    def _part(self, key: str, generation: int, start: int, size: int) -> bytes:
+        """A part of an object."""
+        if size == 0:
+            return b""
+        try:
+            data = bytes(
+                self._blob(key).download_as_bytes(
+                    raw_download=True, start=start, end=start + size - 1, if_generation_match=generation, **ONCE
+                )
+            )
+        except (exceptions.NotFound, exceptions.PreconditionFailed):
+            raise UnreachableError(f"{self.url}/{key} was changed while it was read") from None
+        if len(data) != size:  # To the client, an answer that was cut off within its head looks whole.
+            raise UnreachableError(f"{self.url}/{key}: got {len(data)} bytes of {size}")
+        return data
 
     def _blob(self, key: str) -> storage.Blob:
         return self._bucket.blob(join(self._path, key))
@@ -156,6 +184,8 @@ class GoogleStore:
             ConnectionError,
         ) as error:
             raise UnreachableError(f"{what}: {_gist(error)}") from None
+        except (AttributeError, KeyError, TypeError, ValueError):  # So the client takes an answer that was cut off.
+            raise UnreachableError(f"{what}: the answer makes no sense") from None
 
 
 def _gist(error: Exception) -> str:

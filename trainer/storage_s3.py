@@ -148,7 +148,9 @@ class S3Store:
             raise UnreachableError(f"{what}: {_gist(error)}") from None
         except exceptions.BaseError as error:
             self._check_bucket(error)
-            refused = re.search(r"\b(401|403)\b|ExpiredToken|InvalidAccessKey|SignatureDoesNotMatch", str(error))
+            refused = re.search(
+                r"status code: 40[13] |<Code>(ExpiredToken|InvalidAccessKeyId|SignatureDoes)", str(error)
+            )
             raise (RefusedError if refused else UnreachableError)(f"{what}: {_gist(error)}") from None
 
 
