@@ -364,7 +364,7 @@ def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None
 
 
 def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) -> None:
-    with an_agent(server, tmp_path, environ={"STEP_SECONDS": "0.2"}) as agents:
+    with an_agent(server, tmp_path, environ={"STEP_SECONDS": "0.12"}) as agents:
         agent = agents.start(0)
         agent.wait_for_step(12)
         wait_until(lambda: any(key.startswith("checkpoints/step-000000001") for key in stored(server, tmp_path)))

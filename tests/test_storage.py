@@ -162,6 +162,14 @@ def test_expired_credentials_of_s3(s3_address: str) -> None:
             store.create("a", b"data")
 
 
+def test_google_credentials_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    store = open_store(f"gs://{BUCKET}/run")
+    with pytest.raises(RefusedError, match=f"gs://{BUCKET}/run: File .*key.json was not found"):
+        store.get("a")
+
+
 def test_is_asked_once(scheme: str, address: str) -> None:
     """The mirror decides when to try again: a client that tries by itself holds it up."""
     with refusing_proxy(address) as (front, proxy), opened(f"{scheme}://{BUCKET}/run", front) as store:

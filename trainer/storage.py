@@ -125,7 +125,6 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ) -> Store:
 
     Raises:
       UsageError: it is no such address.
-      RefusedError: no credentials were found.
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:

@@ -5,6 +5,7 @@ Composition appends: what is new is uploaded as an object of its own, then the s
 
 import contextlib
 import os
+import threading
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator
@@ -41,10 +42,10 @@ class GoogleStore:
 
     def __init__(self, bucket: str, path: str) -> None:
         self.url = f"gs://{join(bucket, path)}" if path else f"gs://{bucket}"
-        self._path = path
+        self._name, self._path = bucket, path
+        self._opened: storage.Bucket | None = None
+        self._opening = threading.Lock()
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")  # It asks for what nobody uses.
-        with self._errors(""):
-            self._bucket = storage.Client().bucket(bucket)
 
     def get(self, key: str) -> Found | None:
         """See `storage.Store`."""
@@ -107,7 +108,7 @@ class GoogleStore:
         """See `storage.Store`."""
         start = len(self._path) + 1 if self._path else 0
         with self._errors(prefix):
-            listed = self._bucket.list_blobs(
+            listed = self._bucket().list_blobs(
                 prefix=join(self._path, prefix), fields="items(name),nextPageToken", **ONCE
             )
             try:
@@ -142,7 +143,15 @@ class GoogleStore:
         return data
 
     def _blob(self, key: str) -> storage.Blob:
-        return self._bucket.blob(join(self._path, key))
+        return self._bucket().blob(join(self._path, key))
+
+    def _bucket(self) -> storage.Bucket:
+        """The bucket, as one client knows it: made when it is first needed, since credentials can come late."""
+        with self._opening:
+            if self._opened is None:
+                with self._errors(""):
+                    self._opened = storage.Client().bucket(self._name)
+            return self._opened
 
     def _put(self, key: str, data: bytes, generation: int | None) -> str:
         blob = self._blob(key)

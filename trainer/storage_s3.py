@@ -148,6 +148,11 @@ class S3Store:
             raise UnreachableError(f"{what}: {_gist(error)}") from None
         except exceptions.BaseError as error:
             self._check_bucket(error)
+            if "169.254." in str(error):  # The client's last resort is an instance's role.
+                raise RefusedError(
+                    f"{what}: no credentials were found (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a web identity, "
+                    "or an instance's role)"
+                ) from None
             refused = re.search(
                 r"status code: 40[13] |<Code>(ExpiredToken|InvalidAccessKeyId|SignatureDoes)", str(error)
             )
