@@ -31,7 +31,7 @@ test: setup ## all tests that need no cluster
 
 .PHONY: soak
 soak: setup ## long runs with random failures, about 20 minutes
-	$(python) -m pytest -m soak $(ARGS)
+	$(python) -m pytest -m 'soak and not e2e' $(ARGS)
 
 .PHONY: check
 check: setup ## formatting, lint, types, import layers

@@ -1,38 +1,19 @@
 """Fleets on this machine: the launcher as a real process with real agents and real training processes."""
 
-import contextlib
 import os
 import pathlib
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 
 import pytest
 import rich.console
 
-from tests.agents import Agent, children, wait_until_gone
+from tests.agents import children, launched, wait_until_gone
 from trainer import fleet, launch
 from trainer.fleet_view import LiveView
 from trainer.progress import Progress
 from trainer.status import StateLine
-
-
-@contextlib.contextmanager
-def launched(*own: str, training: Sequence[str] = (), cores: Sequence[int] = ()) -> Iterator[Agent]:
-    """The launcher, watched as the tests watch an agent: it prints the same lines."""
-    launcher = Agent(
-        [sys.executable, "-m", "trainer.launch", "--local", *own, "--", *training],
-        {**os.environ, "PACE": "0.02"},
-        cores=cores,
-    )
-    try:
-        yield launcher
-    except BaseException:
-        print("--- the end of what the launcher printed", *launcher.lines[-40:], sep="\n")
-        raise
-    finally:
-        launcher.process.kill()
-        launcher.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +23,9 @@ def flags(small_mnist: pathlib.Path) -> list[str]:
 
 def test_ctrl_c_saves_and_ends_all(tmp_path: pathlib.Path, flags: list[str]) -> None:
     run_dir = tmp_path / "run"
-    with launched("--workers=2", training=[*flags, f"--run_dir={run_dir}"], cores=[one_core()]) as launcher:
+    with launched(
+        "--workers=2", training=[*flags, f"--run_dir={run_dir}"], environ={"PACE": "0.02"}, cores=[one_core()]
+    ) as launcher:
         launcher.wait_for_line("2 workers share the 1 core(s) of this machine")
         launcher.wait_for_step(9)
         pids = descendants(launcher.process.pid)
@@ -64,6 +47,28 @@ def test_a_killed_launcher_leaves_no_process_behind(tmp_path: pathlib.Path, flag
         launcher.process.kill()
         for pid in pids:
             wait_until_gone(pid)
+
+
+def test_closed_output_ends_all(tmp_path: pathlib.Path, flags: list[str]) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "trainer.launch",
+        "--local",
+        "--workers=1",
+        "--",
+        *flags,
+        f"--run_dir={tmp_path}/run",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout
+        assert launcher.stderr
+        assert launcher.stdout.readline().startswith("agent worker=0/1")
+        [pid] = children(launcher.pid)
+        launcher.stdout.close()  # As `| head -1` does.
+        assert launcher.wait(60) == 1
+        assert launcher.stderr.read() == ""
+        wait_until_gone(pid)
 
 
 def test_a_crash_is_shown_with_its_lines_and_ends_with_125(tmp_path: pathlib.Path, flags: list[str]) -> None:

@@ -53,7 +53,10 @@ def test_fifty_failures_at_random_moments_change_nothing(tmp_path: pathlib.Path,
         run.start_all()
         with tensorboard_client.tensorboard(run.run_dir, port, fast=True):
             for number in range(FAILURES):
-                time.sleep(chance.uniform(0.0, 8.0))  # Not to wait for anything: the moment is to be random.
+                if chance.random() < 0.3:
+                    time.sleep(chance.uniform(0.0, 8.0))  # Not to wait for anything: the moment is to be random.
+                else:
+                    run.agents[0].wait_for_step(min(run.agents[0].step + chance.randrange(1, 50), 1450))
                 if run.agents[0].process.poll() is not None:
                     break
                 for index in chance.sample(range(WORKERS), chance.choice([1, 1, 1, 2])):

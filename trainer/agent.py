@@ -330,7 +330,10 @@ class Agent:
 
     def _record(self, begin: Begin, over: Over, failure: Failure | None) -> None:
         """Adds an attempt to attempts.jsonl."""
-        attempts.append(self._run_dir, attempts.record(begin, over, failure, self._span or self._measured()))
+        try:
+            attempts.append(self._run_dir, attempts.record(begin, over, failure, self._span or self._measured()))
+        except OSError as error:  # A full disk costs the line, not the run.
+            self._log.say(f"warning: {self._run_dir / attempts.NAME} lacks attempt {begin.attempt}: {error.strerror}")
 
     def _measured(self) -> attempts.Span:
         now, (first_at, first_step) = time.monotonic(), self._status.first
@@ -348,9 +351,13 @@ class Agent:
         """Tells everybody how it ended."""
         result = self._run_dir / "result.json"
         if self._index == 0 and not finish.code and result.exists():
-            termination.write(json.loads(result.read_text()), self._environ)
+            facts = json.loads(result.read_text())
         else:
-            termination.write(termination.facts(finish, self._ended, self._status), self._environ)
+            facts = termination.facts(finish, self._ended, self._status)
+        try:
+            termination.write(facts, self._environ)
+        except OSError as error:
+            self._log.say(f"warning: the termination message could not be written: {error}")
         if self._meeting:
             if finish.code in {ExitCode.DONE, *FINAL}:
                 self._meeting.conclude(finish)
