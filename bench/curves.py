@@ -41,7 +41,7 @@ def draw(path: Path, curves: Mapping[str, Curve], *, title: str, x_label: str, y
         dashes = ' stroke-dasharray="5 4"' if name == dashed else ""
         parts.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>')
         x, y = place(*curve[-1])
-        parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}" fill="{colour}">{name}</text>')
+        parts.append(f'<text x="{x + 6:.1f}" y="{y + (16 if name == dashed else 4):.1f}" fill="{colour}">{name}</text>')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 

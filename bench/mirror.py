@@ -27,7 +27,7 @@ from trainer.storage import open_store
 FLUSHES = int(os.environ.get("FLUSHES", "10000"))
 FLUSH_BYTES = 4096  # Of events, what a few scalars and a histogram take.
 TENSORFLOW_FLUSHES = 150  # Measured; beyond, calculated: each flush sends the whole file.
-PAIRS = int(os.environ.get("PAIRS", "3"))
+PAIRS = int(os.environ.get("PAIRS", "5"))
 PICTURE = Path(__file__).parent.parent / "docs" / "mirror-bytes.svg"
 MIB = 2**20
 
@@ -128,24 +128,28 @@ def memory(scheme: str, folder: Path) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def throughput(folder: Path) -> tuple[float, float]:
-    """Images per second of real training under an agent, without an output and with one: medians of PAIRS runs each."""
-    speeds: dict[bool, list[float]] = {False: [], True: []}
-    with server("s3", folder / "server") as (environ, _):
-        for number in range(2 * PAIRS):
-            mirrored = number % 2 == 1
-            output = f"s3://{BUCKET}/speed-{number}" if mirrored else ""
-            with running(
-                folder / str(number),
-                1,
-                program=(sys.executable, "-m", "trainer"),
-                agent_flags=[f"--output={output}", "--mirror_interval=1"],
-                trainer_flags=["--epochs=3", "--checkpoint_every=5"],
-                environ=environ,
-            ) as agents:
-                assert agents.start(0).end(300) == 0
-                speeds[mirrored].append(float(agents.result["images_per_second"]))
-    return statistics.median(speeds[False]), statistics.median(speeds[True])
+def throughput(folder: Path) -> float:
+    """Images per second of real training under an agent with an output, of those without: the median of PAIRS.
+
+    The server would be on another machine; here it takes only the processor time that nobody wants.
+    """
+    ratios = []
+    with s3_server(folder / "server", modest=True) as address:
+        for pair in range(PAIRS):
+            speeds = []
+            for output in ("", f"s3://{BUCKET}/speed-{pair}"):
+                with running(
+                    folder / f"{pair}-{bool(output)}",
+                    1,
+                    program=(sys.executable, "-m", "trainer"),
+                    agent_flags=[f"--output={output}"],
+                    trainer_flags=["--epochs=5"],
+                    environ=s3_environ(address),
+                ) as agents:
+                    assert agents.start(0).end(300) == 0
+                    speeds.append(float(agents.result["images_per_second"]))
+            ratios.append(speeds[1] / speeds[0])
+    return statistics.median(ratios)
 
 
 def measure() -> Iterator[Row]:
@@ -186,5 +190,4 @@ def measure() -> Iterator[Row]:
         for scheme, bound in (("", 60), ("s3", 90), ("gs", 90)):
             most = memory(scheme, folder / f"memory-{scheme}")
             yield Row(f"mirror: MiB of an agent with {scheme or 'no output'}", most, f"≤ {bound}")
-        without, with_ = throughput(folder / "speed")
-        yield Row("mirror: images/s with it, of those without", with_ / without, "≥ 0.98")
+        yield Row("mirror: images/s with it, of those without", throughput(folder / "speed"), "≥ 0.98")

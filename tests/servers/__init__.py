@@ -84,13 +84,16 @@ def started(
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path, *, port: int = 0) -> Iterator[str]:
-    """versitygw over a folder, in which BUCKET is; its address."""
+def s3_server(folder: Path, *, port: int = 0, modest: bool = False) -> Iterator[str]:
+    """versitygw over a folder, in which BUCKET is; its address. A modest one takes only the time that nobody wants."""
     port = port or free_port()
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     secrets = {"ROOT_ACCESS_KEY_ID": KEY_ID, "ROOT_SECRET_ACCESS_KEY": SECRET}
     command = (tool("versitygw"), "--port", f"127.0.0.1:{port}", "--quiet", "posix", folder)
-    with started(*command, port=port, environ=secrets):
+    with started(*command, port=port, environ=secrets) as process:
+        if modest:
+            for thread in os.listdir(f"/proc/{process.pid}/task"):
+                os.setpriority(os.PRIO_PROCESS, int(thread), 19)
         yield f"http://127.0.0.1:{port}"
 
 
