@@ -27,11 +27,11 @@ train: setup ## train on this machine, in one process: make train ARGS="--epochs
 
 .PHONY: test
 test: setup ## all tests that need no cluster
-	$(python) -m pytest -m 'not e2e and not soak' $(ARGS)
+	$(python) -m pytest -m 'not chart and not e2e and not soak' $(ARGS)
 
 .PHONY: soak
 soak: setup ## long runs with random failures, about 20 minutes
-	$(python) -m pytest -m soak $(ARGS)
+	$(python) -m pytest -m 'soak and not e2e' $(ARGS)
 
 .PHONY: check
 check: setup ## formatting, lint, types, import layers
@@ -56,3 +56,33 @@ docs: setup ## write the README's tables
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(venv) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: test-chart
+test-chart: setup ## the chart with Helm 3 and 4, against Kubernetes 1.33 to 1.37; builds what it needs (Go)
+	tests/cluster/cluster tools
+	eval "$$(tests/cluster/cluster env)" && $(python) -m pytest -m chart $(ARGS)
+
+.PHONY: manifests
+manifests: setup ## what is made from the chart: k8s/, the flags in its schema, its golden file
+	tests/cluster/cluster tools
+	eval "$$(tests/cluster/cluster env)" && PYTHONPATH=. $(python) k8s/manifests.py
+
+.PHONY: schemas
+schemas: setup ## tests/schemas, from the Kubernetes versions that the chart is checked against (Go)
+	$(python) tests/schemas/generate.py v1.33.13 v1.34.4 v1.35.4 v1.36.3 v1.37.2
+
+.PHONY: e2e
+e2e: setup ## the chart on a real Kubernetes of two nodes (root, Go); KUBECONFIG=... IMAGE=... tests on another
+	tests/e2e/run -m 'e2e and not soak' $(ARGS)
+
+.PHONY: e2e-smoke
+e2e-smoke: setup ## the shortest of those tests
+	tests/e2e/run -m smoke $(ARGS)
+
+.PHONY: e2e-soak
+e2e-soak: setup ## five losses of a pod in a row, exact and elastic (20 min)
+	tests/e2e/run -m 'e2e and soak' $(ARGS)
+
+.PHONY: image
+image: setup ## the image, from the Dockerfile as for the tests (buildah, root): make image FILE=image.tar
+	tests/e2e/image $(or $(FILE),image.tar)

@@ -1,0 +1,47 @@
+# The image of a worker: the agent, the training program, TensorBoard, and MNIST. Fixed uid, no compiler, no cache.
+#
+#   docker build -t REGISTRY/mnist-train:1.0.0 .                                  CPU
+#   docker build -t REGISTRY/mnist-train:1.0.0-gpu --build-arg ACCELERATOR=gpu .  NVIDIA GPU
+ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
+
+# The requirements alone, so that no other change of pyproject.toml installs them again.
+FROM ${BASE} AS requirements
+# "cpu" or "gpu": the extra that brings tensorflow-cpu or tensorflow[and-cuda].
+ARG ACCELERATOR=cpu
+COPY pyproject.toml /
+RUN python3 -c "import sys, tomllib; project = tomllib.load(open('/pyproject.toml', 'rb'))['project']; \
+print(*project['dependencies'], *project['optional-dependencies'][sys.argv[1]], sep='\n')" "$ACCELERATOR" >/requirements.txt
+
+FROM ${BASE}
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp
+
+# The locked dependencies come before the code, so that a change of code rebuilds (and moves) a small layer only.
+# CUDA's libraries from pip lie where the loader does not look (tensorflow#63362): its cache is told of them.
+COPY --from=requirements /requirements.txt /opt/
+COPY constraints.txt /opt/
+RUN python3 -m venv /opt/venv \
+ && pip install --no-cache-dir --disable-pip-version-check --requirement /opt/requirements.txt --constraint /opt/constraints.txt \
+ && printf '%s\n' /opt/venv/lib/python3.*/site-packages/nvidia/*/lib /usr/local/nvidia/lib64 >/etc/ld.so.conf.d/nvidia.conf \
+ && ldconfig \
+ && printf 'trainer:x:10001:10001::/tmp:/usr/sbin/nologin\n' >>/etc/passwd
+
+COPY pyproject.toml setup.py README.md LICENSE /opt/trainer/
+COPY trainer /opt/trainer/trainer
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation /opt/trainer \
+ && rm -rf /opt/trainer
+
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="trainer" \
+      org.opencontainers.image.description="Distributed training of TensorFlow models that survives what happens to its workers" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 2222 6006 8080
+# Flags (or nothing) are the agent's; anything else is a command: `docker run IMAGE tensorboard --logdir ...`.
+ENTRYPOINT ["/bin/sh", "-c", "case ${1:--} in -*) set -- python -m trainer.agent \"$@\" ;; esac; exec \"$@\"", "trainer"]

@@ -1,0 +1,54 @@
+"""What `helm test` runs in the cluster: do the workers' names resolve, and does TensorBoard show their run?"""
+
+import json
+import os
+import socket
+import sys
+import time
+import urllib.request
+
+DEADLINE = time.monotonic() + 180  # Seconds; the first epoch has to end before there are scalars.
+
+
+def resolves(name: str) -> bool:
+    """Whether DNS knows the name."""
+    try:
+        return bool(socket.getaddrinfo(name, None))
+    except socket.gaierror:
+        return False
+
+
+def runs(tensorboard: str) -> list[str]:
+    """The runs with scalars that TensorBoard shows; none when it cannot be reached."""
+    try:
+        with urllib.request.urlopen(f"http://{tensorboard}:6006/data/plugin/scalars/tags", timeout=10) as answer:
+            return [run for run, tags in json.load(answer).items() if tags]
+    except (OSError, ValueError):
+        return []
+
+
+def main() -> str | None:
+    """Returns what is wrong, or None."""
+    job, service, tensorboard = (os.environ[name] for name in ("JOB_NAME", "SERVICE_NAME", "TENSORBOARD"))
+    names = [f"{job}-{index}.{service}" for index in range(int(os.environ["WORKERS"]))]
+    missing = names
+    while time.monotonic() < DEADLINE and (missing := [name for name in missing if not resolves(name)]):
+        if len(missing) == len(names) and tensorboard and os.environ["OUTPUT"] and runs(tensorboard):
+            break  # The job is over, and its output is there.
+        time.sleep(1)
+    print(f"{len(names) - len(missing)} of {len(names)} workers' names resolve")
+    if missing and len(missing) < len(names):
+        return f"these names do not resolve: {', '.join(missing)}"
+    if missing and not os.environ["OUTPUT"]:
+        return "no worker's name resolves: the job has ended or has not started; see kubectl get job,pods"
+    if not tensorboard:
+        return None
+    while time.monotonic() < DEADLINE:
+        if found := [run for run in runs(tensorboard) if job in run or not os.environ["OUTPUT"]]:
+            print(f"TensorBoard shows the scalars of {', '.join(sorted(found))}")
+            return None
+        time.sleep(2)
+    return f"TensorBoard at http://{tensorboard}:6006 shows no scalars of {job}"
+
+
+sys.exit(main())

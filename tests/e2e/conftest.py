@@ -1,0 +1,89 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.release import FLAGS, Release, run, until
+
+
+@pytest.fixture
+def own_cluster() -> pathlib.Path:
+    """The folder of the cluster that tests/cluster started: its nodes are this machine's processes."""
+    if "OWN_CLUSTER" not in os.environ:
+        pytest.skip("needs the nodes of tests/cluster: on another cluster nothing here can reach a node's processes")
+    return pathlib.Path(os.environ["CLUSTER_DIR"])
+
+
+@pytest.fixture
+def release() -> Iterator[Release]:
+    """A release-to-be in a namespace of its own that enforces Pod Security "restricted"."""
+    namespace = f"e2e-{uuid.uuid4().hex[:6]}"
+    labels = "pod-security.kubernetes.io/enforce=restricted"
+    run("kubectl", "create", "namespace", namespace)
+    run("kubectl", "label", "namespace", namespace, labels)
+    release = Release(namespace)
+    yield release
+    # At once and by force: what a test has left is of no interest, and the next one needs the cores.
+    release.kubectl("delete", "jobs,deployments,pods", "--all", "--force", "--grace-period=0", check=False)
+    run("kubectl", "delete", "namespace", namespace, "--wait=false")
+    until(120, f"the end of the pods in {namespace}", lambda: not release.get("pods")["items"])
+
+
+@pytest.fixture
+def claim(release: Release, own_cluster: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folder behind the claim `runs`, on this machine and so on no node that could be lost."""
+    assert own_cluster.is_dir()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="runs-"))
+    folder.chmod(0o777)
+    volume = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": release.namespace},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "capacity": {"storage": "1Gi"},
+            "hostPath": {"path": str(folder)},
+            "storageClassName": release.namespace,
+            "persistentVolumeReclaimPolicy": "Retain",
+        },
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "runs"},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "storageClassName": release.namespace,
+            "volumeName": release.namespace,
+        },
+    }
+    for value in (volume, claim):
+        release.kubectl("apply", "--filename", "-", text=json.dumps(value))
+    yield folder
+    run("kubectl", "delete", "persistentvolume", release.namespace, "--wait=false")
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def local_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """`weights_sha256` of the same training as two processes of this machine, without Kubernetes."""
+    return _locally(tmp_path_factory.mktemp("local"))
+
+
+@pytest.fixture(scope="session")
+def short_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same of a run of 3 epochs."""
+    return _locally(tmp_path_factory.mktemp("short"), "--epochs=3")
+
+
+def _locally(folder: pathlib.Path, *more: str) -> str:
+    flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+    run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", f"--run_dir={folder}", *flags, *more)
+    return str(json.loads((folder / "result.json").read_text())["weights_sha256"])

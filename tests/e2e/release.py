@@ -1,0 +1,150 @@
+"""A release of the chart on a real cluster, as the tests act on it and see it: through helm and kubectl alone."""
+
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from trainer.progress import Progress
+
+CHART = pathlib.Path(__file__).resolve().parents[2] / "helm"
+NAME = "mnist-train"
+ACCURACY = 0.977
+
+FLAGS = {"threads": 1, "checkpoint_every": 2, "log_every": 0.5}
+"""Of every run whose weights are compared; the rest is as the chart and the program have it."""
+VALUES = (
+    *("--values", str(CHART / "values-cpu.yaml")),
+    *("--set", ",".join(f"train.{name}={value}" for name, value in FLAGS.items())),
+)
+
+SHORT = ("--set", "train.epochs=3")
+"""Of runs that lose something: long enough to lose it in the middle."""
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+def run(*command: str, text: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A command, with its output in the error when it fails."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=600)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)[:300]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+def until(seconds: float, what: str, seen: Callable[[], T | None]) -> T:
+    """What `seen` returns once it is something; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := seen()):
+        assert time.monotonic() < deadline, f"{what}: not after {seconds} s"
+        time.sleep(0.5)
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """The release NAME in a namespace."""
+
+    namespace: str
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
+        return run("kubectl", "--namespace", self.namespace, *arguments, text=text, check=check).stdout
+
+    def get(self, *arguments: str) -> Json:
+        value: Json = json.loads(self.kubectl("get", *arguments, "--output", "json"))
+        return value
+
+    def helm(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return run("helm", "--namespace", self.namespace, *arguments, check=check)
+
+    def install(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`helm upgrade --install` with this run's image; `arguments` are more of it."""
+        repository, _, tag = os.environ["IMAGE"].rpartition(":")
+        image = ("--set", f"image.repository={repository},image.tag={tag}")
+        return self.helm("upgrade", "--install", NAME, str(CHART), *image, *arguments, check=check)
+
+    def job(self) -> Json:
+        """The one Job of the release."""
+        (job,) = self.get("jobs", "--selector", f"app.kubernetes.io/instance={NAME}")["items"]
+        return dict(job)
+
+    def pods(self, index: int | None = None) -> list[Json]:
+        """The pods of the Job, oldest first; of one worker, or of all."""
+        selector = f"batch.kubernetes.io/job-name={self.job()['metadata']['name']}"
+        if index is not None:
+            selector += f",batch.kubernetes.io/job-completion-index={index}"
+        pods: list[Json] = self.get("pods", "--selector", selector)["items"]
+        return sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+    def pod(self, index: int) -> Json:
+        """The pod of a worker that runs, or did last."""
+        return until(120, f"a pod of worker {index}", lambda: self.pods(index))[-1]
+
+    def condition(self) -> tuple[str, str, str] | None:
+        """How the Job ended: type, reason and message of its condition; None: it goes on."""
+        for condition in self.job()["status"].get("conditions", ()):
+            if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+                return condition["type"], condition.get("reason", ""), condition.get("message", "")
+        return None
+
+    def ended(self, seconds: float) -> tuple[str, str, str]:
+        """Waits for the Job's end."""
+        try:
+            return until(seconds, "the job's end", self.condition)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.story()}") from None
+
+    def message(self, index: int = 0) -> Json:
+        """The newest termination message of a worker."""
+        for pod in reversed(self.pods(index)):
+            for status in pod["status"].get("containerStatuses", ()):
+                if text := status["state"].get("terminated", {}).get("message"):
+                    value: Json = json.loads(text)
+                    return value
+        raise AssertionError(f"worker {index} left no termination message\n{self.story()}")
+
+    def progress(self, index: int, lines: int = 20) -> list[Progress]:
+        """The newest progress of a worker's newest pod."""
+        return [seen for _, seen in self.timed_progress(self.pod(index)["metadata"]["name"], lines)]
+
+    def timed_progress(self, pod: str, lines: int = -1) -> list[tuple[float, Progress]]:
+        """Progress with the Unix time at which each line was written."""
+        text = self.kubectl("logs", pod, "--timestamps", f"--tail={lines}", check=False)
+        return list(_timed(text))
+
+    def at_step(self, step: int, seconds: float = 180, index: int = 0) -> Progress:
+        """Waits until training has passed `step` and a checkpoint lies above step 0."""
+
+        def passed() -> Progress | None:
+            assert self.condition() is None, f"the job ended early: {self.condition()}\n{self.story()}"
+            seen = self.progress(index)
+            return seen[-1] if seen and seen[-1].step >= step and (index or seen[-1].saved) else None
+
+        try:
+            return until(seconds, f"step {step}", passed)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.story()}") from None
+
+    def story(self) -> str:
+        """What a person would look at when it went wrong."""
+        listed = self.kubectl("get", "pods", "--output", "wide", check=False)
+        logs = [
+            f"--- {name}\n" + self.kubectl("logs", name, "--tail=25", check=False)
+            for name in self.kubectl("get", "pods", "--output", "name", check=False).split()
+        ]
+        return "\n".join([listed, *logs])
+
+
+def _timed(text: str) -> Iterator[tuple[float, Progress]]:
+    for line in text.splitlines():
+        stamp, _, rest = line.partition(" ")
+        if seen := Progress.parse(rest):
+            whole, _, fraction = stamp.rstrip("Z").partition(".")
+            moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.UTC)
+            yield moment.timestamp() + float(f"0.{fraction or 0}"), seen

@@ -1,0 +1,34 @@
+"""The chart trains on real MNIST, shows its scalars, and an upgrade that changes nothing starts nothing."""
+
+import pytest
+
+from tests.e2e.release import ACCURACY, NAME, VALUES, Release
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.smoke
+def test_two_workers_train(release: Release) -> None:
+    release.install(*VALUES)
+    release.at_step(1)
+    uid = release.job()["metadata"]["uid"]
+    release.install(*VALUES)
+    assert release.job()["metadata"]["uid"] == uid
+    tested = release.helm("test", NAME, "--timeout", "4m", "--logs")
+    assert "2 of 2 workers' names resolve" in tested.stdout
+    assert "TensorBoard shows the scalars of" in tested.stdout
+
+    assert release.ended(300)[0] == "Complete", release.story()
+    result = release.message()
+    assert result["val_accuracy"] >= ACCURACY
+    assert (result["workers"], result["restarts"], result["epochs"]) == (2, 0, 5)
+    policy = release.get("networkpolicy", NAME)["spec"]
+    own = {"app.kubernetes.io/name": "mnist-train", "app.kubernetes.io/instance": NAME}
+    assert policy["ingress"][0] == {"from": [{"podSelector": {"matchLabels": {**own, "trainer/role": "worker"}}}]}
+    assert policy["ingress"][1]["ports"] == [{"port": 6006, "protocol": "TCP"}]
+
+
+def test_the_weights_are_those_of_a_local_run(release: Release, local_weights: str) -> None:
+    release.install(*VALUES)
+    assert release.ended(300)[0] == "Complete", release.story()
+    assert release.message()["weights_sha256"] == local_weights
