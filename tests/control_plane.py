@@ -57,7 +57,7 @@ class ControlPlane:
             return False
 
     def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
-        request = urllib.request.Request(  # noqa: S310  # Its scheme is https.
+        request = urllib.request.Request(  # Its scheme is https.
             f"https://127.0.0.1:{self.port}{path}",
             data=None if body is None else json.dumps(body).encode(),
             method=method,

@@ -84,9 +84,18 @@ class Chart:
         self._run("uninstall", self.release, "--ignore-not-found", "--wait", "--cascade", "foreground")
 
     def deployed(self) -> bool:
-        """Whether there is such a release."""
-        said = self._run("list", "--all", "--filter", f"^{re.escape(self.release)}$", "--output", "json")
-        return bool(json.loads(said or "[]"))
+        """Whether there is such a release.
+
+        Raises:
+          HelmError: with helm's words.
+        """
+        try:
+            self._run("status", self.release)
+        except HelmError as error:
+            if "not found" in str(error):
+                return False
+            raise
+        return True
 
     def _values(self) -> list[str]:
         files = [argument for file in self.files for argument in ("--values", file)]

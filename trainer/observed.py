@@ -87,7 +87,7 @@ class Pod:
         metadata, status = item["metadata"], item.get("status", {})
         conditions = {c["type"]: c for c in status.get("conditions", ())}
         scheduled, disruption = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
-        container = next((c for c in status.get("containerStatuses", ()) if c["name"] == "worker"), {})
+        container: dict[str, Any] = next((c for c in status.get("containerStatuses", ()) if c["name"] == "worker"), {})
         state = container.get("state", {})
         terminated, waiting, running = (state.get(key) or {} for key in ("terminated", "waiting", "running"))
         return cls(

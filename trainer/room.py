@@ -41,10 +41,10 @@ def room(nodes: Iterable[Json], pods: Iterable[Json], pod_spec: Json, workers: i
     used: dict[str, Amounts] = collections.defaultdict(lambda: collections.defaultdict(float))
     for pod in pods:
         if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
-            node = used[pod["spec"].get("nodeName", "")]
-            node["pods"] += 1
+            taken = used[pod["spec"].get("nodeName", "")]
+            taken["pods"] += 1
             for name, value in asked(pod["spec"]).items():
-                node[name] += value
+                taken[name] += value
     now = ever = usable = 0
     gpus = free_gpus = 0.0
     best: Amounts = collections.defaultdict(float)

@@ -56,7 +56,7 @@ def setting(
       choices: the values allowed, for a str.
       kind: the flag's type, where None is the default.
     """
-    rule = {"doc": doc, "minimum": minimum, "above": above, "below": below, "choices": tuple(choices)}
+    rule: dict[str, Any] = {"doc": doc, "minimum": minimum, "above": above, "below": below, "choices": tuple(choices)}
     rule["kind"] = kind or type(default)
     return dataclasses.field(default=default, metadata=rule)
 

@@ -34,9 +34,7 @@ class Watch:
           logs: whose log lines it takes: chief, all, none or an index.
         """
         self._kube, self._name, self._view = kube, job, view
-        self._shown = {"chief": lambda worker: worker == 0, "all": lambda _: True, "none": lambda _: False}.get(
-            logs, lambda worker: str(worker) == logs
-        )
+        self._logs_of = logs
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._job: Job | None = None
         self._pods: dict[str, Pod] = {}
@@ -182,6 +180,10 @@ class Watch:
         if (error is not None) != self._away:
             self._away = error is not None
             self._view.say(f"{error}; the job goes on, still trying" if error else "the API server answers again")
+
+    def _shown(self, worker: int) -> bool:
+        """Whether a worker's log lines are wanted."""
+        return self._logs_of in ("all", str(worker)) or (self._logs_of == "chief" and worker == 0)
 
     def _settle(self) -> None:
         """Waits for what is still on its way when the Job has ended."""
