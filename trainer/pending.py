@@ -75,5 +75,5 @@ def _why(pod: Pod, warned: Sequence[Warned]) -> tuple[str, str]:
         failed = [w for w in warned if w.reason.startswith("Failed")]
         if failed:
             return "starting", f"{failed[-1].reason}: {failed[-1].message}"
-        return "starting", "its node pulls the image and starts the container"
+        return "starting", "the node pulls the image and starts the container"
     return "new", "the scheduler has not looked at it yet"

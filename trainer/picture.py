@@ -83,11 +83,7 @@ def indexes(workers: Sequence[int]) -> str:
 
 def described(found: Iterable[Reason]) -> list[str]:
     """Why workers wait, a line a reason."""
-    return [f"{indexes(reason.workers)} {_verb(reason)}: {reason.text}" for reason in found]
-
-
-def _verb(reason: Reason) -> str:
-    return "wait" if len(reason.workers) > 1 else "waits"
+    return [f"{indexes(reason.workers)}: {reason.text}" for reason in found]
 
 
 def _state(pod: Pod | None, word: str) -> str:

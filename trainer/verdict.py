@@ -16,6 +16,7 @@ from trainer.timeline import Spent
 # `rendezvous.Ended.described` begins so, and every agent passes on what ended the run.
 _CULPRIT = re.compile(r"(?:the agent of )?worker (\d+)\b")
 _ERROR_LINES = 8
+_UNTELLING = {"BackOff", "Unhealthy"}  # Events that only follow from what is said already.
 _DISRUPTIONS = {
     "PreemptionByScheduler": "preempted by a pod of higher priority",
     "EvictionByEvictionAPI": "evicted (a drain, or another request to evict it)",
@@ -88,8 +89,7 @@ def first_cause(seen: Seen) -> Pod | None:
     own = [pod for pod in counted if pod.exit_code != ExitCode.PEER_LOST]
     for group in (final, own, counted, failed):
         if group:
-            named = _CULPRIT.match(str(group[0].facts.get("reason", "")))
-            accused = [pod for pod in group if named and pod.index == int(named[1])]
+            accused = [pod for pod in group if pod.index == _accuses(group[0])]
             return (accused or group)[0]
     return None
 
@@ -162,9 +162,12 @@ def _failed(seen: Seen, spent: Spent, where: str) -> Verdict:
         lines.append(f"worker {culprit.index} failed {len(again) + 1} times: the job gave up ({job.reason})")
     else:
         lines.append(f"Kubernetes: {job.reason}: {job.message}")
-    others = sorted({pod.index for pod in seen.pods if pod.failed and pod.index != culprit.index})
-    if others:
-        lines.append(f"collateral, ended because of it: {indexes(others)}")
+    others = [pod for pod in seen.pods if pod.failed and pod.index != culprit.index]
+    alike = {pod.index for pod in others if pod.exit_code == culprit.exit_code and _accuses(pod) == pod.index}
+    if alike:
+        lines.append(f"failed in the same way: {indexes(sorted(alike))}")
+    if collateral := {pod.index for pod in others} - alike:
+        lines.append(f"collateral, ended because of it: {indexes(sorted(collateral))}")
     facts = {"worker": culprit.index, "node": culprit.node, "exit_code": culprit.exit_code, "errors": errors}
     return Verdict(
         code=LaunchCode.TRAINING, headline=headline, lines=(*lines, *_time(spent)), facts={"first_cause": facts}
@@ -185,19 +188,26 @@ def _replaced(seen: Seen) -> list[str]:
 
 
 def _events(seen: Seen, pod: Pod) -> list[str]:
-    return [f"event {w.reason}: {w.message}" for w in seen.warnings if w.uid == pod.uid and w.reason != "BackOff"][-3:]
+    told = [w for w in seen.warnings if w.uid == pod.uid and w.reason not in _UNTELLING]
+    return [f"event {w.reason}: {w.message}" for w in told][-3:]
 
 
 def _time(spent: Spent) -> tuple[str, ...]:
     parts = {
         "queued": spent.queued,
         "starting": spent.starting,
-        "meeting": spent.meeting,
+        "rendezvous": spent.meeting,
         "training": spent.training,
         "lost to failures": spent.lost,
     }
     said = ", ".join(f"{word} {duration(value)}" for word, value in parts.items() if value >= 0.5)
     return (f"time: {said or duration(spent.total)}; goodput {spent.goodput:.0%}",)
+
+
+def _accuses(pod: Pod) -> int | None:
+    """The worker that ended the run, as the pod's agent heard it."""
+    named = _CULPRIT.match(str(pod.facts.get("reason", "")))
+    return int(named[1]) if named else None
 
 
 def _on(pod: Pod) -> str:
