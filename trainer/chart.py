@@ -154,7 +154,7 @@ def version(helm: str) -> str:
     said = done.stdout.strip()
     match = re.match(r"v?(\d+)\.(\d+)", said)
     if done.returncode or match is None:
-        raise LaunchError(f"{path} does not say its version: {_words(done.stderr) or said!r}", LaunchCode.NOT_STARTED)
+        raise LaunchError(f"{path} does not say its version: {(_words(done.stderr) or said)!r}", LaunchCode.NOT_STARTED)
     if (int(match[1]), int(match[2])) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise LaunchError(f"{path} is {said}; expected at least {oldest}, install a newer one", LaunchCode.NOT_STARTED)

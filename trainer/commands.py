@@ -20,10 +20,11 @@ from trainer.watch import Watch
 
 def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
     """Checks, submits, and watches to the end."""
+    made = submission.make_chart(config, None, trainer_argv, "")  # What cannot be used is refused before anything else.
     if config.dry_run:
-        print(submission.make_chart(config, None, trainer_argv, "").render(), end="")
+        print(made.render(), end="")
         return LaunchCode.DONE
-    submission.train_values(trainer_argv)  # Before the cluster is asked.
+    chart.version(config.helm)
     kube = Kube(config.context, config.namespace)
     with open_view(json_lines=config.json, prefixed=config.logs == "all") as view:
         job = submission.submit(config, kube, trainer_argv, view.say)

@@ -7,6 +7,7 @@ watch is one request that stays open, taken up again where it ended.
 import contextlib
 import dataclasses
 import json
+import os
 import threading
 import time
 import urllib.parse
@@ -100,12 +101,13 @@ class Kube:
         configuration = kubernetes.client.Configuration()
         configuration.retries = False
         try:
-            contexts, active = kubernetes.config.list_kube_config_contexts()
+            files = os.environ.get("KUBECONFIG") or None
+            contexts, active = kubernetes.config.list_kube_config_contexts(files)
             chosen = next((c for c in contexts if c["name"] == context), None) if context else active
             if chosen is None:
                 known = ", ".join(c["name"] for c in contexts)
                 raise LaunchError(f"--context={context} is not in the kubeconfig, which has: {known}", LaunchCode.USAGE)
-            kubernetes.config.load_kube_config(context=chosen["name"], client_configuration=configuration)
+            kubernetes.config.load_kube_config(files, context=chosen["name"], client_configuration=configuration)
             self.context, default = str(chosen["name"]), chosen["context"].get("namespace") or "default"
         except kubernetes.config.ConfigException as error:
             try:

@@ -19,5 +19,5 @@ def number(quantity: str | float) -> float:
 def words(resource: str, value: float) -> str:
     """A value as a person writes it."""
     if resource.endswith("memory"):
-        return f"{value / 2**30:.3g}Gi"
+        return f"{value / 2**30:.3g}Gi" if value >= 2**30 or not value else f"{value / 2**20:.3g}Mi"
     return f"{value:.3g}"

@@ -108,6 +108,8 @@ def lost(pod: Pod) -> str:
         said = str(pod.facts.get("signal") or "")
         if said and said not in word:
             word += f", by {said}"
+        if said == "SIGKILL":
+            word += "; by the kernel for want of memory, if nobody else did it"
         return f"ended with exit code {pod.exit_code} ({word})"
     if pod.gone or pod.deleting:
         return "was deleted"
