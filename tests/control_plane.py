@@ -87,6 +87,7 @@ class ControlPlane:
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""}
         status = {"allocatable": has, "capacity": has, "conditions": [ready]}
         self.patch(f"/api/v1/nodes/{name}/status", {"status": status})
+        self.patch(f"/api/v1/nodes/{name}", {"spec": {"taints": None}})  # New nodes are tainted as not ready.
 
 
 def binaries() -> pathlib.Path | None:
@@ -110,7 +111,9 @@ def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
     plane = ControlPlane(folder, port)
     pki = folder / "pki"
     pki.mkdir()
-    (pki / "tokens.csv").write_text(f"{_TOKEN},admin,admin,system:masters\n")
+    (pki / "tokens.csv").write_text(
+        f"{_TOKEN},admin,admin,system:masters\nnobody,nobody,nobody\n"
+    )  # One without rights.
     subprocess.run(["openssl", "genrsa", "-out", pki / "sa.key", "2048"], check=True, capture_output=True)
     etcd = f"http://127.0.0.1:{client}"
     try:

@@ -150,8 +150,8 @@ def _history(kube: Kube, seen: Seen) -> Timeline:
             for stamp, text in kube.log(pod.name):
                 timeline.read(seconds(stamp) or 0.0, text)
         except KubeError as error:
-            if error.status not in (400, 404):
-                raise
+            if error.status in (401, 403):
+                raise  # Otherwise the pod or its node is gone, and its log with it.
         if pod.finished:
             timeline.pod_lost(pod.finished)
     return timeline

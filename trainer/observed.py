@@ -9,6 +9,8 @@ from typing import Any, Self
 INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
 RELEASE = "app.kubernetes.io/instance"
+# The second ones come when all pods have ended, which on a lost node can take for ever.
+_ENDS = {"SuccessCriteriaMet": "complete", "FailureTarget": "failed", "Complete": "complete", "Failed": "failed"}
 QUEUE = "kueue.x-k8s.io/queue-name"
 
 
@@ -34,8 +36,8 @@ class Job:
         metadata, spec, status = item["metadata"], item["spec"], item.get("status", {})
         ended, why, when = "", {}, None
         for condition in status.get("conditions", ()):
-            if condition["status"] == "True" and condition["type"] in ("Complete", "Failed"):
-                ended, why, when = condition["type"].lower(), condition, seconds(condition.get("lastTransitionTime"))
+            if condition["status"] == "True" and condition["type"] in _ENDS:
+                ended, why, when = _ENDS[condition["type"]], condition, seconds(condition.get("lastTransitionTime"))
         labels = metadata.get("labels", {})
         return cls(
             name=metadata["name"],

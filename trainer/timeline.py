@@ -74,10 +74,13 @@ class Timeline:
 
     def spent(self, seen: Seen, end: float) -> Spent:
         """Where the time from the Job's creation to `end` went."""
+        created, limit = seen.job.created, end if self._first is None else self._first
         first = {pod.index: pod for pod in reversed(seen.pods)}.values()
-        created = seen.job.created
-        scheduled = max([created, *(p.scheduled for p in first if p.scheduled)]) if first else end
-        started = max([scheduled, *(p.started for p in first if p.started)])
+        # A pod that came after the first step replaced one that is no longer known.
+        scheduled = max([created, *(p.scheduled for p in first if p.scheduled and p.scheduled <= limit)])
+        started = max([scheduled, *(p.started for p in first if p.started and p.started <= limit)])
+        if not first:
+            scheduled = started = end
         if self._first is None:
             return Spent(
                 queued=scheduled - created,

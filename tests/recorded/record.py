@@ -1,18 +1,20 @@
 """Records what a cluster tells while a command runs, for tests that replay it: record.py NAMESPACE FILE COMMAND...
 
 A record is one JSON object a line: {"kind": "job" | "pod" | "event", "type": ..., "object": ...} in the order in which
-they came, then {"kind": "log", "uid": pod's, "line": ...} of the chief's pods that were left. What tests do not read is
-left out.
+they came, then {"kind": "log", "uid": pod's, "line": ...} of the chief's pods that were left: what agents and progress
+say in it. What tests do not read is left out.
 """
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import threading
 from typing import Any
 
 _KINDS = {"job": "jobs", "pod": "pods", "event": "events"}
+_SAID = re.compile(r"^\S+ (agent worker=|progress )")
 _METADATA = {"name", "uid", "creationTimestamp", "deletionTimestamp", "labels", "resourceVersion"}
 _STATUS = {"conditions", "containerStatuses", "phase", "reason", "message", "active", "failed", "succeeded"}
 
@@ -39,7 +41,8 @@ def record(namespace: str, path: pathlib.Path, command: list[str]) -> None:
     kubectl = ("kubectl", "--namespace", namespace)
     watches = []
     for kind, plural in _KINDS.items():
-        get = (*kubectl, "get", plural, "--watch", "--output-watch-events", "--output", "json")
+        only = ("--field-selector=type=Warning",) if kind == "event" else ()
+        get = (*kubectl, "get", plural, *only, "--watch", "--output-watch-events", "--output", "json")
         process = subprocess.Popen(get, stdout=subprocess.PIPE, text=True)
         threading.Thread(target=read, args=(kind, process), daemon=True).start()
         watches.append(process)
@@ -49,7 +52,8 @@ def record(namespace: str, path: pathlib.Path, command: list[str]) -> None:
     for uid, name in list(pods.items()):
         if "-0-" in name:
             log = subprocess.run((*kubectl, "logs", "--timestamps", name), capture_output=True, text=True, check=False)
-            lines += [{"kind": "log", "uid": uid, "line": line} for line in log.stdout.splitlines()]
+            said = [line for line in log.stdout.splitlines() if _SAID.search(line)]
+            lines += [{"kind": "log", "uid": uid, "line": line} for line in said]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
