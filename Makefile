@@ -29,6 +29,10 @@ train: setup ## train on this machine, in one process: make train ARGS="--epochs
 test: setup ## all tests that need no cluster
 	$(python) -m pytest -m 'not chart and not e2e and not soak' $(ARGS)
 
+.PHONY: soak
+soak: setup ## long runs with random failures, about 20 minutes
+	$(python) -m pytest -m soak $(ARGS)
+
 .PHONY: check
 check: setup ## formatting, lint, types, import layers
 	$(venv)/bin/ruff format --check .
@@ -36,10 +40,18 @@ check: setup ## formatting, lint, types, import layers
 	$(venv)/bin/mypy
 	$(venv)/bin/lint-imports
 
+.PHONY: bench
+bench: setup ## speed, as ratios; make bench TORCH=python compares with PyTorch too
+	@TORCH=$(TORCH) $(python) -m bench $(ARGS)
+
 .PHONY: format
 format: setup ## format the code
 	$(venv)/bin/ruff format .
 	$(venv)/bin/ruff check --fix .
+
+.PHONY: docs
+docs: setup ## write the README's tables
+	$(python) -m docs.generate
 
 .PHONY: clean
 clean: ## remove what was built

@@ -24,16 +24,16 @@ from trainer.status import StateLine
 ROOT = pathlib.Path(__file__).parent.parent
 STAND_IN = (sys.executable, str(ROOT / "tests" / "stand_in.py"))
 TRAINER = (sys.executable, "-m", "trainer")
-DEADLINE = 30.0  # Seconds for anything that is waited for; far above what it takes.
+DEADLINE = 300.0  # Seconds for anything that is waited for; far above what it takes.
 
 
 class Agent:
     """One agent process and what it printed."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], *, cores: Sequence[int] = ()) -> None:
         self._changed = threading.Condition()
         self._lines: list[str] = []
-        self.process = spawn(command, environ, output=subprocess.PIPE)
+        self.process = spawn(command, environ, output=subprocess.PIPE, cores=cores)
         self._readers = [
             threading.Thread(target=self._read, args=(stream,), daemon=True)
             for stream in (self.process.stdout, self.process.stderr)
@@ -129,6 +129,7 @@ class Run:
     agent_flags: Sequence[str] = ()
     trainer_flags: Sequence[str] = ()
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    prelude: str = ""  # Python that the agent's process runs first.
 
     def __post_init__(self) -> None:
         ports = free_ports(2 * self.workers)
@@ -142,7 +143,8 @@ class Run:
         """Starts (again) the agent of a worker; the flags given here come on top."""
         own = [f"--port={self.ports[index]}", f"--chief_agent=127.0.0.1:{self.ports[0]}", *self.agent_flags]
         theirs = [f"--run_dir={self.run_dir}", *self.trainer_flags, *trainer_flags]
-        command = f"import sys; from trainer import agent; sys.exit(agent.main(program={tuple(self.program)!r}))"
+        main = f"import sys; from trainer import agent; sys.exit(agent.main(program={tuple(self.program)!r}))"
+        command = f"{self.prelude}\n{main}"
         environ = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -159,9 +161,9 @@ class Run:
     def start_all(self) -> list[Agent]:
         return [self.start(index) for index in range(self.workers)]
 
-    def codes(self) -> list[int]:
+    def codes(self, seconds: float = DEADLINE) -> list[int]:
         """Waits for all agents; their exit codes in the order of the workers."""
-        return [self.agents[index].end() for index in sorted(self.agents)]
+        return [self.agents[index].end(seconds) for index in sorted(self.agents)]
 
     @property
     def result(self) -> dict[str, Any]:
@@ -202,6 +204,29 @@ def running(folder: pathlib.Path, workers: int, **options: Any) -> Iterator[Run]
         run.close()
 
 
+@contextlib.contextmanager
+def launched(
+    *own: str, training: Sequence[str] = (), environ: Mapping[str, str] | None = None, cores: Sequence[int] = ()
+) -> Iterator[Agent]:
+    """The launcher of a local fleet, watched as an agent is: it prints the same lines."""
+    command = [sys.executable, "-m", "trainer.launch", "--local", *own, "--", *training]
+    launcher = Agent(command, {**os.environ, **(environ or {})}, cores=cores)
+    try:
+        yield launcher
+    except BaseException:
+        print("--- the end of what the launcher printed", *launcher.lines[-40:], sep="\n")
+        raise
+    finally:
+        launcher.process.kill()
+        launcher.process.wait()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that run."""
+    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found if alive(int(child))]
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs (a zombie does not)."""
     try:
@@ -210,8 +235,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until_gone(pid: int) -> None:
+def wait_until_gone(pid: int, *, zombie: bool = False) -> None:
+    """Waits until a process has ended, and with `zombie` until it has been reaped."""
     deadline = time.monotonic() + DEADLINE
-    while alive(pid):
+    while pathlib.Path(f"/proc/{pid}").exists() if zombie else alive(pid):
         assert time.monotonic() < deadline, f"process {pid} lives on"
         time.sleep(0.05)

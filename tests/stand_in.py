@@ -18,7 +18,7 @@ from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.progress import Progress
 
-STEP_SECONDS = float(os.environ.get("STEP_SECONDS", "0.05"))
+STEP_SECONDS = float(os.environ.get("STEP_SECONDS", "0.03"))
 
 
 def main() -> int:

@@ -4,15 +4,13 @@ What needs TensorFlow to be true is tested in test_agent_training.py.
 """
 
 import json
-import os
 import pathlib
 import signal
 import socket
-import sys
 
 import pytest
 
-from tests.agents import alive, running, wait_until_gone
+from tests.agents import children, running, wait_until_gone
 from trainer import termination
 from trainer.status import StateLine
 
@@ -46,26 +44,15 @@ def test_killed_training_processes_are_restarted_and_the_run_ends_with_its_resul
         assert "in a warm spare" in chief.text
 
 
-def test_a_frozen_process_is_killed_after_ten_seconds_without_a_beat(tmp_path: pathlib.Path) -> None:
-    with running(tmp_path, 2, trainer_flags=["--epochs=3"]) as run:
-        chief, other = run.start_all()
-        chief.wait_for_step(7)
-        pid = other.signal_training(signal.SIGSTOP)
-        chief.wait_for_step(8, attempt=2)
-        wait_until_gone(pid)
-        assert run.codes() == [0, 0]
-        assert run.attempts[0]["failure"]["cause"] == "frozen"
-
-
 def test_a_process_that_makes_no_step_shows_its_stacks_and_is_killed(tmp_path: pathlib.Path) -> None:
     environ = {"BEHAVIOUR": "hang 0 7"}
-    with running(tmp_path, 1, agent_flags=["--hang_timeout=2", "--max_restarts=1"], environ=environ) as run:
+    with running(tmp_path, 1, agent_flags=["--hang_timeout=1", "--max_restarts=0"], environ=environ) as run:
         agent = run.start(0)
         assert agent.end() == 137  # The step hangs in every attempt.
         assert 'stand_in.py", line' in agent.text
         assert "in misbehave" in agent.text
         message = run.termination(0)
-        assert (message["worker"], message["signal"], message["step"], message["restarts"]) == (0, "SIGKILL", 7, 1)
+        assert (message["worker"], message["signal"], message["step"], message["restarts"]) == (0, "SIGKILL", 7, 0)
 
 
 def test_a_step_that_always_crashes_ends_the_run_after_max_restarts(tmp_path: pathlib.Path) -> None:
@@ -113,25 +100,25 @@ def test_bad_data_on_one_worker_ends_all_with_65(tmp_path: pathlib.Path) -> None
 
 
 def test_who_never_comes_is_named(tmp_path: pathlib.Path) -> None:
-    with running(tmp_path, 3, agent_flags=["--rendezvous_timeout=2"]) as run:
+    with running(tmp_path, 3, agent_flags=["--rendezvous_timeout=1"]) as run:
         run.start(0)
         run.start(2)
         assert run.codes() == [75, 75]
         for agent in run.agents.values():
-            assert "worker 1 of 3 did not come within --rendezvous_timeout=2 s" in agent.text
+            assert "worker 1 of 3 did not come within --rendezvous_timeout=1 s" in agent.text
 
 
 def test_a_missing_worker_0_is_named_with_its_address(tmp_path: pathlib.Path) -> None:
-    with running(tmp_path, 2, agent_flags=["--rendezvous_timeout=2"]) as run:
+    with running(tmp_path, 2, agent_flags=["--rendezvous_timeout=1"]) as run:
         assert run.start(1).end() == 75
-        assert f"worker 0's agent at 127.0.0.1:{run.ports[0]} did not answer within 2 s" in run.agents[1].text
+        assert f"worker 0's agent at 127.0.0.1:{run.ports[0]} did not answer within 1 s" in run.agents[1].text
         assert "refused" in run.agents[1].text
 
 
 def test_a_name_that_does_not_resolve_is_named(tmp_path: pathlib.Path) -> None:
     tf_config = {"cluster": {"worker": ["nowhere.invalid:2222", "b:2222"]}, "task": {"type": "worker", "index": 1}}
     environ = {"TF_CONFIG": json.dumps(tf_config)}
-    with running(tmp_path, 1, agent_flags=["--rendezvous_timeout=2", "--chief_agent="], environ=environ) as run:
+    with running(tmp_path, 1, agent_flags=["--rendezvous_timeout=1", "--chief_agent="], environ=environ) as run:
         assert run.start(0).end() == 75
         assert f"nowhere.invalid:{run.ports[0]}" in run.agents[0].text
         assert "its name does not resolve" in run.agents[0].text
@@ -186,7 +173,7 @@ def test_a_killed_agent_takes_its_processes_along_and_a_successor_its_place(tmp_
 
 
 def test_an_elastic_run_goes_on_without_a_worker_and_takes_it_in_again(tmp_path: pathlib.Path) -> None:
-    flags, environ = ["--min_workers=2", "--elastic_wait=1"], {"STEP_SECONDS": "0.03"}
+    flags, environ = ["--min_workers=2", "--elastic_wait=1"], {"STEP_SECONDS": "0.02"}
     with running(tmp_path, 3, agent_flags=flags, trainer_flags=["--epochs=16"], environ=environ) as run:
         chief, _, last = run.start_all()
         chief.wait_for_step(7)
@@ -229,12 +216,15 @@ def test_bad_agent_flags_and_environment(
 
 
 def test_orphans_are_reaped(tmp_path: pathlib.Path) -> None:
-    # A program whose child's child outlives it: as process 1 the agent inherits it, here as a subreaper.
-    program = ("sh", "-c", 'setsid sh -c \'sleep 0.2; echo orphan\' & exec "$0" "$@"', sys.executable, "-c", "pass")
-    command = "import ctypes; ctypes.CDLL(None).prctl(36, 1)"
-    with running(tmp_path, 1, program=program, environ={"PYTHONSTARTUP": command}) as run:
+    script = "( setsid sh -c 'echo orphan $$; sleep 0.2' & ); exec sleep 60"
+    # What process 1 of a container is without asking, any process can be: the parent of orphans below it.
+    become_reaper = "import ctypes; ctypes.CDLL(None).prctl(36, 1)"
+    with running(tmp_path, 1, program=("sh", "-c", script), prelude=become_reaper) as run:
         agent = run.start(0)
-        assert agent.end() == 0
+        agent.wait_for_line("orphan ")
+        pid = int(next(line for line in agent.lines if line.startswith("orphan ")).split()[1])
+        wait_until_gone(pid, zombie=True)
+        assert agent.process.poll() is None
 
 
 def test_the_agent_is_small_and_does_not_import_tensorflow(tmp_path: pathlib.Path) -> None:
@@ -263,11 +253,3 @@ def test_the_state_line_is_read_as_it_was_written() -> None:
     )
     assert StateLine.parse(line.format()) == line
     assert StateLine.parse("agent 1: attempt 1 begins") is None
-
-
-def children(pid: int) -> list[int]:
-    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if alive(int(child))]
-
-
-assert os.name == "posix"

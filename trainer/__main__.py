@@ -3,6 +3,7 @@
 TF_CONFIG in the environment makes it one of several workers; without it, it trains alone.
 """
 
+import importlib
 import os
 import sys
 import time
@@ -20,11 +21,11 @@ from trainer.stop import StopWish
 def main(argv: list[str], *, began: float) -> int:
     """Runs one attempt; returns the process's exit code."""
     stop = StopWish()
-    supervision.start_beating()
-    if supervision.is_spare():
+    if spare := supervision.is_spare():
         noise.set_up_logging(verbosity=0)
-        import trainer.run  # noqa: F401  The import is what a spare is for.
-
+        supervision.at_low_priority(lambda: importlib.import_module("trainer.run"))  # What a spare is for.
+    supervision.start_beating()  # By its first beat the agent sees that a spare is ready.
+    if spare:
         argv = supervision.handed_over()
         began = time.monotonic()
     try:

@@ -121,7 +121,7 @@ class Agent:
             self._ended = self._checked_flags()
             self._open()
             if self._ended.cause is Cause.NEW:
-                self._output.begin()
+                self._output.begin(self._run_dir, worker=self._index)
             finish = self._attempts()
         except TrainerError as error:
             finish = Finish(code=error.exit_code, reason=str(error))
@@ -150,7 +150,7 @@ class Agent:
                 elastic_wait=self._config.elastic_wait,
                 timeout=self._config.rendezvous_timeout,
                 max_restarts=self._config.max_restarts,
-                last_attempt=max((line["attempt"] for line in attempts.read(self._run_dir)), default=0),
+                last_attempt=lambda: attempts.last(self._run_dir),
                 saved_step=lambda: newest_checkpoint(self._run_dir),
                 on_news=self._log.say,
                 on_closed=self._record,
@@ -287,7 +287,10 @@ class Agent:
 
     def _record(self, begin: Begin, over: Over, failure: Failure | None) -> None:
         """Adds an attempt to attempts.jsonl."""
-        attempts.append(self._run_dir, attempts.record(begin, over, failure, self._span or self._measured()))
+        try:
+            attempts.append(self._run_dir, attempts.record(begin, over, failure, self._span or self._measured()))
+        except OSError as error:  # A full disk costs the line, not the run.
+            self._log.say(f"warning: {self._run_dir / attempts.NAME} lacks attempt {begin.attempt}: {error.strerror}")
 
     def _measured(self) -> attempts.Span:
         now, (first_at, first_step) = time.monotonic(), self._status.first
@@ -307,9 +310,13 @@ class Agent:
             self._log.say(f"exit {finish.code} ({meaning(finish.code)}): {finish.reason}")
         result = self._run_dir / "result.json"
         if self._index == 0 and not finish.code and result.exists():
-            termination.write(json.loads(result.read_text()), self._environ)
+            facts = json.loads(result.read_text())
         else:
-            termination.write(termination.facts(finish, self._ended, self._status), self._environ)
+            facts = termination.facts(finish, self._ended, self._status)
+        try:
+            termination.write(facts, self._environ)
+        except OSError as error:
+            self._log.say(f"warning: the termination message could not be written: {error}")
         if self._meeting:
             if finish.code in {ExitCode.DONE, *FINAL}:
                 self._meeting.conclude(finish)

@@ -32,8 +32,12 @@ class AgentLog:
                 stream.write(line)
                 stream.flush()
             if self._file:
-                self._file.write(line)
-                self._file.flush()
+                try:
+                    self._file.write(line)
+                    self._file.flush()
+                except OSError as error:  # A full disk costs the copy of the log, not the run.
+                    self._file = None
+                    print(f"agent {self._worker}: warning: no copy of the log: {error}", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """A sentence for a person."""

@@ -3,6 +3,7 @@
 import http.server
 import json
 import socketserver
+import sys
 import threading
 from typing import Any
 
@@ -51,7 +52,9 @@ class AgentServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.server_name, self.server_port = "agent", self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that went away in mid-answer is no news."""
+        """A caller that went away in mid-answer is no news; anything else is."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

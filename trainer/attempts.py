@@ -74,6 +74,11 @@ def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:
     return lines
 
 
+def last(run_dir: pathlib.Path) -> int:
+    """The number of the last attempt; 0: there was none."""
+    return max((line["attempt"] for line in read(run_dir)), default=0)
+
+
 def signal_name(code: int) -> str | None:
     """The signal behind an exit code above 128, such as "SIGKILL"; None: there is none."""
     try:

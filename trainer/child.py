@@ -48,7 +48,7 @@ class Child:
         self._beats, beat_end = os.pipe()
         os.set_blocking(self._beats, False)
         self._beaten: float | None = None
-        self._looked = time.monotonic()
+        self._begun = self._looked = time.monotonic()
         environ = {**environ, "PYTHONUNBUFFERED": "1", supervision.BEAT_FD: str(beat_end)}
         theirs = [beat_end]
         self._hand_over: int | None = None
@@ -92,22 +92,20 @@ class Child:
         except BrokenPipeError:
             return False
         os.close(self._hand_over)
-        self._hand_over, self.spare = None, False
+        self._hand_over, self.spare, self._begun = None, False, time.monotonic()
         self._errors.clear()
         return True
 
     def silent_seconds(self) -> float:
-        """Seconds since the last beat; 0 before the first, for imports may take long."""
+        """Seconds since the last beat, or since it was started."""
         now, before = time.monotonic(), self._looked
         self._looked = now
         with contextlib.suppress(BlockingIOError):
             if os.read(self._beats, 1 << 16):
                 self._beaten = now
-        if self._beaten is None:
-            return 0.0
         if now - before > _LATE:  # The machine slept or this process was stopped: begin to count anew.
-            self._beaten = now
-        return now - self._beaten
+            self._begun = now
+        return now - max(self._beaten or 0.0, self._begun)
 
     def terminate(self) -> None:
         """Asks it to save and leave."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from trainer.child import Child
 from trainer.process import spawn
 
-_TENSORBOARD_PAUSE = 10.0  # Seconds before one that ended is started again.
+_PAUSE = 10.0  # Seconds before a spare or a TensorBoard that ended by itself is started again.
 
 
 class Children:
@@ -29,7 +29,7 @@ class Children:
         self._training: Child | None = None
         self._spare: Child | None = None
         self._tensorboard = 0
-        self._tensorboard_due = 0.0
+        self._spare_due = self._tensorboard_due = 0.0
 
     @property
     def spare(self) -> str:
@@ -55,7 +55,7 @@ class Children:
 
     def keep_spare(self) -> None:
         """Starts a spare if there is none."""
-        if self._spare is None:
+        if self._spare is None and time.monotonic() >= self._spare_due:
             self._spare = Child(self._program, self._environ, spare=True, on_line=self._on_line)
 
     def keep_tensorboard(self, logdir: pathlib.Path, port: int) -> None:
@@ -83,6 +83,6 @@ class Children:
         if child:
             child.ended(status)
         if child and child is self._spare:
-            self._spare = None
+            self._spare, self._spare_due = None, time.monotonic() + _PAUSE
         if pid == self._tensorboard:
-            self._tensorboard, self._tensorboard_due = 0, time.monotonic() + _TENSORBOARD_PAUSE
+            self._tensorboard, self._tensorboard_due = 0, time.monotonic() + _PAUSE

@@ -110,13 +110,14 @@ class Fleet:
                     self._signal_all(signal.SIGKILL)
         finally:
             self._signal_all(signal.SIGKILL)
-        return LaunchCode.DONE if self._code is None else self._code
+        return LaunchCode.FAILED if self._code is None else self._code
 
     def result(self) -> str:
         """The result of a run that succeeded, in words."""
         result = json.loads((self._run_dir / "result.json").read_text())
-        figures = ", ".join(
-            f"{name} {result[name]}" for name in ("val_accuracy", "val_loss", "seconds", "restarts") if name in result
+        figures = (
+            f"val_accuracy {result['val_accuracy']:.4f}, val_loss {result['val_loss']:.4f}, "
+            f"{result['seconds']:.1f} s, {result['restarts']} restart(s)"
         )
         return f"succeeded: {figures}\nrun directory: {self._run_dir} (tensorboard --logdir {self._run_dir.parent})"
 
@@ -191,6 +192,8 @@ class Fleet:
         worker.lines.clear()
 
     def _agent_ended(self, worker: _Worker, code: int) -> None:
+        if code == 0 and worker.index == 0:  # The result is there, whatever becomes of the others.
+            self._code, self._until = LaunchCode.DONE, time.monotonic() + 2 * _FAREWELL_SECONDS
         if code == 0 or self._code is not None:
             return
         if code in FINAL:  # All agents have heard it and end by themselves.

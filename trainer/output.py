@@ -7,8 +7,12 @@ from typing import BinaryIO, Protocol
 class Output(Protocol):
     """What an agent does with the run directory and the worker's log."""
 
-    def begin(self) -> None:
+    def begin(self, run_dir: pathlib.Path, *, worker: int) -> None:
         """Before the first attempt: refuses an output that cannot be used, and brings back what lies there.
+
+        Args:
+          run_dir: the run directory; only worker 0's is written to.
+          worker: the index of this worker.
 
         Raises:
           UsageError: the output does not exist or is forbidden.
@@ -28,7 +32,7 @@ class Output(Protocol):
 class LocalOutput:
     """The run directory is where it shall stay; the worker's log is what the agent prints."""
 
-    def begin(self) -> None:
+    def begin(self, run_dir: pathlib.Path, *, worker: int) -> None:
         """Nothing lies elsewhere."""
 
     def attempt_log(self, attempt: int) -> None:

@@ -128,7 +128,7 @@ class Meeting:
         elastic_wait: float,
         timeout: float,
         max_restarts: int,
-        last_attempt: int,
+        last_attempt: Callable[[], int],
         saved_step: Callable[[], int],
         on_news: Callable[[str], None],
         on_closed: Callable[[Begin, Over, Failure | None], None],
@@ -142,7 +142,7 @@ class Meeting:
           elastic_wait: see there.
           timeout: seconds after which a meeting that is not complete ends the run.
           max_restarts: failed attempts without a newer saved step that are followed by another.
-          last_attempt: the highest number used so far.
+          last_attempt: the highest number used so far, as far as the run directory tells.
           saved_step: the step of the newest checkpoint.
           on_news: called with a sentence for a person when it is known, or known better, why an attempt is over.
           on_closed: called once an attempt, when all is known of how it ended.
@@ -153,7 +153,7 @@ class Meeting:
         self._saved_step, self._on_news, self._on_closed = saved_step, on_news, on_closed
         self._clock = clock
         self._changed = threading.Condition()
-        self._highest = last_attempt
+        self._last_attempt, self._highest = last_attempt, 0
         self._waiting: dict[int, _Waiter] = {}
         self._since: float | None = None  # When the first of those that wait came, or the last attempt ended.
         self._flags: tuple[str, ...] | None = None  # Of the first to come.
@@ -343,7 +343,7 @@ class Meeting:
             return
         self._settle()
         present = tuple(sorted(self._waiting))
-        self._highest += 1
+        self._highest = max(self._highest, self._last_attempt()) + 1
         self._begun, self._over, self._first = Begin(attempt=self._highest, present=present), None, None
         self._members = {index: waiter.join.token for index, waiter in self._waiting.items()}
         self._since = None

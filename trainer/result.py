@@ -45,7 +45,7 @@ def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, mod
         },
     }
     try:
-        _save(model, config, run_dir / MODEL)
+        _save(model, run_dir / MODEL)
         write_whole(run_dir / RESULT, (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise OutputError(
@@ -63,12 +63,10 @@ def weights_sha256(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _save(model: Any, config: Config, path: Path) -> None:
-    """Saves a copy that plain Keras loads: without strategy, without this package's optimizer."""
+def _save(model: Any, path: Path) -> None:
+    """Saves a copy that plain Keras loads, made outside of the strategy."""
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    if config.loss == "crossentropy":
-        copy.compile(optimizer=config.optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     temporary = path.with_name(f".{path.name}.tmp.keras")
     copy.save(temporary)
     temporary.replace(path)

@@ -93,7 +93,7 @@ class _Attempt:
             step_images=0, identity=self._identity, arrays={},
         )  # fmt: skip
         self._counted = began  # Up to when wall time is in self._now.
-        self._shown = (time.monotonic(), 0)  # When the last line was shown, and its step.
+        self._shown = (time.monotonic(), 0)  # When progress was last shown, and its step.
 
     def run(self) -> int:
         start = state.agree(self._strategy, self._cluster, self._start)
@@ -106,13 +106,15 @@ class _Attempt:
             state.assign(self._model, self._optimizer, start.checkpoint.arrays)
             self._now = dataclasses.replace(start.checkpoint, arrays={})
             self._trainer.seek(self._now.step, self._now.loss_sum, self._now.hits)
+            self._shown = (time.monotonic(), self._now.step)
             print(f"resuming at step {self._now.step} of {self._steps}")
         self._describe()
+        graph = self._trainer.graph()  # Traced before the first step, whose time counts.
         self._stop.on_wish(lambda: self._trainer.stop_wish.assign(1.0))
         summaries = Summaries(self._run_dir) if self._chief else None
         with Display(self._read, every=self._config.log_every) as display:
             if summaries:
-                summaries.model(self._model, self._trainer.graph())
+                summaries.model(self._model, graph)
                 self._wish_to_pause_regularly()
             stopped = self._epochs(display, summaries)
         if self._chief:
@@ -230,9 +232,9 @@ class _Attempt:
         threading.Thread(target=wish, name="checkpoint-timer", daemon=True).start()
 
     def _read(self) -> Progress | None:
-        """The progress while steps are taken; called from the display's thread."""
+        """The progress when there is more than was shown; called from the display's thread."""
         step = int(self._trainer.position.numpy()[0])
-        return self._progress() if 0 < step < self._steps else None
+        return self._progress() if self._shown[1] < step < self._steps else None
 
     def _progress(
         self,
@@ -268,6 +270,7 @@ class _Attempt:
             return
         self._model.summary(line_length=80, print_fn=print)
         replicas = self._strategy.num_replicas_in_sync
+        print(f"writing to {self._run_dir}; to see it: tensorboard --logdir {self._run_dir.parent}")
         parts = shares(self._config.global_batch_size, replicas)
         each = f"{parts[0]}" if parts[0] == parts[-1] else f"{parts[0]} or {parts[-1]}"
         print(

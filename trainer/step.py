@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer import objective
+from trainer import objective, optimizers
 from trainer.config import Config
 
 _EVALUATION_BATCH = 1000
@@ -181,17 +181,13 @@ class Trainer:
 
     def _update(self, gradients: Any, others: Any) -> None:
         """Applies summed gradients, on every replica."""
-        optimizer, extended = self._optimizer, self._strategy.extended
-
-        def update(variable: tf.Variable, gradient: tf.Tensor) -> None:
-            optimizer.update_step(gradient, variable, optimizer.learning_rate)
-
+        update, extended = optimizers.update_of(self._optimizer), self._strategy.extended
         for variable, gradient in zip(self._model.trainable_variables, gradients, strict=True):
             extended.update(variable.value, update, args=(gradient,), group=False)
         averaged = [variable for variable in self._model.non_trainable_variables if _is_averaged(variable)]
         for variable, value in zip(averaged, others, strict=True):
             extended.update(variable.value, lambda variable, value: variable.assign(value), args=(value,), group=False)
-        optimizer.iterations.assign_add(1)
+        self._optimizer.iterations.assign_add(1)
 
     def _losses(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         return objective.losses(self._config.loss, labels, outputs, from_logits=self._from_logits)

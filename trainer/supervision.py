@@ -16,11 +16,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 BEAT_FD = "TRAINER_BEAT_FD"  # Descriptor of the pipe's end to beat on.
 SPARE_FD = "TRAINER_SPARE_FD"  # Descriptor of the pipe's end a warm spare reads its hand-over from.
 ATTEMPT = "TRAINER_ATTEMPT"  # Number of the attempt, from 1.
 
+NICE = 10  # Of a spare's imports: a tenth of a core where training wants all of it.
 BEAT_SECONDS = 1.0
 STACKS_SIGNAL = signal.SIGUSR1
 
@@ -50,6 +52,22 @@ def handed_over() -> list[str]:
     attempt_ = json.loads(line)
     os.environ.update(attempt_["environ"])
     return list(attempt_["argv"])
+
+
+def at_low_priority(work: Callable[[], object]) -> None:
+    """Does `work` without getting into the way of what else runs on this machine.
+
+    It is done in a thread, since on Linux each thread has a nice value of its own, and a process that is not root could
+    never take its own back.
+    """
+
+    def do() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        work()
+
+    thread = threading.Thread(target=do, name="low priority")
+    thread.start()
+    thread.join()
 
 
 def is_spare() -> bool:

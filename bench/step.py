@@ -1,0 +1,44 @@
+"""The training program's own compiled steps, timed from within, alone or as one of two workers.
+
+Usage: step.py GLOBAL_BATCH STEPS; TF_CONFIG makes it one of several. Prints seconds a step, the best of five.
+"""
+
+import os
+import sys
+import time
+
+from trainer import mnist, noise, optimizers, strategy
+from trainer.cluster import Cluster
+from trainer.config import Config
+
+noise.set_up_logging(verbosity=0)
+config = Config(global_batch_size=int(sys.argv[1]), threads=1)
+steps = int(sys.argv[2])
+cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
+strategy.configure_devices(config)
+together = strategy.create(config, cluster)
+
+from trainer.step import Trainer  # noqa: E402  TensorFlow must know its threads first.
+
+with together.scope():
+    model = mnist.build_model(config)
+    optimizer = optimizers.build(config)
+    optimizer.build(model.trainable_variables)
+trainer = Trainer(
+    config=config,
+    strategy=together,
+    model=model,
+    optimizer=optimizer,
+    data=mnist.load_data(config),
+    workers=cluster.workers if cluster else 1,
+)
+trainer.start_epoch(0)
+trainer.run(0, 5, 0.0, 0.0)
+best = float("inf")
+for _ in range(5):
+    started = time.perf_counter()
+    trainer.run(0, steps, 0.0, 0.0)
+    best = min(best, (time.perf_counter() - started) / steps)
+print(best, flush=True)
+strategy.leave(together)
+os._exit(0)

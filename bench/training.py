@@ -1,0 +1,143 @@
+"""How fast the training program is, as ratios to what it replaces, all measured in one run."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.table import Row
+from tests.processes import free_ports
+from trainer import idx
+
+ROOT = Path(__file__).parents[1]
+ACCURACY = 0.975
+
+
+def measure() -> list[Row]:
+    """Runs every comparison; minutes.
+
+    Raises:
+      SystemExit: a run's validation accuracy is off, so that its time says nothing.
+    """
+    return [*_against_fit(), *_two_workers(), *_start(), *_memory()]
+
+
+def _against_fit() -> list[Row]:
+    """Whole processes in turn: the machine may change its speed."""
+    ratios, processes = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(2):
+            began = time.perf_counter()
+            fit = json.loads(_output([sys.executable, "bench/original.py", f"{folder}/fit{turn}"]).splitlines()[-1])
+            fit_process = time.perf_counter() - began
+            _check("Keras fit", fit["val_accuracy"])
+            began = time.perf_counter()
+            _output([sys.executable, "-m", "trainer", "--global_batch_size=32", f"--run_dir={folder}/ours{turn}"])
+            process = time.perf_counter() - began
+            ours = json.loads(Path(folder, f"ours{turn}", "result.json").read_text())
+            _check("ours", ours["val_accuracy"])
+            ratios.append(fit["seconds"] / (process - _import_seconds()))
+            processes.append(fit_process / process)
+    return [
+        Row("Keras fit / ours, 5 epochs of batch 32, import of TensorFlow aside", max(ratios), "≥ 4"),
+        Row("the same, whole processes", max(processes), ""),
+    ]
+
+
+def _two_workers() -> list[Row]:
+    rows = []
+    data = str(idx.EMBEDDED)
+    for batch, steps in ((512, 117), (128, 468)):
+        name = f"2 workers, batch {batch}"
+        ours = _pair([sys.executable, "-m", "bench.step", str(batch), str(steps)], cluster=True)
+        matmuls = _pair([sys.executable, "bench/matmuls.py", str(batch // 2), str(steps)])
+        alone = _pair([sys.executable, "-m", "bench.step", str(batch // 2), str(steps)])
+        rows += [
+            Row(f"{name}: ms a step", ours * 1e3, ""),
+            Row(f"{name}: step / its matrix multiplications", ours / matmuls, "≤ 1.3" if batch == 512 else ""),
+            Row(f"{name}: step / the same without communication", ours / alone, "≤ 2" if batch == 128 else ""),
+        ]
+        if torch := os.environ.get("TORCH"):
+            (port,) = free_ports(1)
+            theirs = _pair([torch, "bench/ddp.py", "{rank}", str(port), str(batch), str(steps), data])
+            rows.append(Row(f"{name}: PyTorch DDP on gloo / ours", theirs / ours, "≥ 1.5"))
+    return rows
+
+
+def _start() -> list[Row]:
+    """From the start of the process to the end of the first step, beyond the import of TensorFlow."""
+    beyond = []
+    for _ in range(3):
+        imported = _import_seconds()
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "trainer", f"--run_dir={folder}"], stdout=subprocess.PIPE, text=True
+            )
+            assert process.stdout
+            next(line for line in process.stdout if line.startswith("progress"))
+            beyond.append(time.perf_counter() - began - imported)
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    return [Row("process start to first step, beyond the import: s", min(beyond), "≤ 1.5")]
+
+
+def _memory() -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "trainer", "--epochs=2", f"--run_dir={folder}/run"]
+        shown = subprocess.run(
+            [sys.executable, "-c", _PEAK, *command], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+    found = re.search(r"^peak (\d+)$", shown, re.MULTILINE)
+    assert found
+    return [Row("peak memory of a worker: MB", int(found[1]) / 1024, "≤ 700")]
+
+
+_PEAK = (
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
+    "print('peak', resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
+
+
+def _pair(command: Sequence[str], *, cluster: bool = False) -> float:
+    """Runs a command on each of two cores at the same time; the slower one's seconds."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    processes = []
+    for rank in range(2):
+        environ = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if cluster:
+            task = {"type": "worker", "index": rank}
+            environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        processes.append(
+            subprocess.Popen(
+                ["taskset", "-c", str(rank), *(word.format(rank=rank) for word in command)],
+                cwd=ROOT,
+                env=environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        )
+    return max(float(process.communicate()[0].split()[-1]) for process in processes)
+
+
+def _import_seconds() -> float:
+    began = time.perf_counter()
+    _output([sys.executable, "-c", "import tensorflow, os; os._exit(0)"])
+    return time.perf_counter() - began
+
+
+def _output(command: Sequence[str]) -> str:
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True, text=True).stdout
+
+
+def _check(name: str, accuracy: float) -> None:
+    if accuracy < ACCURACY:
+        raise SystemExit(f"bench: {name} ended with a validation accuracy of {accuracy}, below {ACCURACY}: no figures")
