@@ -31,7 +31,7 @@ test: setup ## all tests that need no cluster
 
 .PHONY: soak
 soak: setup ## long runs with random failures, about 20 minutes
-	$(python) -m pytest -m soak $(ARGS)
+	$(python) -m pytest -m 'soak and not e2e' $(ARGS)
 
 .PHONY: check
 check: setup ## formatting, lint, types, import layers
@@ -78,6 +78,10 @@ e2e: setup ## the chart on a real Kubernetes of two nodes (root, Go); KUBECONFIG
 .PHONY: e2e-smoke
 e2e-smoke: setup ## the shortest of those tests
 	tests/e2e/run -m smoke $(ARGS)
+
+.PHONY: e2e-soak
+e2e-soak: setup ## five losses of a pod in a row, exact and elastic (20 min)
+	tests/e2e/run -m 'e2e and soak' $(ARGS)
 
 .PHONY: image
 image: setup ## the image, from the Dockerfile as for the tests (buildah, root): make image FILE=image.tar

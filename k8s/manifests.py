@@ -48,6 +48,9 @@ def schema(text: str) -> str:
         flags["properties"] = {
             name: rule for name, rule in flags["properties"].items() if name not in SET_BY_CHART[config]
         }
+        for rule in flags["properties"].values():
+            if rule["type"] == "number":  # `--set train.learning_rate=0.01` brings it as text.
+                rule |= {"type": ["number", "string"], "pattern": r"^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$"}
         value["properties"][key] = flags
     return json.dumps(value, indent=2) + "\n"
 

@@ -154,6 +154,13 @@ def test_flags_keep_their_text() -> None:
     assert float(rate.partition("=")[2]) == 0.00001
 
 
+def test_set_takes_fractions() -> None:
+    done = template("--set", "train.learning_rate=0.01,train.checkpoint_every=2.5")
+    assert done.returncode == 0, done.stderr
+    assert '"--learning_rate=0.01"' in done.stdout
+    assert template("--set", "train.learning_rate=fast").returncode
+
+
 def test_elastic() -> None:
     assert "--min_workers=2" in arguments("worker.minWorkers=2")
     assert not any(argument.startswith("--min_workers") for argument in arguments())

@@ -29,10 +29,10 @@ def release() -> Iterator[Release]:
     run("kubectl", "label", "namespace", namespace, labels)
     release = Release(namespace)
     yield release
-    # Everything at once and by force: what a test has left is of no interest, and the next one needs the cores.
+    # At once and by force: what a test has left is of no interest, and the next one needs the cores.
+    release.kubectl("delete", "jobs,deployments,pods", "--all", "--force", "--grace-period=0", check=False)
     run("kubectl", "delete", "namespace", namespace, "--wait=false")
-    release.kubectl("delete", "jobs,pods,deployments", "--all", "--force", "--grace-period=0", check=False)
-    until(120, f"the end of namespace {namespace}", lambda: _gone(namespace))
+    until(120, f"the end of the pods in {namespace}", lambda: not release.get("pods")["items"])
 
 
 @pytest.fixture
@@ -74,11 +74,16 @@ def claim(release: Release, own_cluster: pathlib.Path) -> Iterator[pathlib.Path]
 @pytest.fixture(scope="session")
 def local_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """`weights_sha256` of the same training as two processes of this machine, without Kubernetes."""
-    folder = tmp_path_factory.mktemp("local")
+    return _locally(tmp_path_factory.mktemp("local"))
+
+
+@pytest.fixture(scope="session")
+def short_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same of a run of 3 epochs."""
+    return _locally(tmp_path_factory.mktemp("short"), "--epochs=3")
+
+
+def _locally(folder: pathlib.Path, *more: str) -> str:
     flags = [f"--{name}={value}" for name, value in FLAGS.items()]
-    run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", f"--run_dir={folder}", *flags)
+    run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", f"--run_dir={folder}", *flags, *more)
     return str(json.loads((folder / "result.json").read_text())["weights_sha256"])
-
-
-def _gone(namespace: str) -> bool:
-    return run("kubectl", "get", "namespace", namespace, check=False).returncode != 0

@@ -1,0 +1,168 @@
+"""Whatever a worker is lost to, the job ends by itself with the weights of a run that lost nothing."""
+
+import json
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.e2e import node_processes
+from tests.e2e.release import SHORT, VALUES, Json, Release, run, until
+
+pytestmark = pytest.mark.e2e
+
+CLUSTER = str(pathlib.Path(__file__).resolve().parents[1] / "cluster/cluster")
+STEP = 250  # Of 1404, when the loss comes.
+END = 400  # Seconds until a job that lost something has ended; on a busy machine.
+
+
+HOG = """
+import os, subprocess, sys, time
+hogs = []
+while os.path.exists("/proc/PID"):
+    hogs.append(subprocess.Popen([sys.executable, "-c", "import time; kept = b'x' * 100_000_000; time.sleep(60)"]))
+    time.sleep(0.05)
+for hog in hogs:
+    hog.kill()
+"""
+"""Takes memory in pieces smaller than a training process, so that the kernel prefers that one, until it is gone."""
+
+
+def delete(release: Release, pod: Json) -> None:
+    release.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+
+
+def delete_by_force(release: Release, pod: Json) -> None:
+    release.kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0", "--wait=false")
+
+
+def evict(release: Release, pod: Json) -> None:
+    name = pod["metadata"]["name"]
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    path = f"/api/v1/namespaces/{release.namespace}/pods/{name}/eviction"
+    run("kubectl", "create", "--raw", path, "--filename", "-", text=json.dumps(eviction))
+
+
+@pytest.fixture
+def training(release: Release, claim: pathlib.Path) -> Release:
+    """Two workers in mid-training, the run directory on a claim."""
+    assert claim.is_dir()
+    release.install(*VALUES, *SHORT, "--set", "output=pvc:runs,tensorboard.enabled=false")
+    release.at_step(STEP)
+    return release
+
+
+@pytest.fixture
+def both_nodes(own_cluster: pathlib.Path) -> Iterator[None]:
+    """Puts the nodes back as they were."""
+    yield
+    for node in ("node1", "node2"):
+        if not (own_cluster / "run" / f"kubelet{node[-1]}.pid").exists():
+            run(CLUSTER, "node", node)
+        run("kubectl", "uncordon", node)
+        run("kubectl", "wait", "--for=condition=Ready", f"node/{node}", "--timeout=90s")
+
+
+def resumed(release: Release, claim: pathlib.Path, weights: str) -> list[Json]:
+    """Waits for the end, checks that it is the right one, and returns the attempts."""
+    assert release.ended(END)[0] == "Complete", release.story()
+    result = release.message()
+    (file,) = claim.glob("*/attempts.jsonl")
+    attempts = [json.loads(line) for line in file.read_text().splitlines()]
+    assert result["weights_sha256"] == weights
+    assert result["restarts"] >= 1
+    assert all(attempt["step_from"] > 0 for attempt in attempts if attempt["attempt"] > 1), attempts
+    return attempts
+
+
+def untouched(release: Release, uids: dict[int, str], *indexes: int) -> None:
+    for index in indexes:
+        seen = [pod["metadata"]["uid"] for pod in release.pods(index)]
+        assert seen == [uids[index]], f"worker {index} has other pods than before\n{release.story()}"
+
+
+def uids(release: Release) -> dict[int, str]:
+    return {index: release.pod(index)["metadata"]["uid"] for index in (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("lose", "index"), [(delete, 0), (delete, 1), (delete_by_force, 0), (delete_by_force, 1), (evict, 1)]
+)
+def test_a_lost_pod(
+    training: Release,
+    claim: pathlib.Path,
+    short_weights: str,
+    lose: Callable[[Release, Json], None],
+    index: int,
+    record_property: Callable[[str, object], None],
+) -> None:
+    before = uids(training)
+    began = time.time()
+    lose(training, training.pod(index))
+    resumed(training, claim, short_weights)
+    other = 1 - index
+    untouched(training, before, other)
+    steps = training.timed_progress(training.pod(other)["metadata"]["name"])
+    first = min(when for when, seen in steps if when > began and seen.attempt > 1)
+    record_property("seconds to the next step", round(first - began, 1))
+    print(f"{lose.__name__} of worker {index}: {first - began:.1f} s to the next step")
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["chief", "worker"])
+def test_kill_9_of_training(training: Release, claim: pathlib.Path, short_weights: str, index: int) -> None:
+    before = uids(training)
+    os.kill(node_processes.training(training.pod(index)), signal.SIGKILL)
+    resumed(training, claim, short_weights)
+    untouched(training, before, 0, 1)
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["chief", "worker"])
+def test_kill_9_of_the_agent(training: Release, claim: pathlib.Path, short_weights: str, index: int) -> None:
+    """The container dies with it, as it does from an out-of-memory kill on cgroup v2."""
+    before = uids(training)
+    os.kill(node_processes.agent(training.pod(index)), signal.SIGKILL)
+    resumed(training, claim, short_weights)
+    untouched(training, before, 1 - index)
+
+
+@pytest.mark.usefixtures("both_nodes")
+def test_drain_of_a_node(training: Release, claim: pathlib.Path, short_weights: str) -> None:
+    node = training.pod(0)["spec"]["nodeName"]
+    run("kubectl", "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s")
+    resumed(training, claim, short_weights)
+    assert training.pod(0)["spec"]["nodeName"] != node
+
+
+@pytest.mark.usefixtures("both_nodes")
+def test_loss_of_a_node(training: Release, claim: pathlib.Path, short_weights: str) -> None:
+    """Its machine is gone, and so, as cloud controllers see to, is its Node object."""
+    node = training.pod(0)["spec"]["nodeName"]
+    before = uids(training)
+    elsewhere = [index for index in (0, 1) if training.pod(index)["spec"]["nodeName"] != node]
+    run(CLUSTER, "kill", node)
+    run("kubectl", "delete", "node", node)
+    resumed(training, claim, short_weights)
+    untouched(training, before, *elsewhere)
+
+
+def test_an_out_of_memory_kill_of_training(release: Release, claim: pathlib.Path, short_weights: str) -> None:
+    """On cgroup v1 the kernel takes one process, on v2 the kubelet has it take the whole container."""
+    limits = "worker.resources.limits.memory=2Gi,output=pvc:runs,tensorboard.enabled=false"
+    release.install(*VALUES, *SHORT, "--set", limits)
+    release.at_step(STEP)
+    pod = release.pod(1)
+    victim = node_processes.training(pod)
+    pathlib.Path(f"/proc/{victim}/oom_score_adj").write_text("1000")
+    hog = HOG.replace("PID", str(_inside(victim)))
+    release.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", hog, check=False)
+    until(60, "the kill", lambda: not pathlib.Path(f"/proc/{victim}").exists())
+    resumed(release, claim, short_weights)
+
+
+def _inside(pid: int) -> int:
+    """The process's id in its container."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])

@@ -1,0 +1,78 @@
+"""Five losses of worker 1's pod in a row, each of which the Job controller answers twice as late as the one before.
+
+Exact: nothing but that wait and a start is added. Elastic: steps go on all the while.
+"""
+
+import datetime
+import itertools
+import pathlib
+import time
+
+import pytest
+
+from tests.e2e.release import SHORT, VALUES, Json, Release, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.soak]
+
+LOSSES = 5
+BETWEEN = 200  # Steps from the replacement's first to the next loss.
+START = 25  # Seconds that a pod's start may add to the controller's wait: import, rendezvous, restore, first step.
+STANDSTILL = 30  # Seconds without a step in which an elastic attempt may be handed over to the next.
+
+
+def lose(release: Release) -> float:
+    """Deletes worker 1's pod; returns when."""
+    pod = release.pod(1)["metadata"]["name"]
+    moment = time.time()
+    release.kubectl("delete", "pod", pod, "--wait=false")
+    return moment
+
+
+def replacement(release: Release, lost: int) -> float:
+    """When worker 1's next pod was made."""
+    pods = until(400, "a replacement", lambda: _newer(release, lost))
+    created = str(pods[-1]["metadata"]["creationTimestamp"]).rstrip("Z")
+    return datetime.datetime.fromisoformat(created).replace(tzinfo=datetime.UTC).timestamp()
+
+
+def _newer(release: Release, lost: int) -> list[Json] | None:
+    pods = release.pods(1)
+    return pods if len(pods) > lost else None
+
+
+def test_exact(release: Release, claim: pathlib.Path, short_weights: str) -> None:
+    assert claim.is_dir()
+    release.install(*VALUES, *SHORT, "--set", "output=pvc:runs,tensorboard.enabled=false")
+    release.at_step(BETWEEN)
+    for lost in range(1, LOSSES + 1):
+        gone = lose(release)
+        made = replacement(release, lost)
+        name = release.pod(0)["metadata"]["name"]
+
+        def stepped(name: str = name, gone: float = gone, lost: int = lost) -> float | None:
+            after = [when for when, seen in release.timed_progress(name, 50) if when > gone and seen.attempt > lost]
+            return min(after, default=None)
+
+        first = until(200, "the next step", stepped)
+        print(f"loss {lost}: replaced after {made - gone:.0f} s, next step after {first - gone:.0f} s")
+        assert first - made <= START
+        if lost < LOSSES:
+            release.at_step(BETWEEN * (lost + 1))
+    assert release.ended(300)[0] == "Complete", release.story()
+    assert release.message()["weights_sha256"] == short_weights
+
+
+def test_elastic(release: Release) -> None:
+    release.install(*VALUES, "--set", "worker.minWorkers=1,agent.elastic_wait=2,train.epochs=5000")
+    release.at_step(BETWEEN)
+    began = time.time()
+    for lost in range(1, LOSSES + 1):
+        gone = lose(release)
+        made = replacement(release, lost)
+        print(f"loss {lost}: replaced after {made - gone:.0f} s")
+        until(120, "both workers", lambda: release.progress(0)[-1].workers == 2)
+    log = release.timed_progress(release.pod(0)["metadata"]["name"])
+    moments = [when for when, _ in log if when > began]
+    longest = max(after - before for before, after in itertools.pairwise(moments))
+    print(f"longest time without a step: {longest:.0f} s of {moments[-1] - began:.0f} s")
+    assert longest <= STANDSTILL

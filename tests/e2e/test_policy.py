@@ -1,0 +1,93 @@
+"""What the Job makes of each exit code, row by row of the failure table; and GPUs that are not there."""
+
+import copy
+import json
+
+import pytest
+import yaml
+
+from tests.e2e.release import NAME, VALUES, Json, Release, counts, run, until
+from trainer.exit_codes import FINAL, TABLE, ExitCode
+
+pytestmark = pytest.mark.e2e
+
+CRASH = 3  # Any code that no row names.
+CODES = sorted(CRASH if row.code is None else int(row.code) for row in TABLE if row.code is not ExitCode.PEER_LOST)
+
+
+def test_exit_codes(release: Release) -> None:
+    """The rendered Job with a worker that only exits: with the row's code once, then with 0."""
+    release.install("--set", "workers=1,worker.gpus=0,job.backoffLimit=0")
+    release.kubectl("delete", "job", "--all", "--force", "--grace-period=0")
+    text = release.helm("get", "manifest", NAME).stdout
+    rendered = next(value for value in yaml.safe_load_all(text) if value and value["kind"] == "Job")
+    for code in CODES:
+        release.kubectl("apply", "--filename", "-", text=json.dumps(_exits(rendered, code)))
+
+    def outcomes() -> dict[int, str] | None:
+        found = {code: seen for code in CODES if (seen := _outcome(release, code))}
+        return found if len(found) == len(CODES) else None
+
+    outcome = until(120, "the end of all jobs", outcomes)
+    expected = {code: "PodFailurePolicy" if code in FINAL else "BackoffLimitExceeded" for code in CODES}
+    assert outcome == expected | {ExitCode.DONE: "SuccessPolicy", ExitCode.TERMINATED: "replaced"}
+
+
+def test_gpus_that_tensorflow_does_not_see(release: Release) -> None:
+    """A node offers GPUs, the image has TensorFlow for CPUs: exit 69, not a run on CPUs, and no retry."""
+    nodes = json.loads(run("kubectl", "get", "nodes", "--output", "json").stdout)["items"]
+    names = [node["metadata"]["name"] for node in nodes]
+    _gpus(names, add=True)
+    try:
+        release.install("--set", "worker.resources.requests.cpu=100m")
+        kind, reason, message = release.ended(300)
+        pods = release.pods()
+    finally:
+        _gpus(names, add=False)
+    assert (kind, reason) == ("Failed", "PodFailurePolicy"), message
+    assert len(pods) == 4
+    ended = [pod["status"]["containerStatuses"][0]["state"].get("terminated", {}) for pod in pods]
+    codes = counts([str(state.get("exitCode")) for state in ended])
+    assert codes.get("69"), codes
+    said = " ".join(str(state.get("message")) for state in ended)
+    assert "asked for 1 GPU" in said, said
+    assert "sees 0" in said, said
+
+
+def test_bad_flags_and_missing_data_are_not_retried(release: Release) -> None:
+    for given, code in (("train.experiment=no.such_module", 64), ("train.data_dir=/nowhere", 65)):
+        release.install(*VALUES, "--set", given)
+        assert release.ended(180)[:2] == ("Failed", "PodFailurePolicy"), release.story()
+        assert release.message()["exit_code"] == code
+
+
+def _exits(rendered: Json, code: int) -> Json:
+    job = copy.deepcopy(rendered)
+    job["metadata"] = {"name": f"exit-{code}"}
+    spec = job["spec"]["template"]["spec"]
+    spec["subdomain"] = ""
+    (container,) = spec["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        del container[probe]
+    container["command"], container["args"] = ["/bin/sh", "-c", f"exit {code}"], []
+    return job
+
+
+def _outcome(release: Release, code: int) -> str | None:
+    status = release.get("job", f"exit-{code}")["status"]
+    for condition in status.get("conditions", ()):
+        if condition["type"] in ("Failed", "SuccessCriteriaMet") and condition["status"] == "True":
+            return str(condition["reason"])
+    pods = release.get("pods", "--selector", f"batch.kubernetes.io/job-name=exit-{code}")["items"]
+    return "replaced" if len(pods) > 1 and not status.get("failed") else None
+
+
+def _gpus(nodes: list[str], *, add: bool) -> None:
+    patch = [
+        {"op": "add", "path": f"/status/{where}/nvidia.com~1gpu", "value": "2"}
+        if add
+        else {"op": "remove", "path": f"/status/{where}/nvidia.com~1gpu"}
+        for where in ("capacity", "allocatable")
+    ]
+    for node in nodes:
+        run("kubectl", "patch", "node", node, "--subresource=status", "--type=json", f"--patch={json.dumps(patch)}")
