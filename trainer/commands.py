@@ -1,5 +1,6 @@
 """The launcher's commands on a cluster; each returns its exit code."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 
 from trainer import chart, preflight, submission
 from trainer.chart import Chart
+from trainer.forward import Forward
 from trainer.kube import Kube, KubeError
 from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.launch_config import Attach, Delete, Logs, Submit, Target, Where
@@ -123,7 +125,8 @@ def delete(config: Delete) -> int:
 
 def _watch(config: Attach, kube: Kube, job: str, view: View) -> LaunchCode:
     watch = Watch(kube, job, view, logs=config.logs)
-    verdict = watch.run(timeout=config.timeout, pending_timeout=config.pending_timeout)
+    with Forward(kube, config.name, view.say) if config.tensorboard else contextlib.nullcontext():
+        verdict = watch.run(timeout=config.timeout, pending_timeout=config.pending_timeout)
     view.end(verdict)
     if verdict.code in (LaunchCode.INTERRUPTED, LaunchCode.TIMEOUT):
         view.say(f"come back with:  {submission.command('attach', config, kube)}")

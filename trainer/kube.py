@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import socket
 import threading
 import time
 import urllib.parse
@@ -182,6 +183,23 @@ class Kube:
             for line in _lines(answer):
                 stamp, _, text = line.partition(" ")
                 yield stamp, text
+
+    def tunnel(self, pod: str, port: int) -> socket.socket:
+        """A connection to a port of a pod.
+
+        Raises:
+          KubeError: with what the server said.
+        """
+        import kubernetes.stream  # Another client, for websockets, which only this needs.
+
+        core = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self._api.configuration))
+        try:
+            ask = core.connect_get_namespaced_pod_portforward
+            forward = kubernetes.stream.portforward(ask, pod, self.namespace, ports=str(port))
+        except kubernetes.client.ApiException as error:
+            raise KubeError(f"port {port} of pod {pod} cannot be reached: {error.reason}", error.status or 0) from None
+        connection: socket.socket = forward.socket(port)
+        return connection
 
     def close(self) -> None:
         """Ends all threads, at their next breath."""

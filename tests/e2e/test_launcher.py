@@ -1,13 +1,16 @@
 """What a person does with the launcher on a real cluster, and what they are told."""
 
+import http.client
 import json
 import os
+import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.e2e.launching import CHART, Launching, launched
-from tests.e2e.release import ACCURACY, Release, run
+from tests.e2e.release import ACCURACY, Release, run, until
 from trainer.launch_codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
@@ -26,6 +29,15 @@ def submission(release: Release, *more: str) -> list[str]:
     return [*where, "--gpus_per_worker=0", f"--values={CHART}/values-cpu.yaml", *more]
 
 
+def tensorboard(path: str) -> Any:
+    """What TensorBoard answers on this machine's port; None: nothing yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:6006/{path}", timeout=10) as answer:
+            return json.load(answer)
+    except (OSError, http.client.HTTPException):
+        return None
+
+
 def at(release: Release) -> str:
     return f"--namespace={release.namespace}"
 
@@ -39,12 +51,14 @@ def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release) -> 
 
     release.at_step(1)
     release.kubectl("delete", "pod", release.pod(1)["metadata"]["name"], "--wait=false")
-    attached = Launching("attach", at(release), "--logs=all")
+    attached = Launching("attach", at(release), "--logs=all", "--tensorboard")
     attached.says("ended with exit code 143")
     code, text = launched("status", at(release))
     assert code == 0
     assert "mnist-train has been going on for" in text
     attached.says("attempt=2 state=training")
+    runs = until(120, "TensorBoard's runs", lambda: tensorboard("data/runs"))
+    assert any(name.endswith("train") for name in runs)
     assert attached.ends(600) == LaunchCode.DONE, attached.text
     headline = next(line for line in attached.text.splitlines() if line.startswith("succeeded:"))
     assert float(headline.split("accuracy ")[1].split()[0]) >= ACCURACY
