@@ -45,10 +45,11 @@ def doctor(config: Submit, trainer_argv: Sequence[str]) -> int:
     chart.version(config.helm)
     kube = Kube(config.context, config.namespace)
     made = submission.make_chart(config, kube, trainer_argv, "")
-    lines = preflight.check(config, kube, made, chart.objects(made.render()))
-    for line in lines:
-        print(json.dumps(dataclasses.asdict(line)) if config.json else line)
-    return LaunchCode.NOT_STARTED if any(line.failed for line in lines) else LaunchCode.DONE
+    failed = False
+    for line in preflight.check(config, kube, made, chart.objects(made.render())):
+        print(json.dumps(dataclasses.asdict(line)) if config.json else line, flush=True)
+        failed = failed or line.failed
+    return LaunchCode.NOT_STARTED if failed else LaunchCode.DONE
 
 
 def attach(config: Attach) -> int:

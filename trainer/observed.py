@@ -24,11 +24,17 @@ class Job:
     workers: int
     created: float  # Unix time, as all times here.
     suspended: bool = False
+    output: str = ""  # Where its runs are kept.
     queue: str = ""  # Kueue's, if it is to admit the Job.
     ended: str = ""  # "complete" or "failed"; "" while it goes on.
     reason: str = ""  # Of the failure, in one word of Kubernetes'.
     message: str = ""
     finished: float | None = None
+
+    @property
+    def run(self) -> str:
+        """The name of the run's folder, as the chart makes it."""
+        return f"{self.name}-{self.uid[:8]}"
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Self:
@@ -46,6 +52,7 @@ class Job:
             workers=spec.get("completions", 1),
             created=seconds(metadata["creationTimestamp"]) or 0.0,
             suspended=bool(spec.get("suspend")),
+            output=_output(spec),
             queue=labels.get(QUEUE, ""),
             ended=ended,
             reason=why.get("reason", ""),
@@ -165,6 +172,15 @@ def in_order(pods: Iterable[Pod]) -> tuple[Pod, ...]:
 def seconds(stamp: str | None) -> float | None:
     """Unix time of an RFC 3339 time stamp."""
     return datetime.datetime.fromisoformat(stamp).timestamp() if stamp else None
+
+
+def _output(spec: Mapping[str, Any]) -> str:
+    pod = spec.get("template", {}).get("spec", {})
+    arguments = [argument for container in pod.get("containers", ()) for argument in container.get("args", ())]
+    buckets = [argument.removeprefix("--output=") for argument in arguments if argument.startswith("--output=")]
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in pod.get("volumes", ())
+              if "persistentVolumeClaim" in volume]  # fmt: skip
+    return next(iter([*buckets, *(f"pvc:{claim}" for claim in claims)]), "")
 
 
 def _facts(message: str) -> Mapping[str, Any]:

@@ -46,28 +46,30 @@ class Line:
         return f"{line}\n      fix: {self.fix}" if self.fix else line
 
 
-def check(config: Submit, kube: Kube, made: Chart, rendered: Sequence[Json]) -> list[Line]:
-    """All checks of what is about to be made.
+def check(config: Submit, kube: Kube, made: Chart, rendered: Sequence[Json]) -> Iterator[Line]:
+    """All checks of what is about to be made, each as soon as it is answered.
 
     Raises:
       LaunchError: helm or the cluster cannot be asked at all.
     """
-    job = chart.the_job(rendered)
-    lines = [Line("ok", "helm", chart.version(config.helm)), *_cluster(kube)]
-    if any(line.failed for line in lines):
-        return lines
-    lines += [
-        *_image(job),
-        *_rights(kube, rendered),
-        *_asking(lambda: _room(kube, job), "nodes", "this user may not list nodes and pods; whether there is room"),
-        *_asking(lambda: _quota(kube, job, rendered), "quota", "this user may not see quotas; whether they allow it"),
-        *_asking(
-            lambda: _limits(kube, job), "limit ranges", "this user may not see limit ranges; whether they allow it"
-        ),
-        *_claim(kube, made, job),
-        *_queue(kube, job),
-    ]
-    return lines
+    yield Line("ok", "helm", chart.version(config.helm))
+    job, usable = chart.the_job(rendered), True
+    for line in _cluster(kube):
+        yield line
+        usable = usable and not line.failed
+    if not usable:  # Nothing else could be answered.
+        return
+    yield from _image(job)
+    yield from _rights(kube, rendered)
+    yield from _asking(
+        lambda: _room(kube, job), "nodes", "this user may not list nodes and pods; whether there is room"
+    )
+    yield from _asking(
+        lambda: _quota(kube, job, rendered), "quota", "this user may not see quotas; whether they allow it"
+    )
+    yield from _asking(lambda: _limits(kube, job), "limit ranges", "this user may not see them; whether they allow it")
+    yield from _claim(kube, made, job)
+    yield from _queue(kube, job)
 
 
 def _asking(ask: Callable[[], Iterator[Line]], what: str, unknown: str) -> list[Line]:

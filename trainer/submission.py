@@ -1,9 +1,11 @@
 """Submitting a run: the values it takes, the checks, helm, and the Job to watch."""
 
+import contextlib
 import datetime
 import re
 import secrets
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from trainer import chart, preflight
@@ -15,6 +17,7 @@ from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.launch_config import Submit
 from trainer.observed import RELEASE, Job
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CHARTS_OWN = {"run_dir": "the chart names the run's folder", "expect_gpus": "it follows from --gpus_per_worker"}
 
 
@@ -88,16 +91,15 @@ def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callabl
       LaunchError: a check failed, or helm did; nothing of this run is left.
     """
     made = make_chart(config, kube, trainer_argv, run_id())
-    chart.version(config.helm)
     rendered = chart.objects(made.render())
     job = str(chart.the_job(rendered)["metadata"]["name"])
-    checked = preflight.check(config, kube, made, rendered)
-    for line in checked:
+    failed = 0
+    for line in preflight.check(config, kube, made, rendered):
         say(str(line))
-    failed = [line for line in checked if line.failed]
+        failed += line.failed
     if failed and not config.force:
         raise LaunchError(
-            f"nothing was submitted: {len(failed)} check(s) failed; --force submits all the same",
+            f"nothing was submitted: {failed} check(s) failed; --force submits all the same",
             LaunchCode.NOT_STARTED,
         )
     there = releases(kube, config.name)
@@ -110,15 +112,32 @@ def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callabl
         )
     say(f"submitting {described(made, rendered)}")
     existed = made.deployed()
-    try:
-        made.upgrade()
-    except HelmError as error:
-        if existed:
-            raise
-        made.uninstall()
-        raise LaunchError(f"{error}\nwhat was made of {config.name} has been removed again") from None
+    with _undisturbed() as interrupted:
+        try:
+            made.upgrade()
+        except HelmError as error:
+            if existed:
+                raise
+            made.uninstall()
+            raise LaunchError(f"{error}\nwhat was made of {config.name} has been removed again") from None
     say(f"submitted {job}")
+    if interrupted:
+        say(f"interrupted; come back with `{command('attach', config, kube)}`, or end it with "
+            f"`{command('delete', config, kube)}`")  # fmt: skip
+        raise KeyboardInterrupt
     return job
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[list[int]]:
+    """Lets helm finish what it makes; the signals that came meanwhile are in the list."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _SIGNALS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def described(made: Chart, rendered: Sequence[dict[str, Any]]) -> str:

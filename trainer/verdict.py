@@ -136,7 +136,7 @@ def _succeeded(seen: Seen, spent: Spent) -> Verdict:
     return Verdict(
         code=LaunchCode.DONE,
         headline=headline,
-        lines=(*lines, *_replaced(seen), *_time(spent)),
+        lines=(*lines, *_replaced(seen), *_kept(seen), *_time(spent)),
         facts={"result": dict(result)},
     )
 
@@ -172,7 +172,10 @@ def _failed(seen: Seen, spent: Spent, where: str) -> Verdict:
         lines.append(f"collateral, ended because of it: {indexes(sorted(collateral))}")
     facts = {"worker": culprit.index, "node": culprit.node, "exit_code": culprit.exit_code, "errors": errors}
     return Verdict(
-        code=LaunchCode.TRAINING, headline=headline, lines=(*lines, *_time(spent)), facts={"first_cause": facts}
+        code=LaunchCode.TRAINING,
+        headline=headline,
+        lines=(*lines, *_kept(seen), *_time(spent)),
+        facts={"first_cause": facts},
     )
 
 
@@ -187,6 +190,17 @@ def _replaced(seen: Seen) -> list[str]:
     gone = [pod for pod in seen.pods if pod.uid not in newest]
     lines = [f"worker {pod.index}{_on(pod)} {lost(pod)}; its pod was replaced" for pod in gone]
     return lines if len(lines) <= _ERROR_LINES else [*lines[:_ERROR_LINES], f"and {len(lines) - _ERROR_LINES} more"]
+
+
+def _kept(seen: Seen) -> list[str]:
+    """Where to look, if the run was kept."""
+    output = seen.job.output
+    if not output:
+        return []
+    return [
+        f"kept in {output.rstrip('/')}/{seen.job.run}"
+        + (f" (tensorboard --logdir {output})" if "://" in output else "")
+    ]
 
 
 def _events(seen: Seen, pod: Pod) -> list[str]:
