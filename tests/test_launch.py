@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from tests.api_server import api_server, kubeconfig
-from trainer import launch
+from trainer import launch, settings
 from trainer.launch_codes import LaunchCode
+from trainer.launch_config import Submit
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CHART = f"--chart={ROOT}/helm"
@@ -108,3 +109,9 @@ def test_closed_output_ends_it_without_a_traceback() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert "Traceback" not in done.stderr
     assert done.stdout.strip() in ("0", "1")
+
+
+def test_the_documentation_has_the_flags_as_they_are() -> None:
+    text = (ROOT / "docs/launcher.md").read_text()
+    assert settings.markdown(Submit) in text
+    assert all(f"| {int(code)} |" in text for code in LaunchCode)

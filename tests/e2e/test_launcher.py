@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import pathlib
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -88,7 +89,6 @@ def test_data_that_is_missing_is_the_verdict(release: Release) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (("--set=train.expect_gpus=1",), "exit code 69"),
         (("--set=train.experiment=no.such",), "exit code 64"),
         (
             ("--set=worker.resources.limits.memory=300Mi,worker.resources.requests.memory=300Mi",
@@ -102,6 +102,30 @@ def test_training_that_fails(release: Release, values: tuple[str, ...], words: s
     assert code == LaunchCode.TRAINING, text
     headline = next(line for line in text.splitlines() if line.startswith("failed:"))
     assert words in headline
+
+
+def test_gpus_that_tensorflow_does_not_see(release: Release, own_cluster: pathlib.Path) -> None:
+    assert own_cluster.is_dir()  # Its nodes may be made to advertise what they do not have.
+    nodes = run("kubectl", "get", "nodes", "--output", "name").stdout.split()
+    where = ("capacity", "allocatable")
+
+    def advertise(operation: dict[str, str]) -> None:
+        patch = json.dumps([{**operation, "path": f"/status/{place}/nvidia.com~1gpu"} for place in where])
+        for node in nodes:
+            run("kubectl", "patch", node, "--subresource=status", "--type=json", f"--patch={patch}")
+
+    arguments = [argument for argument in submission(release) if not argument.startswith("--gpus")]
+    code, text = launched(*arguments, "--set=worker.gpus=1")
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  GPUs: each worker asks for 1, and none of the 2 node(s) has any" in text
+    advertise({"op": "add", "value": "2"})
+    try:
+        code, text = launched(*arguments, "--set=worker.gpus=1", trainer=FLAGS)
+    finally:
+        advertise({"op": "remove"})
+    assert code == LaunchCode.TRAINING, text
+    assert "4 of 4 are free, 2 are asked for" in text
+    assert "ended with exit code 69 (requested accelerators are not there)" in text
 
 
 def test_what_never_starts_says_why(release: Release) -> None:
