@@ -278,7 +278,8 @@ class Kube:
                     break
                 if not _passing(error):
                     raise
-                failures = self._again(failures, error, tell)
+                # Where the API server does answer, it is the node that is away.
+                failures = self._again(failures, None if error.status else error, tell)
         tell(LogEnd(uid))
 
     def _ended(self, pod: str, uid: str) -> bool:

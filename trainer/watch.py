@@ -146,6 +146,8 @@ class Watch:
             waiting.append(pod)
             if len(waiting) == 1:
                 self._kube.follow(pod.name, pod.uid, self._news.put)
+        if pod.gone:  # The log of a pod on a lost node may never end by itself.
+            self._log_ended(pod)
 
     def _say_lost(self, pod: Pod) -> None:
         if (self._job and self._job.ended) or pod.exit_code == 0:
@@ -164,9 +166,11 @@ class Watch:
             self._view.log(pod.index, line.text)
 
     def _log_ended(self, pod: Pod) -> None:
+        waiting = self._logs[pod.index]
+        if not waiting or waiting[0].uid != pod.uid:
+            return
         if pod.index == 0:
             self._timeline.pod_lost(pod.finished or time.time())
-        waiting = self._logs[pod.index]
         waiting.popleft()
         if waiting:
             self._kube.follow(waiting[0].name, waiting[0].uid, self._news.put)
