@@ -70,7 +70,8 @@ def _dispatch(own: list[str], trainer_argv: list[str]) -> int:
     check(config)
     if trainer_argv and not isinstance(config, Submit):
         raise UsageError(f"{verb} takes no flags of the training program, got {' '.join(trainer_argv)!r} after --")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # A shell starts what runs in its background with SIGINT ignored.
+        signal.signal(number, _interrupt)
     from trainer import commands as does  # The client library takes a moment; flags are refused before it.
 
     run: Callable[..., int] = getattr(does, name)
