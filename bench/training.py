@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.table import Row
-from tests.processes import free_ports
 from trainer import idx
+from trainer.fleet import free_ports
 
 ROOT = Path(__file__).parents[1]
 ACCURACY = 0.975

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.fleet import free_ports
 from trainer.progress import Progress
 
 ROOT = Path(__file__).parents[1]
@@ -121,18 +121,6 @@ class Training:
             worker.wait()
             assert worker.process.stdout
             worker.process.stdout.close()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
 
 
 def result(run_dir: Path) -> dict[str, Any]:

@@ -67,6 +67,11 @@ def peers_watched(cluster: Cluster | None) -> Iterator[None]:
         if cluster is None or cluster.workers == 1:
             raise
         first = str(error).strip().splitlines()[0]
+        if "Could not start gRPC server" in first:
+            raise PeerLostError(
+                f"TensorFlow cannot listen on {cluster.addresses[cluster.index]}, this worker's address in TF_CONFIG: "
+                "another process holds the port; end it, or name another"
+            ) from error
         raise PeerLostError(f"another worker is gone ({type(error).__name__}: {first})") from error
 
 
