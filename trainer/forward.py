@@ -47,7 +47,8 @@ class Forward:
             pod = self._pod()
             if pod is None:
                 return
-            with self._kube.tunnel(pod, PORT) as far:
+            # The client library's connection is like a socket, but no context manager.
+            with contextlib.closing(self._kube.tunnel(pod, PORT)) as far:
                 back = threading.Thread(target=_pass, args=(far, near), daemon=True)
                 back.start()
                 _pass(near, far)
