@@ -24,6 +24,8 @@ from trainer.mirror import Mirror
 from trainer.storage import Found, Store, open_store
 from trainer.worker_log import WorkerLog, in_order
 
+pytestmark = pytest.mark.servers
+
 
 @dataclasses.dataclass
 class Server:

@@ -17,6 +17,8 @@ from tests.events import points
 from tests.servers import BUCKET, s3_environ, s3_server
 from trainer.fleet import free_ports
 
+pytestmark = pytest.mark.servers
+
 EPOCHS = 24
 STEPS_PER_EPOCH = 10
 INTERVAL = 0.5

@@ -22,6 +22,8 @@ from trainer.storage import (
     open_store,
 )
 
+pytestmark = pytest.mark.servers
+
 
 @pytest.fixture(scope="module")
 def s3_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
