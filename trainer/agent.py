@@ -25,10 +25,11 @@ from trainer.attempt import Attempt
 from trainer.children import Children
 from trainer.config import Config
 from trainer.exit_codes import FINAL, ExitCode, OutputError, TrainerError, UsageError, meaning
+from trainer.meeting import Meeting
 from trainer.output import LocalOutput, Output, newest_checkpoint, open_output
 from trainer.place import Place
 from trainer.progress import Progress
-from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Meeting, Over
+from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Over
 from trainer.rendezvous_http import Caller, Party
 from trainer.status import Status
 
@@ -38,7 +39,7 @@ TRAINER = (sys.executable, "-m", "trainer")
 _TICK = 0.5  # Seconds between looks at the training process's beats.
 _TELL_SECONDS = 10.0  # For the other agents to hear how it ended.
 _RESOLVE_SECONDS = 60.0
-_FLUSH_SECONDS = 10.0  # For the output when the run did not succeed; Kubernetes waits no longer than its grace period.
+_FLUSH_SECONDS = 4.0  # For the output of a run that did not succeed: what a pod's grace period leaves after --grace.
 _OWN_FLAGS = ("data_dir", "run_dir", "threads", "log_every", "verbosity")  # They may differ between workers.
 
 
@@ -217,7 +218,7 @@ class Agent:
                 self._status.restarted(self._ended.cause.value)
             self._ended = self._attempt(answer)
             if self._meeting and self._ended.cause is Cause.DONE:
-                self._meeting.done(self._ended)
+                self._meeting.done(self._ended)  # The others hear that they may go once the output is complete.
                 return Finish(code=ExitCode.DONE, reason="done")
 
     def _meet(self) -> Begin | Finish:

@@ -7,7 +7,6 @@ run ended. The agents die with it.
 import collections
 import dataclasses
 import datetime
-import enum
 import json
 import os
 import pathlib
@@ -28,6 +27,7 @@ from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.exit_codes import FINAL, ExitCode, TrainerError, UsageError, meaning
 from trainer.fleet_view import FleetView, open_view
+from trainer.launch_codes import LaunchCode
 from trainer.process import spawn
 from trainer.progress import Progress
 from trainer.rendezvous import CRASHES, Cause
@@ -37,17 +37,6 @@ from trainer.status import StateLine
 _SUCCESSORS = 10  # Agents that may be replaced without a newer checkpoint in between.
 _KEPT_LINES = 20
 _FAREWELL_SECONDS = 5.0  # Beyond --grace, or after the first agent has failed, for the others.
-
-
-class LaunchCode(enum.IntEnum):
-    """How the launcher ends."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    TIMEOUT = 124
-    TRAINING = 125
-    INTERRUPTED = 130
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

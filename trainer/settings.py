@@ -24,6 +24,7 @@ _DEFINE: dict[type, Any] = {
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
+    tuple: flags.DEFINE_multi_string,
 }
 
 _BOUNDS = (
@@ -41,18 +42,22 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     choices: Sequence[str] = (),
+    kind: type | None = None,
 ) -> Any:
     """A dataclass field that is a flag.
 
     Args:
-      default: its value when the flag is not given; its type is the flag's type (bool, int, float or str).
+      default: its value when the flag is not given; its type is the flag's type (bool, int, float, str, or tuple for
+        a flag that may be repeated).
       doc: one sentence without a full stop, with the unit.
       minimum: the least value allowed.
       above: the value must be greater than this.
       below: the value must be less than this.
       choices: the values allowed, for a str.
+      kind: the flag's type, where None is the default.
     """
-    rule = {"doc": doc, "minimum": minimum, "above": above, "below": below, "choices": tuple(choices)}
+    rule: dict[str, Any] = {"doc": doc, "minimum": minimum, "above": above, "below": below, "choices": tuple(choices)}
+    rule["kind"] = kind or type(default)
     return dataclasses.field(default=default, metadata=rule)
 
 
@@ -81,7 +86,7 @@ def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
             f"{program} takes flags only, got {' '.join(rest)!r}; write --flag=value "
             f"(`{program} --help` lists the flags)"
         )
-    settings = cls(**{field.name: values[field.name].value for field in _fields(cls)})
+    settings = cls(**{field.name: _frozen(values[field.name].value) for field in _fields(cls)})
     check(settings)
     return settings
 
@@ -94,15 +99,17 @@ def check(settings: Any) -> None:
     """
     for field in _fields(type(settings)):
         value, rule = getattr(settings, field.name), field.metadata
+        if value is None:
+            continue
         if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"--{field.name}={value} must be a finite number; the default is {field.default}")
+            raise UsageError(f"--{field.name}={value} must be a finite number; {_fallback(field)}")
         for name, holds, words in _BOUNDS:
             bound = rule[name]
             if bound is not None and not holds(value, bound):
-                raise UsageError(f"--{field.name}={value} must be {words} {bound}; the default is {field.default}")
+                raise UsageError(f"--{field.name}={value} must be {words} {bound}; {_fallback(field)}")
         if rule["choices"] and value not in rule["choices"]:
             allowed = ", ".join(rule["choices"])
-            raise UsageError(f"--{field.name}={value} is none of: {allowed}; the default is {field.default}")
+            raise UsageError(f"--{field.name}={value} is none of: {allowed}; {_fallback(field)}")
 
 
 def arguments(settings: Any) -> list[str]:
@@ -133,7 +140,7 @@ def markdown(cls: type) -> str:
     """The flags as a Markdown table, for the README."""
     rows = ["| flag | default | what it does |", "| --- | --- | --- |"]
     for field in _fields(cls):
-        default = f"`{_text(field.default)}`" if field.default != "" else ""
+        default = f"`{_text(field.default)}`" if _text(field.default) else ""
         rows.append(f"| `--{field.name}` | {default} | {_described(field).replace('|', chr(92) + '|')} |")
     return "\n".join(rows)
 
@@ -142,7 +149,7 @@ def help_text(cls: type) -> str:
     """The flags for a terminal, two lines each."""
     lines = []
     for field in _fields(cls):
-        default = f" (default: {_text(field.default)})" if field.default != "" else ""
+        default = f" (default: {_text(field.default)})" if _text(field.default) else ""
         lines.append(f"  --{field.name}{default}\n      {_described(field)}")
     return "\n".join(lines)
 
@@ -150,7 +157,7 @@ def help_text(cls: type) -> str:
 def _flag_values(cls: type) -> flags.FlagValues:
     values = flags.FlagValues()  # type: ignore[no-untyped-call]  # absl's own constructor has no types.
     for field in _fields(cls):
-        _DEFINE[type(field.default)](field.name, field.default, field.metadata["doc"], flag_values=values)
+        _DEFINE[field.metadata["kind"]](field.name, field.default, field.metadata["doc"], flag_values=values)
     flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
     return values
 
@@ -164,5 +171,15 @@ def _described(field: dataclasses.Field[Any]) -> str:
     return str(field.metadata["doc"]) + (f": {' or '.join(choices)}" if choices else "")
 
 
+def _fallback(field: dataclasses.Field[Any]) -> str:
+    return f"the default is {_text(field.default)}" if _text(field.default) else "leave it out for the default"
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _text(value: object) -> str:
+    if value is None or value == ():
+        return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,93 @@
+"""The launcher as a process, line by line."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+CHART = pathlib.Path(__file__).resolve().parents[2] / "helm"
+DEADLINE = 240.0
+
+
+class Launching:
+    """One run of `python -m trainer.launch`."""
+
+    started: ClassVar[list["Launching"]] = []  # For a test's end, whatever became of it.
+
+    def __init__(self, *arguments: str, kubeconfig: str | pathlib.Path = "", trainer: tuple[str, ...] = ()) -> None:
+        command = [sys.executable, "-m", "trainer.launch", *arguments]
+        if trainer:
+            command += ["--", *trainer]
+        environ = {**os.environ, "KUBECONFIG": str(kubeconfig)} if kubeconfig else None
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
+        )
+        self.started.append(self)
+        self._changed = threading.Condition()
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def text(self) -> str:
+        with self._changed:
+            return "\n".join(self._lines)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What --json wrote."""
+        return [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+
+    def says(self, words: str, seconds: float = DEADLINE) -> None:
+        """Waits until it has."""
+        self._wait(lambda: words in "\n".join(self._lines), f"{words!r}", seconds)
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def ends(self, seconds: float = DEADLINE) -> int:
+        """Waits for its end; returns its exit code."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"the launcher has not ended:\n{self.text}") from None
+        self._reader.join(10)
+        return code
+
+    @classmethod
+    def end_all(cls) -> None:
+        """Leaves no launcher behind."""
+        while cls.started:
+            launching = cls.started.pop()
+            launching.process.kill()
+            launching.process.wait()
+            launching._reader.join(10)
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        with self.process.stdout as output:
+            for line in output:
+                with self._changed:
+                    self._lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+
+    def _wait(self, seen: Callable[[], bool], what: str, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        with self._changed:
+            while not seen():
+                left = until - time.monotonic()
+                over = left < 0 or (self.process.poll() is not None and not self._reader.is_alive())
+                assert not over, f"{what} was not said:\n" + "\n".join(self._lines)
+                self._changed.wait(min(left, 1.0))
+
+
+def launched(*arguments: str, kubeconfig: str | pathlib.Path = "", trainer: tuple[str, ...] = ()) -> tuple[int, str]:
+    """Runs the launcher to its end: its exit code and what it said."""
+    launching = Launching(*arguments, kubeconfig=kubeconfig, trainer=trainer)
+    return launching.ends(), launching.text

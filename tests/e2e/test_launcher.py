@@ -1,0 +1,180 @@
+"""What a person does with the launcher on a real cluster, and what they are told."""
+
+import http.client
+import json
+import os
+import pathlib
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.launching import CHART, Launching, launched
+from tests.e2e.release import ACCURACY, Release, run, until
+from trainer.launch_codes import LaunchCode
+
+pytestmark = pytest.mark.e2e
+
+FLAGS = ("--threads=1", "--checkpoint_every=2", "--log_every=1")
+
+
+@pytest.fixture(autouse=True)
+def no_launcher_left() -> Iterator[None]:
+    yield
+    Launching.end_all()
+
+
+def submission(release: Release, *more: str) -> list[str]:
+    where = (f"--namespace={release.namespace}", f"--chart={CHART}", f"--image={os.environ['IMAGE']}")
+    return [*where, "--gpus_per_worker=0", f"--values={CHART}/values-cpu.yaml", *more]
+
+
+def tensorboard(path: str) -> Any:
+    """What TensorBoard answers on this machine's port; None: nothing yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:6006/{path}", timeout=10) as answer:
+            return json.load(answer)
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+def at(release: Release) -> str:
+    return f"--namespace={release.namespace}"
+
+
+def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release) -> None:
+    submitted = Launching(*submission(release, "--workers=2"), trainer=FLAGS)
+    submitted.says("progress worker=0/2")
+    submitted.interrupt()
+    assert submitted.ends() == LaunchCode.INTERRUPTED
+    assert "come back with:  python -m trainer.launch attach --name=mnist-train" in submitted.text
+
+    release.at_step(1)
+    release.kubectl("delete", "pod", release.pod(1)["metadata"]["name"], "--wait=false")
+    attached = Launching("attach", at(release), "--logs=all", "--tensorboard")
+    attached.says("ended with exit code 143")
+    code, text = launched("status", at(release))
+    assert code == 0
+    assert "mnist-train has been going on for" in text
+    attached.says("attempt=2 state=training")
+    runs = until(120, "TensorBoard's runs", lambda: tensorboard("data/runs"))
+    assert any(name.endswith("train") for name in runs)
+    assert attached.ends(600) == LaunchCode.DONE, attached.text
+    headline = next(line for line in attached.text.splitlines() if line.startswith("succeeded:"))
+    assert float(headline.split("accuracy ")[1].split()[0]) >= ACCURACY
+    assert "worker 1 | " in attached.text
+    assert "its pod was replaced" in attached.text
+    assert "lost to failures" in attached.text
+
+    code, text = launched("logs", at(release), "--logs=1")
+    assert code == 0
+    assert "progress worker=1/2" in text
+    code, text = launched("status", at(release), "--json")
+    assert (code, json.loads(text.splitlines()[-1])["result"]["workers"]) == (0, 2)
+    assert launched("delete", at(release))[0] == 0
+    left = release.kubectl("get", "all,networkpolicies,secrets,serviceaccounts", "--output", "name").split()
+    assert left == ["serviceaccount/default"]
+
+
+def test_data_that_is_missing_is_the_verdict(release: Release) -> None:
+    code, text = launched(*submission(release, "--json"), trainer=(*FLAGS, "--data_dir=/nowhere"))
+    assert code == LaunchCode.TRAINING, text
+    verdict = json.loads(text.splitlines()[-1])
+    assert verdict["first_cause"]["exit_code"] == 65
+    assert "--data_dir=/nowhere is not a folder" in verdict["first_cause"]["errors"][-1]
+    assert launched("status", at(release))[0] == LaunchCode.TRAINING
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (("--set=train.experiment=no.such",), "exit code 64"),
+        (
+            ("--set=worker.resources.limits.memory=300Mi,worker.resources.requests.memory=300Mi",
+             "--set=agent.max_restarts=0,agent.warm_spare=false,job.backoffLimit=0"),
+            "memory",
+        ),
+    ],
+)  # fmt: skip
+def test_training_that_fails(release: Release, values: tuple[str, ...], words: str) -> None:
+    code, text = launched(*submission(release, *values), trainer=FLAGS)
+    assert code == LaunchCode.TRAINING, text
+    headline = next(line for line in text.splitlines() if line.startswith("failed:"))
+    assert words in headline
+
+
+def test_gpus_that_tensorflow_does_not_see(release: Release, own_cluster: pathlib.Path) -> None:
+    assert own_cluster.is_dir()  # Its nodes may be made to advertise what they do not have.
+    nodes = run("kubectl", "get", "nodes", "--output", "name").stdout.split()
+    where = ("capacity", "allocatable")
+
+    def advertise(operation: dict[str, str]) -> None:
+        patch = json.dumps([{**operation, "path": f"/status/{place}/nvidia.com~1gpu"} for place in where])
+        for node in nodes:
+            run("kubectl", "patch", node, "--subresource=status", "--type=json", f"--patch={patch}")
+
+    arguments = [argument for argument in submission(release) if not argument.startswith("--gpus")]
+    code, text = launched(*arguments, "--set=worker.gpus=1")
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  GPUs: each worker asks for 1, and none of the 2 node(s) has any" in text
+    advertise({"op": "add", "value": "2"})
+    try:
+        code, text = launched(*arguments, "--set=worker.gpus=1", trainer=FLAGS)
+    finally:
+        advertise({"op": "remove"})
+    assert code == LaunchCode.TRAINING, text
+    assert "4 of 4 are free, 2 are asked for" in text
+    assert "ended with exit code 69 (requested accelerators are not there)" in text
+
+
+def test_what_never_starts_says_why(release: Release) -> None:
+    image = os.environ["IMAGE"].rpartition(":")[0]
+    code, text = launched(*submission(release, f"--image={image}:none", "--pending_timeout=15"))
+    assert code == LaunchCode.NOT_STARTED
+    assert f'Failed to pull image "{image}:none"' in text
+    greedy = ("--set=worker.resources.requests.cpu=1000", "--pending_timeout=5")
+    code, text = launched(*submission(release, *greedy))
+    assert (code, "nothing was submitted" in text) == (LaunchCode.NOT_STARTED, True)
+    code, text = launched(*submission(release, *greedy, "--force"))
+    assert code == LaunchCode.NOT_STARTED
+    assert "no node can take it: 0/" in text
+    assert "Insufficient cpu" in text
+    assert release.kubectl("get", "jobs,services", "--output", "name") == ""
+
+
+def test_a_worker_that_is_preempted_is_named(release: Release) -> None:
+    launching = Launching(*submission(release, "--set=worker.resources.requests.cpu=1"), trainer=FLAGS)
+    launching.says("progress worker=0/2")
+    node = release.pod(1)["spec"]["nodeName"]
+    free = run("kubectl", "get", "node", node, "--output", "jsonpath={.status.allocatable.cpu}").stdout
+    priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1000}
+    urgent = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "urgent"},
+        "spec": {
+            "priorityClassName": release.namespace,
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "urgent",
+                    "image": os.environ["IMAGE"],
+                    "command": ["sleep", "1000"],
+                    "resources": {"requests": {"cpu": str(int(free) - 0.5)}},
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        },
+    }
+    priority["metadata"] = {"name": release.namespace}
+    try:
+        release.kubectl("create", "--filename=-", text=json.dumps(priority))
+        release.kubectl("create", "--filename=-", text=json.dumps(urgent))
+        launching.says("preempted by a pod of higher priority")
+        release.kubectl("delete", "pod", "urgent", "--wait=false")
+        assert launching.ends(600) == LaunchCode.DONE, launching.text
+    finally:
+        run("kubectl", "delete", "priorityclass", release.namespace, "--ignore-not-found")

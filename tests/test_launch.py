@@ -1,0 +1,117 @@
+"""The launcher's answers to bad input: the exit code, what was given, what to do. Nothing here reaches a cluster."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.api_server import api_server, kubeconfig
+from trainer import launch, settings
+from trainer.launch_codes import LaunchCode
+from trainer.launch_config import Submit
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CHART = f"--chart={ROOT}/helm"
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that does not answer, so that a test that gets as far ends there."""
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, "http://127.0.0.1:9")))
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--workers=0"], "--workers=0 must be at least 1"),
+        (["--workers=-1"], "--workers=-1 must be at least 1"),
+        (["--workers=1000000000"], "--workers=1000000000 must be less than 100001"),
+        (["--workers=1e9"], "1e9"),
+        (["--workers=four"], "four"),
+        (["--gpus_per_worker=-1"], "--gpus_per_worker=-1 must be at least 0"),
+        (["--name=Mnist_Train"], "--name=Mnist_Train must be a name of at most 53 characters"),
+        ([f"--name={'a' * 54}"], "it has 54 characters"),
+        (["--name="], "it has 0 characters"),
+        (["--logs=some"], "--logs=some is none of: chief, all, none, a worker's index"),
+        (["--timeout=-1"], "--timeout=-1.0 must be at least 0"),
+        (["--wrokers=4"], "wrokers"),
+        (["sumbit"], "'sumbit' is none of the commands: submit,"),
+        (["status", "--workers=4"], "workers"),
+        (["status", "--", "--epochs=1"], "status takes no flags of the training program"),
+        ([CHART, "--", "--epochs=0"], "--epochs=0 must be at least 1"),
+        ([CHART, "--", "--epoch=2"], "epoch"),
+        ([CHART, "--", "--run_dir=/x"], "--run_dir cannot be given on a cluster"),
+        ([CHART, "--image=mnist-train"], "--image=mnist-train has no tag; expected repository:tag"),
+        ([CHART, "--image=host:5000/mnist-train"], "has no tag"),
+        (["--chart=/nowhere"], "--chart=/nowhere is no chart"),
+        ([CHART, "--values=/nowhere.yaml"], "--values=/nowhere.yaml is not a file"),
+        ([CHART, "--set=workers"], "--set=workers is not of the form key=value"),
+        (["list", "--context=other"], "--context=other is not in the kubeconfig, which has: local"),
+    ],
+)
+def test_usage(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.main(argv) == LaunchCode.USAGE
+    said = capsys.readouterr()
+    assert words in said.err
+    assert said.err.startswith("error: ")
+    assert said.out == ""
+
+
+def test_no_kubeconfig(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    assert launch.main(["list"]) == LaunchCode.FAILED
+    assert "no cluster to talk to" in capsys.readouterr().err
+
+
+def test_no_api_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.main(["list"]) == LaunchCode.FAILED
+    assert "the API server at http://127.0.0.1:9 cannot be reached" in capsys.readouterr().err
+
+
+def test_expired_credentials(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with api_server(lambda server, _: server.refuse(401, "Unauthorized"), tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        assert launch.main(["list"]) == LaunchCode.FAILED
+    assert "they are wrong or have expired; log in to the cluster anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (None, "was not found on PATH; install Helm 3 or 4"),
+        ("echo v2.17.0", "is v2.17.0; expected at least 3.14"),
+        ("echo broken >&2; exit 1", "does not say its version: 'broken'"),
+    ],
+)
+def test_helm_that_cannot_be_used(
+    script: str | None, words: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    helm = tmp_path / "helm"
+    if script:
+        helm.write_text(f"#!/bin/sh\n{script}\n")
+        helm.chmod(0o755)
+    assert launch.main([CHART, f"--helm={helm}"]) == LaunchCode.NOT_STARTED
+    assert words in capsys.readouterr().err
+
+
+def test_the_launcher_imports_no_tensorflow() -> None:
+    code = (
+        "import trainer.launch, trainer.commands, sys; sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_closed_output_ends_it_without_a_traceback() -> None:
+    command = f"{sys.executable} -m trainer.launch submit --help | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip() in ("0", "1")
+
+
+def test_the_documentation_has_the_flags_as_they_are() -> None:
+    text = (ROOT / "docs/launcher.md").read_text()
+    assert settings.markdown(Submit) in text
+    assert all(f"| {int(code)} |" in text for code in LaunchCode)

@@ -1,0 +1,48 @@
+"""Why workers do not run."""
+
+from tests.runs import job, pod, running, seen, warned
+from trainer.observed import Seen
+from trainer.pending import none_ran, reasons
+
+
+def test_workers_are_grouped_by_what_keeps_them() -> None:
+    said = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+    found = reasons(seen(*(pod(i, node="", unschedulable=said) for i in (0, 1, 3)), running(2), workers=4))
+    (reason,) = found
+    assert (reason.word, reason.text, reason.workers) == ("unschedulable", f"no node can take it: {said}", (0, 1, 3))
+
+
+def test_an_image_that_cannot_be_pulled_has_the_registrys_words_during_the_back_off_too() -> None:
+    one = pod(0, waiting=("ImagePullBackOff", 'Back-off pulling image "x:1"'))
+    events = (warned(one.uid, "Failed", 'Failed to pull image "x:1": not found'), warned(one.uid, "Failed", "Error: E"))
+    (reason,) = reasons(seen(one, warnings=events, workers=1))
+    assert (reason.word, reason.text) == ("image", 'ImagePullBackOff: Failed to pull image "x:1": not found')
+
+
+def test_volumes_and_containers() -> None:
+    mounting = pod(0, waiting=("ContainerCreating", ""))
+    events = (warned(mounting.uid, "FailedMount", 'secret "gcs" not found'),)
+    found = reasons(seen(mounting, pod(1, waiting=("CreateContainerConfigError", "no secret s3")), warnings=events))
+    assert {reason.text for reason in found} == {
+        'FailedMount: secret "gcs" not found',
+        "CreateContainerConfigError: no secret s3",
+    }
+
+
+def test_pods_that_are_not_made() -> None:
+    def because(message: str) -> str:
+        return reasons(seen(warnings=(warned("job", "FailedCreate", f"Error creating: {message}"),)))[0].word
+
+    assert because('pods "x" is forbidden: exceeded quota: q') == "quota"
+    assert because('pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot') == "forbidden"
+    assert because("serviceaccount not found") == "not made"
+    queued = Seen(job=job(suspended=True, queue="team"))
+    assert reasons(queued)[0].text == "Kueue has not admitted the job to queue team yet"
+    assert reasons(Seen(job=job(suspended=True)))[0].word == "suspended"
+
+
+def test_nothing_is_said_of_workers_that_run_and_of_runs_that_ended() -> None:
+    assert reasons(seen(running(0), running(1))) == []
+    assert reasons(seen(pod(0), ended="failed")) == []
+    assert none_ran(seen(pod(0)))
+    assert not none_ran(seen(running(0)))

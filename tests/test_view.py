@@ -1,0 +1,92 @@
+"""What a person sees."""
+
+import io
+import json
+import re
+
+import pytest
+import rich.console
+
+from tests.runs import pod, running, seen
+from trainer.launch_codes import LaunchCode
+from trainer.picture import Picture, bar, indexes
+from trainer.progress import Progress
+from trainer.verdict import Verdict
+from trainer.view import JsonView, LiveView, PlainView
+
+PROGRESS = Progress(
+    worker=0, workers=2, attempt=2, epoch=3, epochs=5, step=120, steps=240, loss=0.4123, accuracy=0.8812,
+    images_per_second=23456.0,
+)  # fmt: skip
+ONE_WAITS = Picture.of(seen(running(0), pod(1, node="", unschedulable="0/2 nodes are available")), 2, PROGRESS)
+
+
+def screen(picture: Picture, *, width: int, height: int = 25) -> list[str]:
+    console = rich.console.Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
+    view = LiveView(console, prefixed=False)
+    view.show(picture)
+    with console.capture() as captured:
+        console.print(view.screen())
+    return [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in captured.get().splitlines()]
+
+
+def test_a_line_a_worker_and_the_bar() -> None:
+    lines = screen(ONE_WAITS, width=100)
+    assert lines[0].split() == ["worker", "state", "node", "pods"]
+    assert lines[1].split() == ["0", "running", "node1", "1"]
+    assert lines[2].split() == ["1", "unschedulable", "1"]
+    assert lines[3] == "worker 1: no node can take it: 0/2 nodes are available"
+    assert lines[4].startswith("epoch 3/5 ━━━━━━━━━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 50%")
+    assert lines[5] == "step 120/240  loss 0.4123  accuracy 0.8812  23,456 images/s  attempt 2"
+
+
+def test_forty_columns_are_enough() -> None:
+    lines = screen(ONE_WAITS, width=40)
+    assert max(map(len, lines)) <= 40
+    assert len(lines) == 6
+
+
+def test_hundreds_of_workers_stay_one_screen() -> None:
+    odd = pod(7, node="", unschedulable="no room")
+    many = seen(*(running(i) for i in range(500) if i != 7), odd, workers=500)
+    lines = screen(Picture.of(many, 1, PROGRESS), width=80, height=24)
+    assert lines[0] == "500 workers: 499 running, 1 unschedulable"
+    assert lines[2].split() == ["7", "unschedulable", "1"]
+    assert len(lines) < 24
+    all_odd = seen(*(pod(i, unschedulable=f"no room {i % 2}") for i in range(500)), workers=500)
+    assert len(screen(Picture.of(all_odd, 0, None), width=80, height=24)) < 24
+
+
+def test_plain_lines_are_only_news(capsys: pytest.CaptureFixture[str]) -> None:
+    view = PlainView(prefixed=True)
+    view.show(ONE_WAITS)
+    view.show(ONE_WAITS)
+    view.log(1, "hello [bold]")
+    view.show(Picture.of(seen(running(0), running(1)), 2, PROGRESS))
+    assert capsys.readouterr().out.splitlines() == [
+        "workers: 1 running, 1 unschedulable",
+        "  worker 1: no node can take it: 0/2 nodes are available",
+        "worker 1 | hello [bold]",
+        "workers: 2 running",
+    ]
+
+
+def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    view = JsonView()
+    view.show(ONE_WAITS)
+    view.show(ONE_WAITS)
+    view.log(0, PROGRESS.format())
+    view.log(0, "hello")
+    view.end(Verdict(code=LaunchCode.TRAINING, headline="failed", lines=("why",), facts={"first_cause": {"worker": 1}}))
+    state, progress, log, verdict = map(json.loads, capsys.readouterr().out.splitlines())
+    assert state["workers"] == {"running": 1, "unschedulable": 1}
+    assert state["pending"][0]["workers"] == [1]
+    assert (progress["event"], progress["step"], progress["loss"]) == ("progress", 120, 0.4123)
+    assert log["text"] == "hello"
+    assert (verdict["exit_code"], verdict["first_cause"], verdict["lines"]) == (125, {"worker": 1}, ["why"])
+
+
+def test_worker_lists_and_bars() -> None:
+    assert indexes([3]) == "worker 3"
+    assert indexes([0, 1, 2, 5]) == "workers 0-2, 5"
+    assert (bar(0.5, 4), bar(2.0, 2), bar(-1.0, 2)) == ("━━╌╌", "━━", "╌╌")

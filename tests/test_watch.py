@@ -1,0 +1,107 @@
+"""Watching, on what real clusters told while runs went on (`tests/recorded/record.py`)."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from trainer.kube import Changed, Gone, Kube, Listed, LogEnd, LogLine, News
+from trainer.launch_codes import LaunchCode
+from trainer.picture import Picture
+from trainer.verdict import Verdict
+from trainer.watch import Watch
+
+RECORDED = pathlib.Path(__file__).parent / "recorded"
+Tell = Callable[[News], None]
+
+
+class Replay:
+    """Tells a record in its order, as soon as the watches are asked for; stands in for the cluster that told it."""
+
+    namespace = "recorded"
+
+    def __init__(self, name: str) -> None:
+        lines = [json.loads(line) for line in (RECORDED / f"{name}.jsonl").read_text().splitlines()]
+        self.told = [line for line in lines if line["kind"] != "log"]
+        self.logs = [line for line in lines if line["kind"] == "log"]
+        self.job = next(line["object"]["metadata"]["name"] for line in self.told if line["kind"] == "job")
+        self.followed: list[str] = []
+
+    def watch(self, kind: str, path: str, tell: Tell, **query: str) -> None:  # noqa: ARG002
+        if kind != "event":  # The last that is asked for begins it.
+            return
+        tell(Listed("pod", ()))
+        for line in self.told:
+            change = {"DELETED": Gone}.get(line["type"], Changed)
+            if line["kind"] != "job" or line["object"]["metadata"]["name"] == self.job:
+                tell(change(line["kind"], line["object"]))
+
+    def follow(self, pod: str, uid: str, tell: Tell) -> None:
+        self.followed.append(pod)
+        for line in self.logs:
+            if line["uid"] == uid:
+                stamp, _, text = line["line"].partition(" ")
+                tell(LogLine(uid, stamp, text))
+        tell(LogEnd(uid))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Kept:
+    """A view that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.pictures: list[Picture] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def log(self, worker: int, text: str) -> None:
+        """Not looked at."""
+
+    def show(self, picture: Picture) -> None:
+        self.pictures.append(picture)
+
+    def end(self, verdict: Verdict) -> None:
+        """Not called by a watch."""
+
+
+def watched(name: str) -> tuple[Verdict, Kept, Any]:
+    replay, view = Replay(name), Kept()
+    return Watch(cast(Kube, replay), replay.job, view, logs="chief").run(timeout=60), view, replay
+
+
+def test_a_worker_whose_pod_was_deleted_is_named_in_a_success() -> None:
+    verdict, view, _ = watched("deleted_pod")
+    assert verdict.code == LaunchCode.DONE, verdict.text
+    assert verdict.headline.startswith("succeeded: mnist-train reached validation accuracy 0.9")
+    (replaced,) = [line for line in verdict.lines if line.endswith("its pod was replaced")]
+    assert replaced.startswith("worker 1 on node2 ended with exit code 143 (SIGTERM to this worker")
+    assert "lost to failures" in verdict.lines[-1]
+    assert any("worker 1 on node2 ended with exit code 143" in said for said in view.said)
+
+
+def test_missing_data_is_the_first_cause() -> None:
+    verdict, _, replay = watched("data_missing")
+    assert verdict.code == LaunchCode.TRAINING
+    assert "ended with exit code 65 (data missing or damaged" in verdict.headline
+    assert verdict.lines[0].startswith("| error: --data_dir=/nowhere is not a folder")
+    assert [name.rsplit("-", 2)[1] for name in replay.followed] == ["0"]  # The chief's log alone.
+
+
+def test_memory_is_the_first_cause() -> None:
+    verdict, _, _ = watched("memory")
+    assert verdict.code == LaunchCode.TRAINING
+    assert "ran out of memory (OOMKilled, exit code 137)" in verdict.headline
+    assert any("failed 2 times: the job gave up (BackoffLimitExceeded)" in line for line in verdict.lines)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECORDED.glob("*.jsonl")))
+def test_records_hold_nothing_of_the_machine(name: str) -> None:
+    text = (RECORDED / f"{name}.jsonl").read_text()
+    assert "hostIP" not in text
+    assert "managedFields" not in text

@@ -1,0 +1,178 @@
+"""The chart, through helm 3 or 4: what it would make, installing it, removing it."""
+
+import dataclasses
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from trainer.exit_codes import UsageError
+from trainer.launch_codes import LaunchCode, LaunchError
+
+_OLDEST = (3, 14)
+_SECONDS = 300
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Json = dict[str, Any]
+
+
+class HelmError(LaunchError):
+    """Helm refused or failed; its own words are in the text."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A chart, a release of it to be, and the values."""
+
+    helm: str
+    folder: str
+    release: str
+    namespace: str
+    context: str
+    files: tuple[str, ...] = ()  # The user's values.
+    own: Json = dataclasses.field(default_factory=dict)  # Given on standard input; stronger than the files.
+    sets: tuple[str, ...] = ()  # Stronger than both.
+
+    def check(self) -> None:
+        """Looks whether the folder and the files are there.
+
+        Raises:
+          UsageError: names what is missing.
+        """
+        if not (pathlib.Path(self.folder) / "Chart.yaml").is_file():
+            raise UsageError(
+                f"--chart={self.folder} is no chart: {self.folder}/Chart.yaml is not there; name the folder `helm` of "
+                "this repository"
+            )
+        for file in self.files:
+            if not pathlib.Path(file).is_file():
+                raise UsageError(f"--values={file} is not a file")
+        for pair in self.sets:
+            if "=" not in pair:
+                raise UsageError(f"--set={pair} is not of the form key=value")
+
+    def render(self) -> str:
+        """The manifests that would be made; asks no cluster.
+
+        Raises:
+          UsageError: values that the chart refuses.
+        """
+        try:
+            return self._run("template", self.release, self.folder, *self._values(), cluster=False)
+        except HelmError as error:
+            raise UsageError(str(error)) from None
+
+    def upgrade(self) -> None:
+        """Installs the release, or makes it anew with these values.
+
+        Raises:
+          HelmError: with helm's words.
+        """
+        self._run("upgrade", "--install", self.release, self.folder, *self._values())
+
+    def uninstall(self) -> None:
+        """Removes the release and waits until its objects are gone.
+
+        Raises:
+          HelmError: with helm's words.
+        """
+        self._run("uninstall", self.release, "--ignore-not-found", "--wait", "--cascade", "foreground")
+
+    def deployed(self) -> bool:
+        """Whether there is such a release.
+
+        Raises:
+          HelmError: with helm's words.
+        """
+        try:
+            self._run("status", self.release)
+        except HelmError as error:
+            if "not found" in str(error):
+                return False
+            raise
+        return True
+
+    def _values(self) -> list[str]:
+        files = [argument for file in self.files for argument in ("--values", file)]
+        own = ["--values", "-"] if self.own else []
+        return [*files, *own, *(argument for pair in self.sets for argument in ("--set", pair))]
+
+    def _run(self, *arguments: str, cluster: bool = True) -> str:
+        command = [program(self.helm), *arguments, "--namespace", self.namespace or "default"]
+        if cluster and self.context and self.context != "in-cluster":
+            command += ["--kube-context", self.context]
+        try:
+            done = subprocess.run(
+                command,
+                input=json.dumps(self.own) if "-" in arguments else None,
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                start_new_session=True,  # Ctrl-C shall not leave a release half made.
+            )
+        except subprocess.TimeoutExpired:
+            raise HelmError(f"helm {arguments[0]} did not end within {_SECONDS} s") from None
+        if done.returncode:
+            raise HelmError(f"helm {arguments[0]} failed: {_words(done.stderr)}")
+        return done.stdout
+
+
+def program(helm: str) -> str:
+    """Where helm is.
+
+    Raises:
+      LaunchError: it is not there.
+    """
+    found = shutil.which(helm)
+    if found is None:
+        raise LaunchError(
+            f"{helm!r} was not found on PATH; install Helm 3 or 4 (https://helm.sh/docs/intro/install), or name it: "
+            "--helm=/path/to/helm",
+            LaunchCode.NOT_STARTED,
+        )
+    return found
+
+
+def version(helm: str) -> str:
+    """Helm's version, such as v4.3.1.
+
+    Raises:
+      LaunchError: it is not there, does not run, or is too old.
+    """
+    path = program(helm)
+    try:
+        done = subprocess.run(
+            [path, "version", "--template", "{{.Version}}"], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LaunchError(f"{path} does not run: {error}", LaunchCode.NOT_STARTED) from None
+    said = done.stdout.strip()
+    match = re.match(r"v?(\d+)\.(\d+)", said)
+    if done.returncode or match is None:
+        raise LaunchError(f"{path} does not say its version: {(_words(done.stderr) or said)!r}", LaunchCode.NOT_STARTED)
+    if (int(match[1]), int(match[2])) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        raise LaunchError(f"{path} is {said}; expected at least {oldest}, install a newer one", LaunchCode.NOT_STARTED)
+    return said
+
+
+def objects(manifests: str) -> list[Json]:
+    """The objects in rendered manifests, without those of `helm test`."""
+    found = [value for value in yaml.load_all(manifests, Loader=_LOADER) if value]  # A safe loader.
+    return [value for value in found if "helm.sh/hook" not in value["metadata"].get("annotations", {})]
+
+
+def the_job(rendered: Sequence[Json]) -> Json:
+    """The Job among them."""
+    return next(value for value in rendered if value["kind"] == "Job")
+
+
+def _words(stderr: str) -> str:
+    """What helm says, without its preamble."""
+    lines = [line for line in stderr.strip().splitlines() if not line.startswith(("WARNING:", "level=WARN"))]
+    return "\n".join(lines).removeprefix("Error: ").strip()

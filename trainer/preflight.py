@@ -1,0 +1,245 @@
+"""The checks before anything is made: each a line with its answer and, where it fails, the fix."""
+
+import concurrent.futures
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from trainer import chart
+from trainer.chart import Chart
+from trainer.kube import Kube, KubeError
+from trainer.launch_config import Submit
+from trainer.quantity import number, words
+from trainer.room import GPU, asked, room
+
+_OLDEST_MINOR = 33  # Of Kubernetes 1; as the chart has it.
+_RESOURCES = {
+    "Service": ("", "services"),
+    "ServiceAccount": ("", "serviceaccounts"),
+    "NetworkPolicy": ("networking.k8s.io", "networkpolicies"),
+    "Job": ("batch", "jobs"),
+    "Deployment": ("apps", "deployments"),
+}
+_WATCHED = (("", "pods", ""), ("", "events", ""), ("batch", "jobs", ""))
+
+Json = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One check's answer."""
+
+    mark: str  # "ok", "note" or "FAIL".
+    what: str
+    text: str
+    fix: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing should be submitted."""
+        return self.mark == "FAIL"
+
+    def __str__(self) -> str:
+        """The line for a person, and the fix on a second one."""
+        line = f"{self.mark:4}  {self.what}: {self.text}"
+        return f"{line}\n      fix: {self.fix}" if self.fix else line
+
+
+def check(config: Submit, kube: Kube, made: Chart, rendered: Sequence[Json]) -> Iterator[Line]:
+    """All checks of what is about to be made, each as soon as it is answered.
+
+    Raises:
+      LaunchError: helm or the cluster cannot be asked at all.
+    """
+    yield Line("ok", "helm", chart.version(config.helm))
+    job, usable = chart.the_job(rendered), True
+    for line in _cluster(kube):
+        yield line
+        usable = usable and not line.failed
+    if not usable:  # Nothing else could be answered.
+        return
+    yield from _image(job)
+    yield from _rights(kube, rendered)
+    yield from _asking(
+        lambda: _room(kube, job), "nodes", "this user may not list nodes and pods; whether there is room"
+    )
+    yield from _asking(
+        lambda: _quota(kube, job, rendered), "quota", "this user may not see quotas; whether they allow it"
+    )
+    yield from _asking(lambda: _limits(kube, job), "limit ranges", "this user may not see them; whether they allow it")
+    yield from _claim(kube, made, job)
+    yield from _queue(kube, job)
+
+
+def _asking(ask: Callable[[], Iterator[Line]], what: str, unknown: str) -> list[Line]:
+    try:
+        return list(ask())
+    except KubeError as error:
+        if error.status == 403:
+            return [Line("note", what, f"{unknown} is not known")]
+        raise
+
+
+def _cluster(kube: Kube) -> Iterator[Line]:
+    version = kube.get("/version")
+    minor = int(re.sub(r"\D", "", version["minor"]))
+    text = f"{kube.context} at {kube.server}, Kubernetes {version['gitVersion']}"
+    if version["major"] == "1" and minor < _OLDEST_MINOR:
+        yield Line("FAIL", "cluster", text, f"the chart needs Kubernetes 1.{_OLDEST_MINOR} or newer")
+    else:
+        yield Line("ok", "cluster", text)
+    try:
+        found = kube.find("/api/v1/namespaces/{namespace}")
+    except KubeError as error:
+        if error.status != 403:
+            raise
+        yield Line("note", "namespace", f"{kube.namespace}; this user may not look at it")
+        return
+    if found is None:
+        fix = f"kubectl create namespace {kube.namespace}, or --namespace=another"
+        yield Line("FAIL", "namespace", f"{kube.namespace} does not exist", fix)
+        return
+    level = found["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce", "none")
+    yield Line("ok", "namespace", f"{kube.namespace}, Pod Security level {level} (the chart meets restricted)")
+
+
+def _image(job: Json) -> Iterator[Line]:
+    image = job["spec"]["template"]["spec"]["containers"][0]["image"]
+    repository, _, tag = image.rpartition(":")
+    if tag == "latest":
+        yield Line(
+            "FAIL", "image", f"{image}: nobody can say later what `latest` was, and nodes keep an old one",
+            "push it under a tag of its own and name that: --image=...:1.0",
+        )  # fmt: skip
+    elif not re.fullmatch(r"[a-z0-9.:_/-]+", repository):
+        yield Line("FAIL", "image", f"{image} is not a valid name", "repository:tag in lower case, without spaces")
+    elif not re.match(r"[^/]*[.:][^/]*/|localhost/", repository):
+        yield Line("note", "image", f"{image} names no registry: only nodes that were given it, or Docker Hub, have it")
+    else:
+        yield Line("ok", "image", image)
+
+
+def _rights(kube: Kube, rendered: Sequence[Json]) -> Iterator[Line]:
+    wanted = [(verb, *_RESOURCES[kind], "") for kind in sorted({v["kind"] for v in rendered} & set(_RESOURCES))
+              for verb in ("create", "patch", "delete")]  # fmt: skip
+    wanted += [(verb, "", "secrets", "") for verb in ("create", "get", "list", "update", "delete")]  # Helm's own.
+    wanted += [(verb, *resource) for resource in _WATCHED for verb in ("list", "watch")]
+    wanted.append(("get", "", "pods", "log"))
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        allowed = list(pool.map(lambda one: kube.may(*one), wanted))
+    missing: dict[str, list[str]] = {}
+    for (verb, group, resource, sub), may in zip(wanted, allowed, strict=True):
+        if not may:
+            missing.setdefault(f"{resource}{f'/{sub}' if sub else ''}{f'.{group}' if group else ''}", []).append(verb)
+    if missing:
+        text = "; ".join(f"{', '.join(verbs)} {resource}" for resource, verbs in missing.items())
+        yield Line(
+            "FAIL", "rights", f"this user may not: {text}",
+            f"a Role in namespace {kube.namespace} that grants it (the built-in ClusterRole `edit` does)",
+        )  # fmt: skip
+    else:
+        yield Line("ok", "rights", "to make, watch and remove all of it")
+
+
+def _room(kube: Kube, job: Json) -> Iterator[Line]:
+    spec, workers = job["spec"]["template"]["spec"], int(job["spec"]["completions"])
+    nodes = kube.get("/api/v1/nodes")["items"]
+    pods = kube.get("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed")["items"]
+    found = room(nodes, pods, spec, workers)
+    one = asked(spec)
+    said = ", ".join(f"{words(name, value)} {name}" for name, value in sorted(one.items()))
+    if one.get(GPU):
+        if not found.gpus:
+            yield Line(
+                "FAIL", "GPUs", f"each worker asks for {one[GPU]:g}, and none of the {len(nodes)} node(s) has any",
+                "--gpus_per_worker=0 trains on CPUs; --force submits where nodes with GPUs come when asked for",
+            )  # fmt: skip
+            return
+        yield Line("ok", "GPUs", f"{found.free_gpus} of {found.gpus} are free, {one[GPU] * workers:g} are asked for")
+    if found.now >= workers:
+        yield Line("ok", "nodes", f"all {workers} worker(s) fit now on {found.nodes} node(s), each with {said}")
+    elif found.ever >= workers:
+        text = f"{found.now} of {workers} worker(s) fit now, each with {said}; the others wait until nodes are free"
+        yield Line("note", "nodes", text)
+    else:
+        short = f": {found.short}" if found.short else ""
+        yield Line(
+            "FAIL", "nodes", f"at most {found.ever} of {workers} worker(s) ever fit on {found.nodes} node(s), each "
+            f"with {said}{short}",
+            "fewer --workers, or less: --set worker.resources.requests.cpu=..., memory=...; --force where nodes are "
+            "added when asked for",
+        )  # fmt: skip
+
+
+def _quota(kube: Kube, job: Json, rendered: Sequence[Json]) -> Iterator[Line]:
+    workers = int(job["spec"]["completions"])
+    one = asked(job["spec"]["template"]["spec"])
+    wants = {f"requests.{name}": value * workers for name, value in one.items()}
+    wants |= {name: value * workers for name, value in one.items() if name in ("cpu", "memory")}
+    wants |= {"pods": float(workers), "count/jobs.batch": 1.0}
+    wants["services"] = float(sum(value["kind"] == "Service" for value in rendered))
+    quotas = kube.get("/api/v1/namespaces/{namespace}/resourcequotas")["items"]
+    exceeded = []
+    for quota in quotas:
+        hard, used = quota["status"].get("hard", {}), quota["status"].get("used", {})
+        for name, limit in hard.items():
+            left = number(limit) - number(used.get(name, 0))
+            if name in wants and wants[name] > left:
+                exceeded.append(
+                    f"{quota['metadata']['name']} leaves {words(name, max(left, 0.0))} of {limit} {name}, "
+                    f"{words(name, wants[name])} is asked for"
+                )
+    if exceeded:
+        yield Line("FAIL", "quota", "; ".join(exceeded), "fewer --workers, less for each, or a larger quota")
+    elif quotas:
+        yield Line("ok", "quota", "leaves enough")
+
+
+def _limits(kube: Kube, job: Json) -> Iterator[Line]:
+    one = asked(job["spec"]["template"]["spec"])
+    for limits in kube.get("/api/v1/namespaces/{namespace}/limitranges")["items"]:
+        for limit in limits["spec"]["limits"]:
+            over = [f"{words(name, one[name])} {name} (at most {most})" for name, most in limit.get("max", {}).items()
+                    if one.get(name, 0.0) > number(most)]  # fmt: skip
+            if over and limit["type"] in ("Container", "Pod"):
+                name = limits["metadata"]["name"]
+                yield Line("FAIL", "limit range", f"{name} forbids {', '.join(over)}", "ask for less for each worker")
+
+
+def _claim(kube: Kube, made: Chart, job: Json) -> Iterator[Line]:
+    volumes = job["spec"]["template"]["spec"].get("volumes", ())
+    name = next((v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v), None)
+    if name is None:
+        return
+    found = kube.find(f"/api/v1/namespaces/{{namespace}}/persistentvolumeclaims/{name}")
+    if found is None:
+        yield Line("FAIL", "output", f"there is no claim {name} in {made.namespace}", "create it, or --output=another")
+        return
+    phase, modes = found["status"].get("phase"), found["spec"].get("accessModes", [])
+    if phase == "Lost":
+        yield Line("FAIL", "output", f"the volume of claim {name} is lost", "make another claim")
+    elif "ReadWriteMany" not in modes:
+        text = f"claim {name} is {', '.join(modes)}: only workers on one node can share it"
+        yield Line("note", "output", text, "a ReadWriteMany claim, where workers run on several nodes")
+    else:
+        storage = found["spec"].get("storageClassName") or "no storage class"
+        yield Line("ok", "output", f"claim {name} ({phase}, {storage})")
+
+
+def _queue(kube: Kube, job: Json) -> Iterator[Line]:
+    queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
+    if not queue:
+        return
+    groups = [group["name"] for group in kube.get("/apis")["groups"]]
+    if "kueue.x-k8s.io" not in groups:
+        yield Line(
+            "FAIL", "queue", f"job.queue is {queue}, and this cluster has no Kueue", "install Kueue, or no queue"
+        )
+        return
+    group = next(group for group in kube.get("/apis")["groups"] if group["name"] == "kueue.x-k8s.io")
+    version = group["preferredVersion"]["groupVersion"]
+    if kube.find(f"/apis/{version}/namespaces/{{namespace}}/localqueues/{queue}") is None:
+        yield Line("FAIL", "queue", f"there is no LocalQueue {queue} in {kube.namespace}", "kubectl get localqueues")
+    else:
+        yield Line("ok", "queue", f"LocalQueue {queue}")

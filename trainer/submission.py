@@ -1,0 +1,192 @@
+"""Submitting a run: the values it takes, the checks, helm, and the Job to watch."""
+
+import contextlib
+import datetime
+import re
+import secrets
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from trainer import chart, preflight
+from trainer.chart import Chart, HelmError
+from trainer.config import Config
+from trainer.exit_codes import UsageError
+from trainer.kube import Kube
+from trainer.launch_codes import LaunchCode, LaunchError
+from trainer.launch_config import Submit
+from trainer.observed import RELEASE, Job
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CHARTS_OWN = {"run_dir": "the chart names the run's folder", "expect_gpus": "it follows from --gpus_per_worker"}
+
+
+def own_values(config: Submit, trainer_argv: Sequence[str], run_id: str) -> dict[str, Any]:
+    """The chart's values that the launcher's flags and the training program's say.
+
+    Raises:
+      UsageError: a flag of the training program that it would refuse, or an image without a tag.
+    """
+    values: dict[str, Any] = {"runId": run_id} if run_id else {}
+    if config.workers is not None:
+        values["workers"] = config.workers
+    if config.gpus_per_worker is not None:
+        values["worker"] = {"gpus": config.gpus_per_worker}
+    if config.image:
+        values["image"] = _image(config.image)
+    if config.output:
+        values["output"] = config.output
+    if train := train_values(trainer_argv):
+        values["train"] = train
+    return values
+
+
+def train_values(trainer_argv: Sequence[str]) -> dict[str, Any]:
+    """The training program's flags that are given, by name.
+
+    Raises:
+      UsageError: what the training program would refuse.
+    """
+    parsed = Config.from_arguments(trainer_argv)
+    given = {re.split(r"=", argument.lstrip("-"))[0] for argument in trainer_argv if argument.startswith("-")}
+    values = {}
+    for name, value in vars(parsed).items():
+        if name in given or f"no{name}" in given:
+            if name in _CHARTS_OWN:
+                raise UsageError(f"--{name} cannot be given on a cluster: {_CHARTS_OWN[name]}")
+            values[name] = value
+    return values
+
+
+def make_chart(config: Submit, kube: Kube | None, trainer_argv: Sequence[str], run_id: str) -> Chart:
+    """The chart with all values.
+
+    Raises:
+      UsageError: a flag, a file or a value that cannot be used.
+    """
+    made = Chart(
+        helm=config.helm,
+        folder=config.chart,
+        release=config.name,
+        namespace=kube.namespace if kube else config.namespace,
+        context=kube.context if kube else config.context,
+        files=config.values,
+        own=own_values(config, trainer_argv, run_id),
+        sets=config.set,
+    )
+    made.check()
+    return made
+
+
+def run_id() -> str:
+    """Another one for every run."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callable[[str], None]) -> str:
+    """Checks and submits; returns the Job's name.
+
+    Raises:
+      UsageError: something given cannot be used.
+      LaunchError: a check failed, or helm did; nothing of this run is left.
+    """
+    made = make_chart(config, kube, trainer_argv, run_id())
+    rendered = chart.objects(made.render())
+    job = str(chart.the_job(rendered)["metadata"]["name"])
+    failed = 0
+    for line in preflight.check(config, kube, made, rendered):
+        say(str(line))
+        failed += line.failed
+    if failed and not config.force:
+        raise LaunchError(
+            f"nothing was submitted: {failed} check(s) failed; --force submits all the same",
+            LaunchCode.NOT_STARTED,
+        )
+    there = releases(kube, config.name)
+    running = [other for other in there if not other.ended]
+    if running and not config.replace:
+        raise LaunchError(
+            f"nothing was submitted: {config.name} is still running as the job {running[0].name}; follow it with "
+            f"`{command('attach', config, kube)}`, or end it and start this one with --replace",
+            LaunchCode.NOT_STARTED,
+        )
+    say(f"submitting {described(made, rendered)}")
+    existed = made.deployed()
+    with _undisturbed() as interrupted:
+        try:
+            made.upgrade()
+        except HelmError as error:
+            if existed:
+                raise
+            made.uninstall()
+            raise LaunchError(f"{error}\nwhat was made of {config.name} has been removed again") from None
+    say(f"submitted {job}")
+    if interrupted:
+        say(f"interrupted; come back with `{command('attach', config, kube)}`, or end it with "
+            f"`{command('delete', config, kube)}`")  # fmt: skip
+        raise KeyboardInterrupt
+    return job
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[list[int]]:
+    """Lets helm finish what it makes; the signals that came meanwhile are in the list."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _SIGNALS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def described(made: Chart, rendered: Sequence[dict[str, Any]]) -> str:
+    """What is about to be made, in one line."""
+    job = chart.the_job(rendered)
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    gpus = container["resources"].get("limits", {}).get("nvidia.com/gpu", 0)
+    kinds = ", ".join(str(value["kind"]) for value in rendered)
+    return (
+        f"release {made.release} in {made.namespace} ({made.context}): {job['spec']['completions']} worker(s), "
+        f"{gpus or 'no'} GPU(s) each, image {container['image']}; {kinds}"
+    )
+
+
+def releases(kube: Kube, name: str = "") -> list[Job]:
+    """The Jobs of the chart's releases in the namespace, oldest first; of one release, or of all."""
+    labels = "app.kubernetes.io/name=mnist-train" + (f",{RELEASE}={name}" if name else "")
+    found = kube.get("/apis/batch/v1/namespaces/{namespace}/jobs", labelSelector=labels)
+    return sorted((Job.from_json(item) for item in found["items"]), key=lambda job: job.created)
+
+
+def newest(kube: Kube, name: str) -> Job:
+    """The Job of a release.
+
+    Raises:
+      LaunchError: there is none.
+    """
+    found = releases(kube, name)
+    if not found:
+        raise LaunchError(
+            f"there is no run {name} in namespace {kube.namespace} of {kube.context}; `python -m trainer.launch list` "
+            "shows those that are there",
+            LaunchCode.NOT_STARTED,
+        )
+    return found[-1]
+
+
+def command(verb: str, config: Any, kube: Kube) -> str:
+    """The command that goes on with this release."""
+    parts = [f"python -m trainer.launch {verb} --name={config.name}"]
+    if config.namespace:
+        parts.append(f"--namespace={kube.namespace}")
+    if config.context:
+        parts.append(f"--context={kube.context}")
+    return " ".join(parts)
+
+
+def _image(image: str) -> dict[str, str]:
+    repository, colon, tag = image.rpartition(":")
+    if not colon or "/" in tag:
+        raise UsageError(f"--image={image} has no tag; expected repository:tag, such as registry.example/mnist-train:1")
+    return {"repository": repository, "tag": tag}

@@ -1,0 +1,198 @@
+"""What a person sees of a run on a cluster: one live screen on a terminal, plain lines elsewhere, JSON for programs."""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import rich.console
+import rich.live
+import rich.table
+import rich.text
+
+from trainer.picture import Picture, bar, described, eta
+from trainer.progress import Progress
+from trainer.status import StateLine
+from trainer.verdict import Verdict
+
+_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
+_BESIDE = 9  # Lines of the live screen beside the workers'.
+
+
+class View(Protocol):
+    """Takes what is known of a run."""
+
+    def say(self, text: str) -> None:
+        """A line for a person."""
+
+    def log(self, worker: int, text: str) -> None:
+        """A line of a worker's log."""
+
+    def show(self, picture: Picture) -> None:
+        """How the run looks now."""
+
+    def end(self, verdict: Verdict) -> None:
+        """How it ended."""
+
+
+class PlainView:
+    """Lines, each when it is news."""
+
+    def __init__(self, *, prefixed: bool) -> None:
+        """`prefixed` puts the worker before each line of a log."""
+        self._prefixed = prefixed
+        self._said: tuple[str, ...] = ()
+
+    def say(self, text: str) -> None:
+        """Prints it."""
+        print(text, flush=True)
+
+    def log(self, worker: int, text: str) -> None:
+        """Prints it."""
+        print(f"worker {worker} | {text}" if self._prefixed else text, flush=True)
+
+    def show(self, picture: Picture) -> None:
+        """Prints what changed in the counts and the reasons."""
+        lines = (f"workers: {picture.summary()}", *(f"  {line}" for line in described(picture.pending)))
+        for line in lines:
+            if line not in self._said:
+                self.say(line)
+        self._said = lines
+
+    def end(self, verdict: Verdict) -> None:
+        """Prints it."""
+        self.say(verdict.text)
+
+
+class JsonView:
+    """One object a line."""
+
+    def __init__(self) -> None:
+        """Has written nothing yet."""
+        self._shown: object = None
+
+    def say(self, text: str) -> None:
+        """A notice."""
+        self._write(event="notice", text=text)
+
+    def log(self, worker: int, text: str) -> None:
+        """A log line, or the progress in it."""
+        progress = Progress.parse(text)
+        if progress is not None:
+            self._write(event="progress", **vars(progress))
+        else:
+            self._write(event="log", worker=worker, text=text)
+
+    def show(self, picture: Picture) -> None:
+        """The counts and the reasons, when they have changed."""
+        pending = [{"reason": r.word, "text": r.text, "workers": list(r.workers)} for r in picture.pending]
+        shown = {"workers": picture.counts(), "pending": pending, "attempt": picture.attempt}
+        if shown != self._shown:
+            self._write(event="state", **shown)
+            self._shown = shown
+
+    def end(self, verdict: Verdict) -> None:
+        """The verdict."""
+        lines = list(verdict.lines)
+        self._write(event="verdict", exit_code=int(verdict.code), text=verdict.headline, lines=lines, **verdict.facts)
+
+    def _write(self, **value: object) -> None:
+        print(json.dumps({"time": round(time.time(), 3), **value}), flush=True)
+
+
+class LiveView:
+    """A screen that is drawn anew, below whatever is said."""
+
+    def __init__(self, console: rich.console.Console, *, prefixed: bool) -> None:
+        """Draws nothing yet."""
+        self._console, self._prefixed = console, prefixed
+        self._picture: Picture | None = None
+        self._step_seconds: float | None = None
+        self._before: tuple[float, int, int] | None = None
+        self.live = rich.live.Live(get_renderable=self.screen, console=console, refresh_per_second=4)
+
+    def say(self, text: str) -> None:
+        """Prints it above the screen."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def log(self, worker: int, text: str) -> None:
+        """Prints it above the screen; progress and state lines are on the screen."""
+        if Progress.parse(text) or StateLine.parse(text):
+            return
+        line = rich.text.Text(text)
+        if self._prefixed:
+            line = rich.text.Text.assemble((f"worker {worker} | ", _COLOURS[worker % len(_COLOURS)]), line)
+        self._console.print(line, soft_wrap=True, highlight=False)
+
+    def show(self, picture: Picture) -> None:
+        """Takes it for the next drawing."""
+        self._picture = picture
+        progress = picture.progress
+        if progress is not None:
+            now, before = time.monotonic(), self._before
+            if before is None or before[1] != progress.attempt:
+                self._before = (now, progress.attempt, progress.step)
+            elif progress.step > before[2]:
+                self._step_seconds = (now - before[0]) / (progress.step - before[2])
+
+    def end(self, verdict: Verdict) -> None:
+        """Prints it in place of the screen."""
+        self.live.stop()
+        headline, *lines = verdict.text.splitlines()
+        colour = "green" if verdict.code == 0 else "red"
+        self._console.print(rich.text.Text(headline, style=f"bold {colour}"), soft_wrap=True, highlight=False)
+        for line in lines:
+            self.say(line)
+
+    def screen(self) -> rich.console.RenderableType:
+        """All of it."""
+        picture = self._picture
+        if picture is None:
+            return rich.text.Text("…")
+        space = max(1, self._console.height - _BESIDE - len(picture.pending))
+        parts: list[rich.console.RenderableType] = []
+        rows = picture.rows if len(picture.rows) <= space else tuple(picture.odd())
+        if len(picture.rows) > space:
+            parts.append(rich.text.Text(f"{len(picture.rows)} workers: {picture.summary()}", overflow="ellipsis"))
+        if rows:
+            table = rich.table.Table(box=None, pad_edge=False)
+            for title in ("worker", "state", "node", "pods"):
+                table.add_column(title, no_wrap=True, justify="right" if title in ("worker", "pods") else "left")
+            for row in rows[:space]:
+                table.add_row(str(row.worker), row.state, row.node, str(row.pods))
+            parts.append(table)
+        if len(rows) > space:
+            parts.append(rich.text.Text(f"and {len(rows) - space} more"))
+        for line in described(picture.pending):
+            parts.append(rich.text.Text(line, style="yellow", no_wrap=True, overflow="ellipsis"))
+        if picture.progress is not None:
+            parts += self._progress(picture.progress, picture.attempt)
+        return rich.console.Group(*parts)
+
+    def _progress(self, progress: Progress, attempt: int) -> list[rich.console.RenderableType]:
+        width = max(5, min(40, self._console.width - 40))
+        share = progress.step / progress.steps
+        remaining = eta(progress, self._step_seconds)
+        head = f"epoch {progress.epoch}/{progress.epochs} {bar(share, width)} {share:.0%} {remaining}"
+        figures = (
+            f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  "
+            f"{progress.images_per_second:,.0f} images/s"
+        )
+        if attempt > 1:
+            figures += f"  attempt {attempt}"
+        return [rich.text.Text(line, no_wrap=True, overflow="ellipsis") for line in (head, figures)]
+
+
+@contextlib.contextmanager
+def open_view(*, json_lines: bool, prefixed: bool, live: bool = True) -> Iterator[View]:
+    """The view that fits standard output; `live` allows a screen."""
+    if json_lines:
+        yield JsonView()
+    elif not live or not sys.stdout.isatty():
+        yield PlainView(prefixed=prefixed)
+    else:
+        view = LiveView(rich.console.Console(), prefixed=prefixed)
+        with view.live:
+            yield view
