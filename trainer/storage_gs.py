@@ -46,6 +46,8 @@ class GoogleStore:
         self._opened: storage.Bucket | None = None
         self._opening = threading.Lock()
         os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")  # It asks for what nobody uses.
+        with contextlib.suppress(StorageError):
+            self._bucket()
 
     def get(self, key: str) -> Found | None:
         """See `storage.Store`."""
@@ -146,7 +148,7 @@ class GoogleStore:
         return self._bucket().blob(join(self._path, key))
 
     def _bucket(self) -> storage.Bucket:
-        """The bucket, as one client knows it: made when it is first needed, since credentials can come late."""
+        """The bucket, as one client knows it, which is made as soon as there are credentials: they can come late."""
         with self._opening:
             if self._opened is None:
                 with self._errors(""):
