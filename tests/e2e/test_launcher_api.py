@@ -153,6 +153,15 @@ def test_a_job_that_somebody_deletes(cluster: Cluster) -> None:
     assert "deleted: somebody removed the job" in launching.text
 
 
+def test_watching_has_its_time(cluster: Cluster) -> None:
+    launching = cluster.submit("--timeout=10")
+    cluster.start()
+    assert launching.ends(60) == LaunchCode.TIMEOUT
+    assert "timed out: mnist-train has not ended within --timeout=10 s, it goes on" in launching.text
+    assert "end it with:     python -m trainer.launch delete --name=mnist-train" in launching.text
+    assert len(cluster.jobs()) == 1
+
+
 def test_a_failed_worker_is_the_verdict_in_json_too(cluster: Cluster) -> None:
     launching = cluster.submit("--json")
     pods = cluster.start()
