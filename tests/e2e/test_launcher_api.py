@@ -201,11 +201,13 @@ def test_an_install_that_fails_leaves_nothing(cluster: Cluster) -> None:
     assert cluster.plane.get(f"{cluster.path}/secrets")["items"] == []
 
 
-def test_delete_leaves_nothing(cluster: Cluster) -> None:
-    assert cluster.run(*cluster.submit_arguments("--detach"))[0] == LaunchCode.DONE
+@pytest.mark.parametrize("helm", ["helm", "helm3"])
+def test_delete_leaves_nothing(cluster: Cluster, helm: str) -> None:
+    code, text = cluster.run(*cluster.submit_arguments("--detach", f"--helm={helm}"))
+    assert code == LaunchCode.DONE, text
     for pod in cluster.placed():  # No kubelet would end them.
         cluster.finish(pod, 0, RESULT)
-    code, text = cluster.run("delete", *cluster.arguments())
+    code, text = cluster.run("delete", *cluster.arguments(f"--helm={helm}"))
     assert (code, text) == (0, f"mnist-train is gone from namespace {cluster.namespace}")
     for path in ("pods", "services", "secrets"):
         assert cluster.plane.get(f"{cluster.path}/{path}")["items"] == []
