@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trainer import chart, preflight, submission
 from trainer.chart import Chart
@@ -26,9 +26,9 @@ def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
     if config.dry_run:
         print(made.render(), end="")
         return LaunchCode.DONE
-    chart.version(config.helm)
-    kube = Kube(config.context, config.namespace)
     with open_view(json_lines=config.json, prefixed=config.logs == "all") as view:
+        view.say(str(preflight.helm(config.helm)))  # The first word comes before the slower ones.
+        kube = Kube(config.context, config.namespace)
         job = submission.submit(config, kube, trainer_argv, view.say)
         if config.detach:
             view.say(f"follow it with: {submission.command('attach', config, kube)}")
@@ -42,14 +42,18 @@ def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
 
 def doctor(config: Submit, trainer_argv: Sequence[str]) -> int:
     """Only the checks."""
-    chart.version(config.helm)
-    kube = Kube(config.context, config.namespace)
-    made = submission.make_chart(config, kube, trainer_argv, "")
     failed = False
-    for line in preflight.check(config, kube, made, chart.objects(made.render())):
+    for line in _checks(config, trainer_argv):
         print(json.dumps(dataclasses.asdict(line)) if config.json else line, flush=True)
         failed = failed or line.failed
     return LaunchCode.NOT_STARTED if failed else LaunchCode.DONE
+
+
+def _checks(config: Submit, trainer_argv: Sequence[str]) -> Iterator[preflight.Line]:
+    yield preflight.helm(config.helm)
+    kube = Kube(config.context, config.namespace)
+    made = submission.make_chart(config, kube, trainer_argv, "")
+    yield from preflight.check(kube, made, chart.objects(made.render()))
 
 
 def attach(config: Attach) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 from trainer import chart
 from trainer.chart import Chart
 from trainer.kube import Kube, KubeError
-from trainer.launch_config import Submit
 from trainer.quantity import number, words
 from trainer.room import GPU, asked, room
 
@@ -46,13 +45,21 @@ class Line:
         return f"{line}\n      fix: {self.fix}" if self.fix else line
 
 
-def check(config: Submit, kube: Kube, made: Chart, rendered: Sequence[Json]) -> Iterator[Line]:
-    """All checks of what is about to be made, each as soon as it is answered.
+def helm(program: str) -> Line:
+    """The first check, which needs no cluster.
 
     Raises:
-      LaunchError: helm or the cluster cannot be asked at all.
+      LaunchError: it is not there, does not run, or is too old.
     """
-    yield Line("ok", "helm", chart.version(config.helm))
+    return Line("ok", "helm", chart.version(program))
+
+
+def check(kube: Kube, made: Chart, rendered: Sequence[Json]) -> Iterator[Line]:
+    """All other checks of what is about to be made, each as soon as it is answered.
+
+    Raises:
+      LaunchError: the cluster cannot be asked at all.
+    """
     job, usable = chart.the_job(rendered), True
     for line in _cluster(kube):
         yield line
