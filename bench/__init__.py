@@ -1,0 +1,1 @@
+"""Benchmarks: programs that print a table of what was measured beside what it has to be."""

@@ -5,7 +5,7 @@ import sys
 
 from bench import table
 
-BENCHMARKS = ("training", "recovery", "agent_cost")
+BENCHMARKS = ("training", "recovery", "agent_cost", "mirror")
 
 for name in sys.argv[1:] or BENCHMARKS:
     print(f"== {name}")

@@ -16,7 +16,7 @@ from trainer.process import spawn
 
 
 @contextlib.contextmanager
-def tensorboard(run_dir: pathlib.Path, port: int, *, fast: bool) -> Iterator[None]:
+def tensorboard(run_dir: pathlib.Path | str, port: int, *, fast: bool) -> Iterator[None]:
     """A TensorBoard of its own, with the fast reader or the Python one."""
     options = ["--logdir", str(run_dir), "--port", str(port), f"--load_fast={str(fast).lower()}"]
     process = spawn([sys.executable, "-m", "trainer.board", *options], os.environ, output=subprocess.DEVNULL)

@@ -46,7 +46,7 @@ def test_killed_training_processes_are_restarted_and_the_run_ends_with_its_resul
 
 def test_a_process_that_makes_no_step_shows_its_stacks_and_is_killed(tmp_path: pathlib.Path) -> None:
     environ = {"BEHAVIOUR": "hang 0 7"}
-    with running(tmp_path, 1, agent_flags=["--hang_timeout=1", "--max_restarts=0"], environ=environ) as run:
+    with running(tmp_path, 1, agent_flags=["--hang_timeout=3", "--max_restarts=0"], environ=environ) as run:
         agent = run.start(0)
         assert agent.end() == 137  # The step hangs in every attempt.
         assert 'stand_in.py", line' in agent.text
@@ -186,7 +186,8 @@ def test_an_elastic_run_goes_on_without_a_worker_and_takes_it_in_again(tmp_path:
         assert chief.progress[-1].workers == 3
         assert run.codes() == [0, 0, 0]
         assert [line["workers"] for line in run.attempts] == [[0, 1, 2], [0, 2], [0, 1, 2]]
-        assert run.attempts[1]["ended"] in ("agreed", "peer_lost")
+        assert run.attempts[1]["ended"] == "agreed"
+        assert "failure" not in run.attempts[1]
         assert run.attempts[2]["step_from"] == run.attempts[1]["step_to"]  # They stopped at a save.
 
 

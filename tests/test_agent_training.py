@@ -43,10 +43,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> d
 def test_whatever_ends_training_processes_changes_nothing(
     tmp_path: pathlib.Path, flags: list[str], undisturbed: dict[str, Any]
 ) -> None:
-    port, other_port = free_ports(2)
+    port, python_port, fast_port = free_ports(3)
     agent_flags = ["--warm_spare", "--tensorboard", f"--tensorboard_port={port}"]
     environ = {"PACE": "0.02"}
-    with running(tmp_path, 2, program=TRAINER, agent_flags=agent_flags, trainer_flags=flags, environ=environ) as run:
+    with (
+        running(tmp_path, 2, program=TRAINER, agent_flags=agent_flags, trainer_flags=flags, environ=environ) as run,
+        tensorboard_client.tensorboard(run.run_dir, python_port, fast=False),
+    ):
         chief, other = run.start_all()
         chief.wait_for_step(4 * STEPS_PER_EPOCH)
         other.signal_training(signal.SIGKILL)
@@ -56,22 +59,22 @@ def test_whatever_ends_training_processes_changes_nothing(
         for agent in (chief, other):  # Two at once.
             agent.signal_training(signal.SIGSEGV)
         chief.wait_for_step(19 * STEPS_PER_EPOCH, attempt=4)
-        shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=15)
-        assert [epoch for epoch, _ in shown] == list(range(len(shown)))
         with starved(chief.state.pid):
             chief.wait_for_step(20 * STEPS_PER_EPOCH, attempt=5)
         pid = other.signal_training(signal.SIGSTOP)
+        for live in (port, python_port):  # The run waits for the frozen worker meanwhile.
+            shown = tensorboard_client.scalars(live, "train", "epoch_loss", at_least=15)
+            assert [epoch for epoch, _ in shown] == list(range(len(shown)))
         chief.wait_for_step(21 * STEPS_PER_EPOCH, attempt=6)
         wait_until_gone(pid)
         assert run.codes() == [0, 0]
         assert run.result["weights_sha256"] == undisturbed["weights_sha256"]
         assert run.result["restarts"] == 5
         assert_resumed_from_the_newest_checkpoint(run)
-        for fast in (True, False):
-            with tensorboard_client.tensorboard(run.run_dir, other_port, fast=fast):
-                for name in ("train", "validation"):
-                    shown = tensorboard_client.scalars(other_port, name, "epoch_loss", at_least=EPOCHS)
-                    assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
+        with tensorboard_client.tensorboard(run.run_dir, fast_port, fast=True):
+            for reader, name in itertools.product((python_port, fast_port), ("train", "validation")):
+                shown = tensorboard_client.scalars(reader, name, "epoch_loss", at_least=EPOCHS)
+                assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
         causes = [line["failure"]["exit_code"] for line in run.attempts[:-1]]
         assert causes[:4] == [137, 1, 139, 137]
 

@@ -12,7 +12,8 @@ import pytest
 
 from trainer.agent_server import AgentServer
 from trainer.fleet import free_ports
-from trainer.rendezvous import Begin, Cause, Ended, Failure, Finish, Join, Meeting, Over
+from trainer.meeting import Meeting
+from trainer.rendezvous import Begin, Cause, Ended, Failure, Finish, Join, Over
 from trainer.rendezvous_http import Caller
 from trainer.status import Status
 

@@ -24,11 +24,12 @@ from trainer.agent_server import AgentServer
 from trainer.attempt import Attempt
 from trainer.children import Children
 from trainer.config import Config
-from trainer.exit_codes import FINAL, ExitCode, TrainerError, UsageError, meaning
-from trainer.output import LocalOutput, Output, newest_checkpoint
+from trainer.exit_codes import FINAL, ExitCode, OutputError, TrainerError, UsageError, meaning
+from trainer.meeting import Meeting
+from trainer.output import LocalOutput, Output, newest_checkpoint, open_output
 from trainer.place import Place
 from trainer.progress import Progress
-from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Meeting, Over
+from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Over
 from trainer.rendezvous_http import Caller, Party
 from trainer.status import Status
 
@@ -38,6 +39,7 @@ TRAINER = (sys.executable, "-m", "trainer")
 _TICK = 0.5  # Seconds between looks at the training process's beats.
 _TELL_SECONDS = 10.0  # For the other agents to hear how it ended.
 _RESOLVE_SECONDS = 60.0
+_FLUSH_SECONDS = 4.0  # For the output of a run that did not succeed: what a pod's grace period leaves after --grace.
 _OWN_FLAGS = ("data_dir", "run_dir", "threads", "log_every", "verbosity")  # They may differ between workers.
 
 
@@ -52,11 +54,19 @@ class _ChildEnded:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Begun:
+    """The output is open."""
+
+    last_attempt: int  # That left something there.
+
+
+@dataclasses.dataclass(frozen=True)
 class _FirstStep:
     """The attempt's first progress line came."""
 
 
-_Event = _Terminate | _ChildEnded | _FirstStep | Begin | Finish | Over | Exception
+_Event = _Terminate | _ChildEnded | _Begun | _FirstStep | Begin | Finish | Over | Exception
+_TOLD_TO_GO = Finish(code=ExitCode.TERMINATED, reason="it was told to go (SIGTERM) before it began")
 
 
 class Agent:
@@ -72,7 +82,7 @@ class Agent:
         trainer_argv: Sequence[str],
         environ: Mapping[str, str],
         *,
-        output: Output,
+        output: Output | None = None,
         program: Sequence[str] = TRAINER,
     ) -> None:
         """Reads the environment; nothing is started yet.
@@ -81,13 +91,14 @@ class Agent:
           config: the agent's flags.
           trainer_argv: the training program's flags.
           environ: this process's environment, the training process's too.
-          output: where the run directory and the worker's log are brought to.
+          output: where the run directory and the worker's log are brought to; by default what the flags say.
           program: the command that the training flags are given to.
 
         Raises:
           UsageError: the environment names no usable place among the workers.
         """
-        self._config, self._environ, self._output = config, environ, output
+        self._config, self._environ = config, environ
+        self._given_output, self._output = output, LocalOutput() if output is None else output
         self._place = Place(environ)
         self._index = self._place.index
         if config.min_workers > self._place.workers:
@@ -110,6 +121,7 @@ class Agent:
         self._begun_at = time.monotonic()
         self._rendezvous = 0.0  # Seconds that the last one took.
         self._newest = 0  # Step of the checkpoint that the attempt begins with; of worker 0.
+        self._stored_attempt = 0  # The highest of which the output knows.
         self._span: attempts.Span | None = None  # Of the last attempt, once it has ended here.
 
     def run(self) -> int:
@@ -121,10 +133,11 @@ class Agent:
             self._ended = self._checked_flags()
             self._open()
             if self._ended.cause is Cause.NEW:
-                self._output.begin(self._run_dir, worker=self._index)
-            finish = self._attempts()
+                self._begin()
+            finish = self._attempts() if self._terminated is None else _TOLD_TO_GO
         except TrainerError as error:
             finish = Finish(code=error.exit_code, reason=str(error))
+        finish = self._flushed(finish)
         self._leave(finish)
         return finish.code
 
@@ -150,7 +163,7 @@ class Agent:
                 elastic_wait=self._config.elastic_wait,
                 timeout=self._config.rendezvous_timeout,
                 max_restarts=self._config.max_restarts,
-                last_attempt=lambda: attempts.last(self._run_dir),
+                last_attempt=lambda: max(attempts.last(self._run_dir), self._stored_attempt),
                 saved_step=lambda: newest_checkpoint(self._run_dir),
                 on_news=self._log.say,
                 on_closed=self._record,
@@ -160,6 +173,38 @@ class Agent:
             self._party = Caller(address, timeout=self._config.rendezvous_timeout)
         AgentServer(self._config.port, status=self._status, meeting=meeting).start()
         self._meeting = meeting
+
+    def _begin(self) -> None:
+        """Opens the output, and brings back from there what this disk lacks; SIGTERM ends the waiting for it."""
+        if self._given_output is None:
+            self._output = open_output(
+                self._config, self._run_dir, worker=self._index, say=self._log.say, on_end=self._events.put
+            )
+
+        def begin() -> _Begun:
+            return _Begun(last_attempt=self._output.begin())
+
+        self._call(begin)
+        while self._terminated is None:
+            if isinstance(begun := self._next(), _Begun):
+                self._stored_attempt = begun.last_attempt
+                return
+
+    def _flushed(self, finish: Finish) -> Finish:
+        """Brings everything to the output; a run that is not all there has not succeeded."""
+        if finish.code:
+            self._log.say(f"exit {finish.code} ({meaning(finish.code)}): {finish.reason}")
+        if self._meeting:
+            self._meeting.close()  # Its last line in attempts.jsonl is part of what the output is to have.
+        try:
+            self._output.finish(timeout=None if finish.code == ExitCode.DONE else _FLUSH_SECONDS)
+        except OutputError as error:
+            if finish.code != ExitCode.DONE:
+                self._log.say(f"warning: {error}")
+                return finish
+            self._log.say(f"exit {error.exit_code} ({meaning(error.exit_code)}): {error}")
+            return Finish(code=error.exit_code, reason=str(error))
+        return finish
 
     def _attempts(self) -> Finish:
         while True:
@@ -173,8 +218,7 @@ class Agent:
                 self._status.restarted(self._ended.cause.value)
             self._ended = self._attempt(answer)
             if self._meeting and self._ended.cause is Cause.DONE:
-                self._meeting.done(self._ended)
-                self._output.finish()
+                self._meeting.done(self._ended)  # The others hear that they may go once the output is complete.
                 return Finish(code=ExitCode.DONE, reason="done")
 
     def _meet(self) -> Begin | Finish:
@@ -263,7 +307,7 @@ class Agent:
                 raise event
         return event
 
-    def _call(self, ask: Callable[[], Begin | Finish | Over]) -> None:
+    def _call(self, ask: Callable[[], Begin | Finish | Over | _Begun]) -> None:
         """Asks in a thread; the answer is an event, and so is an error: it is raised where it can be seen."""
 
         def answer() -> None:
@@ -306,8 +350,6 @@ class Agent:
 
     def _leave(self, finish: Finish) -> None:
         """Tells everybody how it ended."""
-        if finish.code:
-            self._log.say(f"exit {finish.code} ({meaning(finish.code)}): {finish.reason}")
         result = self._run_dir / "result.json"
         if self._index == 0 and not finish.code and result.exists():
             facts = json.loads(result.read_text())
@@ -321,7 +363,6 @@ class Agent:
             if finish.code in {ExitCode.DONE, *FINAL}:
                 self._meeting.conclude(finish)
             self._meeting.wait_until_told(_TELL_SECONDS)
-            self._meeting.close()
         self._show("ended", pid=0)
 
 
@@ -331,7 +372,7 @@ def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER,
     own, trainer_argv = split(arguments)
     try:
         config = settings.parse(AgentConfig, own, program=PROGRAM)
-        agent = Agent(config, trainer_argv, os.environ, output=output or LocalOutput(), program=program)
+        agent = Agent(config, trainer_argv, os.environ, output=output, program=program)
         return agent.run()
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)

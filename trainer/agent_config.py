@@ -3,11 +3,12 @@
 import dataclasses
 
 from trainer.cluster import AGENT_PORT
+from trainer.output import OutputSettings
 from trainer.settings import setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Survival:
+class Survival(OutputSettings):
     """How the agents of a run deal with what happens to its workers."""
 
     max_restarts: int = setting(3, "crashes without a newer checkpoint that are answered by a restart", minimum=0)

@@ -3,7 +3,8 @@
 import contextlib
 import sys
 import threading
-from typing import BinaryIO
+
+from trainer.output import LogFile
 
 
 class AgentLog:
@@ -13,9 +14,9 @@ class AgentLog:
         """Makes the log of one worker's agent."""
         self._worker = worker
         self._lock = threading.Lock()
-        self._file: BinaryIO | None = None
+        self._file: LogFile | None = None
 
-    def keep(self, file: BinaryIO | None) -> None:
+    def keep(self, file: LogFile | None) -> None:
         """From now on lines go into `file` too, and no longer into the one before."""
         with self._lock:
             before, self._file = self._file, file

@@ -11,7 +11,7 @@ import prometheus_client
 
 from trainer import rendezvous_http
 from trainer.exit_codes import UsageError
-from trainer.rendezvous import Meeting
+from trainer.meeting import Meeting
 from trainer.status import Status
 
 

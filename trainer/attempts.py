@@ -35,10 +35,10 @@ def record(begin: Begin, over: Over, failure: Failure | None, span: Span) -> dic
             "start_up": round(span.start_up, 3),
             "training": round(span.training, 3),
         },
-        "ended": over.cause.value,
-        "reason": over.reason,
+        "ended": (failure.ended.cause if failure else over.cause).value,
+        "reason": failure.ended.described(failure.worker) if failure else over.reason,
     }
-    if failure is not None and over.cause is not Cause.DONE:
+    if failure is not None and failure.ended.cause is not Cause.AGREED:
         code = failure.ended.code
         line["failure"] = {
             "worker": failure.worker,

@@ -1,15 +1,25 @@
-"""`python -m trainer.board --logdir ...`: TensorBoard without TensorFlow, a quarter of the memory beside training.
+"""`python -m trainer.board --logdir ...`: TensorBoard for wherever a run is.
 
-TensorBoard imports TensorFlow where it is installed, to read object stores; local files need none of it. It looks for
-this module name to know that it shall do without.
+It imports TensorFlow where that is installed, to read object stores: gs:// with TensorFlow's own file system, s3://
+with that of tensorflow-io, which has to be imported for it. Local files need none of it, and without it TensorBoard
+takes a quarter of the memory; it looks for the name of a module to know that it shall do without.
 """
 
+import os
 import sys
 import types
 
-sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
+from trainer import storage
 
-from tensorboard.main import run_main  # noqa: E402 (it looks at once)
+_STORES = [store for store in ("gs://", "s3://") if any(store in argument for argument in sys.argv)]
+
+if "s3://" in _STORES:
+    storage.tell_tensorflow_io(os.environ)
+    import tensorflow_io  # noqa: F401  Importing it registers s3://.
+elif not _STORES:
+    sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
+
+from tensorboard.main import run_main  # noqa: E402  It looks at once.
 
 if __name__ == "__main__":
     sys.argv[0] = "tensorboard"

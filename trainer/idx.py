@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trainer import storage
 from trainer.exit_codes import DataError
 
 Array = npt.NDArray[np.uint8]
@@ -111,6 +112,7 @@ def _read_remote(folder: str, name: str) -> tuple[str, bytes]:
     import tensorflow as tf  # Its file systems read gs://, and tensorflow-io's s3://.
 
     if folder.startswith("s3://"):
+        storage.tell_tensorflow_io(os.environ)
         import tensorflow_io  # noqa: F401  Importing it registers s3://.
 
     for path in (f"{folder.rstrip('/')}/{name}.gz", f"{folder.rstrip('/')}/{name}"):

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from trainer.exit_codes import ExitCode
-from trainer.rendezvous import Begin, Cause, Ended, Finish, Join, Meeting, Over
+from trainer.meeting import Meeting
+from trainer.rendezvous import Begin, Cause, Ended, Finish, Join, Over
 
 PATH = "/rendezvous"
 

@@ -1,6 +1,5 @@
 """A release of the chart on a real cluster, as the tests act on it and see it: through helm and kubectl alone."""
 
-import collections
 import dataclasses
 import datetime
 import json
@@ -140,11 +139,6 @@ class Release:
             for name in self.kubectl("get", "pods", "--output", "name", check=False).split()
         ]
         return "\n".join([listed, *logs])
-
-
-def counts(values: list[str]) -> dict[str, int]:
-    """How often each value occurs."""
-    return dict(collections.Counter(values))
 
 
 def _timed(text: str) -> Iterator[tuple[float, Progress]]:

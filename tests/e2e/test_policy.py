@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from tests.e2e.release import NAME, VALUES, Json, Release, counts, run, until
+from tests.e2e.release import NAME, VALUES, Json, Release, run, until
 from trainer.exit_codes import FINAL, TABLE, ExitCode
 
 pytestmark = pytest.mark.e2e
@@ -45,10 +45,9 @@ def test_gpus_that_tensorflow_does_not_see(release: Release) -> None:
     finally:
         _gpus(names, add=False)
     assert (kind, reason) == ("Failed", "PodFailurePolicy"), message
-    assert len(pods) == 4
+    assert len(pods) <= 4, "there were retries"  # Those that had not ended yet are gone with the Job's failure.
     ended = [pod["status"]["containerStatuses"][0]["state"].get("terminated", {}) for pod in pods]
-    codes = counts([str(state.get("exitCode")) for state in ended])
-    assert codes.get("69"), codes
+    assert 69 in [state.get("exitCode") for state in ended], ended
     said = " ".join(str(state.get("message")) for state in ended)
     assert "asked for 1 GPU" in said, said
     assert "sees 0" in said, said

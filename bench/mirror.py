@@ -1,0 +1,193 @@
+"""What the mirror costs.
+
+Bytes and requests are counted by a proxy between the real mirror and real servers. The picture goes to
+docs/mirror-bytes.svg.
+"""
+
+import contextlib
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.curves import Curve, draw
+from bench.table import Row
+from tests.agents import running
+from tests.servers import BUCKET, gcs_server, s3_environ, s3_server
+from tests.servers.refusing_proxy import RefusingProxy, refusing_proxy
+from trainer.chain import SEGMENT_BYTES
+from trainer.mirror import Mirror
+from trainer.records import record
+from trainer.storage import open_store
+
+FLUSHES = int(os.environ.get("FLUSHES", "10000"))
+FLUSH_BYTES = 4096  # Of events, what a few scalars and a histogram take.
+TENSORFLOW_FLUSHES = 150  # Measured; beyond, calculated: each flush sends the whole file.
+PAIRS = int(os.environ.get("PAIRS", "5"))
+PICTURE = Path(__file__).parent.parent / "docs" / "mirror-bytes.svg"
+MIB = 2**20
+
+
+@dataclasses.dataclass
+class Growth:
+    """What a run of many flushes took."""
+
+    curve: Curve  # Flushes, and the bytes sent up to there.
+    written: int  # Bytes of events.
+    sent: int  # Bytes in the bodies of requests.
+    objects: int
+    most_writes: int  # In one interval.
+
+
+@contextlib.contextmanager
+def server(scheme: str, folder: Path) -> Iterator[tuple[dict[str, str], RefusingProxy]]:
+    """A real server behind a proxy that counts; the environment to reach it with, and the proxy."""
+    with s3_server(folder) if scheme == "s3" else gcs_server() as address, refusing_proxy(address) as (front, proxy):
+        yield {**s3_environ(front), "STORAGE_EMULATOR_HOST": front}, proxy
+
+
+def growth(scheme: str, folder: Path) -> Growth:
+    """Mirrors a log that grows by FLUSH_BYTES before each of FLUSHES flushes."""
+    with server(scheme, folder / "server") as (environ, proxy):
+        os.environ.update(environ)
+        store = open_store(f"{scheme}://{BUCKET}/run")
+        mirror = Mirror(
+            store,
+            folder / "run",
+            worker=0,
+            interval=5.0,
+            max_disk=MIB,
+            final_timeout=60.0,
+            say=print,
+            threads=False,
+        )
+        mirror.begin()
+        (folder / "run" / "train").mkdir(parents=True)
+        proxy.requests.clear()
+        curve: list[tuple[float, float]] = []
+        most = written = sent = 0
+        with (folder / "run" / "train" / "events.out.tfevents.1").open("ab") as events:
+            for flush in range(1, FLUSHES + 1):
+                written += events.write(record(os.urandom(FLUSH_BYTES - 16)))
+                events.flush()
+                mirror.copy_growing()
+                sent += sum(size for _, _, size in proxy.requests)
+                most = max(most, sum(method != "GET" for method, _, _ in proxy.requests))
+                proxy.requests.clear()
+                if flush < 10 or flush % max(FLUSHES // 100, 1) == 0:
+                    curve.append((flush, sent))
+        return Growth(curve, written, sent, sum(1 for _ in store.keys("train/")), most)
+
+
+def tensorflow(folder: Path) -> Curve:
+    """The same log written by TensorFlow itself to s3://, through tensorflow-io."""
+    script = f"""
+import os, tensorflow as tf, tensorflow_io
+writer = tf.summary.create_file_writer("s3://{BUCKET}/tensorflow", flush_millis=10**9, max_queue=10**6)
+for step in range({TENSORFLOW_FLUSHES}):
+    with writer.as_default(step):
+        tf.summary.write("x", tf.constant(os.urandom({FLUSH_BYTES} - 100)))
+    writer.flush()
+    print(flush=True)
+os._exit(0)
+"""
+    with server("s3", folder / "server") as (environ, proxy):
+        quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "AWS_LOG_LEVEL": "0", "S3_ENDPOINT": environ["AWS_ENDPOINT_URL"]}
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], env={**os.environ, **environ, **quiet}, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        curve: list[tuple[float, float]] = []
+        for flush, _ in enumerate(process.stdout, 1):
+            curve.append((flush, sum(size for _, _, size in proxy.requests)))
+        assert process.wait() == 0
+    last = curve[-1][1]
+    return [*curve, *((flush, last * (flush / len(curve)) ** 2) for flush in (300, 1000, 3000, FLUSHES))]
+
+
+def memory(scheme: str, folder: Path) -> float:
+    """The most MiB that an agent takes while it mirrors 50 MB of events and a checkpoint of 200 MiB."""
+    run_dir = folder / "run"
+    (run_dir / "checkpoints").mkdir(parents=True)
+    (run_dir / "train").mkdir()
+    if scheme:
+        (run_dir / "checkpoints" / "step-0000000000.npz").write_bytes(os.urandom(200 * MIB))
+        events = b"".join(record(os.urandom(50_000)) for _ in range(1000))
+        (run_dir / "train" / "events.out.tfevents.1").write_bytes(events)
+    with server(scheme or "s3", folder / "server") as (environ, _):
+        flags = [f"--output={scheme}://{BUCKET}/memory"] if scheme else []
+        with running(folder, 1, agent_flags=flags, environ={**environ, "STEP_SECONDS": "0.3"}) as agents:
+            agent = agents.start(0)
+            agent.wait_for_step(45)
+            status = Path(f"/proc/{agent.process.pid}/status").read_text()
+            assert agent.end(120) == 0
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def throughput(folder: Path) -> float:
+    """Images per second of real training under an agent with an output, of those without: the median of PAIRS.
+
+    The server would be on another machine; here it takes only the processor time that nobody wants.
+    """
+    ratios = []
+    with s3_server(folder / "server", modest=True) as address:
+        for pair in range(PAIRS):
+            speeds = []
+            for output in ("", f"s3://{BUCKET}/speed-{pair}"):
+                with running(
+                    folder / f"{pair}-{bool(output)}",
+                    1,
+                    program=(sys.executable, "-m", "trainer"),
+                    agent_flags=[f"--output={output}"],
+                    trainer_flags=["--epochs=5"],
+                    environ=s3_environ(address),
+                ) as agents:
+                    assert agents.start(0).end(300) == 0
+                    speeds.append(float(agents.result["images_per_second"]))
+            ratios.append(speeds[1] / speeds[0])
+    return statistics.median(ratios)
+
+
+def measure() -> Iterator[Row]:
+    """Measures, and draws the picture."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        gs, s3 = growth("gs", folder / "gs"), growth("s3", folder / "s3")
+        what = f"in {FLUSHES} flushes of {FLUSH_BYTES} bytes"
+        yield Row(f"mirror, gs://: bytes sent for one written, {what}", gs.sent / gs.written, "≤ 1.3")
+        yield Row(
+            f"mirror, s3://: segments a flush sent on top, {what}",
+            (s3.sent - s3.written) / FLUSHES / SEGMENT_BYTES,
+            "≤ 0.5",
+        )
+        yield Row("mirror, gs://: most writes in an interval", gs.most_writes, "≤ 3")
+        yield Row("mirror, s3://: most writes in an interval", s3.most_writes, "≤ 1")
+        for scheme, each in (("gs", gs), ("s3", s3)):
+            segments = each.written / SEGMENT_BYTES + 1
+            yield Row(
+                f"mirror, {scheme}://: objects for one of {SEGMENT_BYTES // 1024} KiB", each.objects / segments, "≤ 1.1"
+            )
+        quadratic = tensorflow(folder / "tensorflow")
+        yield Row("mirror, s3://: bytes TensorFlow's own way sends, for one sent", quadratic[-1][1] / s3.sent)
+        curves = {
+            "TensorFlow to s3://": quadratic,
+            "mirror to s3://": s3.curve,
+            "mirror to gs://": gs.curve,
+            "written": [(flush, flush * FLUSH_BYTES) for flush, _ in gs.curve],
+        }
+        draw(
+            PICTURE,
+            curves,
+            title=f"Bytes sent for a log that grows by {FLUSH_BYTES // 1024} KiB a flush",
+            x_label=f"flushes (TensorFlow: measured to {TENSORFLOW_FLUSHES}, then calculated)",
+            y_label="bytes sent",
+            dashed="written",
+        )
+        for scheme, bound in (("", 60), ("s3", 90), ("gs", 90)):
+            most = memory(scheme, folder / f"memory-{scheme}")
+            yield Row(f"mirror: MiB of an agent with {scheme or 'no output'}", most, f"≤ {bound}")
+        yield Row("mirror: images/s with it, of those without", throughput(folder / "speed"), "≥ 0.98")

@@ -1,0 +1,403 @@
+"""The mirror and the agent with it, on real stores and through bad networks."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agents import STAND_IN, running
+from tests.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_server, toxiproxy
+from tests.servers.refusing_proxy import S3_ERROR, refusing_proxy
+from tests.test_mirror_properties import Training, steps_in, steps_in_bucket, steps_on_disk
+from trainer import stored_run
+from trainer.exit_codes import OutputError, UsageError
+from trainer.mirror import Mirror
+from trainer.storage import Found, Store, open_store
+from trainer.worker_log import WorkerLog, in_order
+
+
+@dataclasses.dataclass
+class Server:
+    """An object store, and what a program has to know of it."""
+
+    scheme: str
+    address: str
+
+    def environ(self, address: str = "") -> dict[str, str]:
+        address = address or self.address
+        return {**s3_environ(address), "STORAGE_EMULATOR_HOST": address}
+
+    def store(self, run: str) -> Store:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environ().items():
+                patch.setenv(name, value)
+            return open_store(f"{self.scheme}://{BUCKET}/{run}", os.environ)
+
+    def objects(self, run: str) -> dict[str, Found]:
+        store = self.store(run)
+        found = {key: store.get(key) for key in store.keys("")}
+        return {key: each for key, each in found.items() if each}
+
+
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if request.param == "s3":
+        with s3_server(tmp_path_factory.mktemp("s3")) as address:
+            yield Server("s3", address)
+    else:
+        with gcs_server() as address:
+            yield Server("gs", address)
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest) -> str:
+    return f"runs/{request.node.name}"
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
+    """Waits; returns the seconds that it took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, "it did not come true"
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def a_mirror(store: Store, run_dir: Path, **options: Any) -> tuple[Mirror, list[str]]:
+    said: list[str] = []
+    defaults: dict[str, Any] = {"worker": 0, "interval": 0.3, "max_disk": 2**24, "final_timeout": 20.0}
+    return Mirror(store, run_dir, say=said.append, **{**defaults, **options}), said
+
+
+def test_a_run_and_its_successor_on_an_empty_disk(server: Server, run: str, tmp_path: Path) -> None:
+    first, _ = a_mirror(server.store(run), tmp_path / "first")
+    first.begin()
+    training = Training(tmp_path / "first", 1)
+    log = first.attempt_log(1)
+    for _ in range(9):
+        training.do_step(1000)
+        log.write(b"step %d\n" % training.step)
+    training.save()
+    (tmp_path / "first" / "attempts.jsonl").write_text('{"attempt": 1}\n')
+    wait_until(lambda: "checkpoints/step-0000000009.npz" in server.store(run).keys("checkpoints/"))
+    wait_until(lambda: len(steps_in_bucket(server.objects(run), "train")) == 9)
+    first.finish()
+
+    second, said = a_mirror(server.store(run), tmp_path / "second")
+    second.begin()
+    assert "step-0000000009.npz and what led to it were fetched" in said[0]
+    assert (tmp_path / "second" / "attempts.jsonl").read_text() == '{"attempt": 1}\n'
+    training = Training(tmp_path / "second", 2)
+    assert training.step == 9
+    for _ in range(6):
+        training.do_step(100_000)
+    (tmp_path / "second" / "model.keras").write_bytes(os.urandom(5 * 2**20))
+    (tmp_path / "second" / "result.json").write_text("{}")
+    second.finish()
+    objects = server.objects(run)
+    assert steps_in_bucket(objects, "train") == list(range(1, 16))
+    assert objects["model.keras"].data == (tmp_path / "second" / "model.keras").read_bytes()
+    assert objects["workers/0/attempt-1.log"].data == b"".join(b"step %d\n" % step for step in range(1, 10))
+    assert not [key for key in objects if key.startswith(".")]
+
+    third, _ = a_mirror(server.store(run), tmp_path / "third")
+    third.begin()  # The run has ended: its result is back, so that a start has nothing to do.
+    third.finish()
+    assert (tmp_path / "third" / "result.json").read_text() == "{}"
+
+
+def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str, tmp_path: Path) -> None:
+    """A real process with a mirror is stopped, another takes over and writes, and the first goes on."""
+    script = (
+        "import sys, pathlib, time; from tests.test_mirror import *;"
+        "store = open_store(sys.argv[1]); run_dir = pathlib.Path(sys.argv[2]);"
+        "mirror, said = a_mirror(store, run_dir, on_end=lambda e: (print(e, flush=True), os._exit(74)));"
+        "mirror.begin(); training = Training(run_dir, 1);"
+        "[(training.do_step(10), time.sleep(0.02)) for _ in range(10**6)]"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, f"{server.scheme}://{BUCKET}/{run}", str(tmp_path / "a")]
+    old = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **server.environ()})
+    try:
+        wait_until(lambda: len(steps_in_bucket(server.objects(run), "train")) > 3)
+        old.send_signal(signal.SIGSTOP)
+        new, _ = a_mirror(server.store(run), tmp_path / "b")
+        new.begin()
+        training = Training(tmp_path / "b", 2)
+        for _ in range(3):
+            training.do_step(10)
+        old.send_signal(signal.SIGCONT)
+        out, _ = old.communicate(timeout=30)
+        assert old.returncode == 74
+        assert "another agent has taken over this run, and this one stops writing to it" in out
+    finally:
+        old.kill()
+        old.wait()
+    for _ in range(200):
+        training.do_step(10)
+    new.finish()
+    steps = steps_in_bucket(server.objects(run), "train")
+    assert steps == list(range(1, len(steps) + 1))
+    assert steps == steps_on_disk(tmp_path / "b" / "train")
+
+
+@pytest.mark.parametrize("weather", ["away", "429", "503", "latency", "reset", "truncated", "expired", "forbidden"])
+def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> None:
+    """Everything arrives, in order, once it is over."""
+    with (
+        refusing_proxy(server.address) as (behind, proxy),
+        toxiproxy(behind) as (front, toxics),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in server.environ(front).items():
+            patch.setenv(name, value)
+        store = open_store(f"{server.scheme}://{BUCKET}/{run}", os.environ)
+        mirror, said = a_mirror(store, tmp_path)
+        mirror.begin()
+        training = Training(tmp_path, 1)
+        training.do_step(10)
+        wait_until(lambda: steps_in_bucket(server.objects(run), "train") == [1])
+        answers = {"429": 429, "503": 503, "expired": 400 if server.scheme == "s3" else 401, "forbidden": 403}
+        if weather in answers:
+            code = {"expired": b"ExpiredToken", "forbidden": b"AccessDenied"}.get(weather, b"SlowDown")
+            proxy.answer = lambda _method, _path: (answers[weather], S3_ERROR % (code, b"because"))
+        elif weather == "away":
+            toxics.enable(False)
+        elif weather == "latency":
+            toxics.add("latency", latency=300, jitter=200)
+        elif weather == "reset":
+            toxics.add("reset_peer", toxicity=0.5, timeout=5)
+        elif weather == "truncated":
+            toxics.add("limit_data", toxicity=0.5, bytes=60)
+        for _ in range(5):
+            for _ in range(3):
+                training.do_step(2000)
+            training.save()
+            time.sleep(0.3)
+        if weather in answers or weather == "away":
+            wait_until(
+                lambda: any("bytes of events and logs wait on disk, and the run goes on" in text for text in said)
+            )
+            assert steps_in_bucket(server.objects(run), "train") == [1]
+        proxy.answer = lambda _method, _path: None
+        toxics.enable(True)
+        toxics.clear()
+        for name in ("model.keras", "result.json"):
+            (tmp_path / name).write_text(name)
+        mirror.finish()
+        objects = server.objects(run)
+        assert steps_in_bucket(objects, "train") == list(range(1, 17))
+        assert "checkpoints/step-0000000016.npz" in objects
+        assert len(said) <= 6, said  # No flood.
+        assert SECRET not in "".join(said)
+
+
+def test_refused_before_training(server: Server, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environ().items():
+            patch.setenv(name, value)
+        mirror, _ = a_mirror(open_store(f"{server.scheme}://no-such-bucket/run", os.environ), tmp_path)
+        with pytest.raises(UsageError, match="there is no such bucket; make the bucket first"):
+            mirror.begin()
+
+
+def test_forbidden_at_the_start_is_given_a_minute(server: Server, run: str, tmp_path: Path) -> None:
+    now = [0.0]
+    with refusing_proxy(server.address) as (front, proxy), pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environ(front).items():
+            patch.setenv(name, value)
+        proxy.answer = lambda _method, _path: (403, S3_ERROR % (b"AccessDenied", b"no")) if now[0] < 30 else None
+        options: dict[str, Any] = {
+            "clock": lambda: now[0],
+            "wait": lambda seconds: now.__setitem__(0, now[0] + seconds),
+        }
+        store = open_store(f"{server.scheme}://{BUCKET}/{run}", os.environ)
+        mirror, said = a_mirror(store, tmp_path, threads=False, interval=5.0, **options)
+        mirror.begin()  # The identity came after half a minute.
+        assert len(said) == 2
+        now[0] = -1000.0
+        mirror, said = a_mirror(store, tmp_path, threads=False, interval=5.0, **options)
+        with pytest.raises(UsageError, match="give their service account"):
+            mirror.begin()
+
+
+def test_what_was_written_is_visible_soon(server: Server, run: str, tmp_path: Path) -> None:
+    """Within the interval and 2 seconds, a large checkpoint on its way or not."""
+    mirror, _ = a_mirror(server.store(run), tmp_path, interval=1.0)
+    mirror.begin()
+    training = Training(tmp_path, 1)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-0000000000.npz").write_bytes(os.urandom(50 * 2**20))
+    store = server.store(run)
+
+    def visible() -> list[int]:
+        found = store.get("train/events.out.tfevents.0000000000")
+        return steps_in(found.data) if found else []
+
+    for step in range(1, 6):
+        training.do_step(10)
+        took = wait_until(lambda: visible() == list(range(1, step + 1)))  # noqa: B023
+        assert took < 3.0
+    mirror.finish()
+    assert len(b"".join(store.stream("checkpoints/step-0000000000.npz"))) == 50 * 2**20
+
+
+def test_a_log_of_any_length_in_order(server: Server, run: str, tmp_path: Path) -> None:
+    mirror, _ = a_mirror(server.store(run), tmp_path, worker=3)
+    mirror.begin()
+    lines = [b"%06d %s\n" % (number, b"x" * 100) for number in range(8000)]
+    log = mirror.attempt_log(1)
+    for line in lines:
+        log.write(line)
+    mirror.attempt_log(2).write(b"second\n")
+    mirror.finish()
+    objects = server.objects(run)
+    keys = in_order(key for key in objects if key.startswith("workers/3/attempt-1.log"))
+    assert b"".join(objects[key].data for key in keys) == b"".join(lines)
+    assert objects["workers/3/attempt-2.log"].data == b"second\n"
+    on_disk = sorted(path.name for path in (tmp_path / "workers" / "3").iterdir())
+    assert on_disk == [Path(keys[-1]).name, "attempt-2.log"]
+
+
+def test_a_log_takes_no_more_disk_than_it_may(tmp_path: Path, run: str) -> None:
+    with s3_server(tmp_path / "s3") as address:
+        server = Server("s3", address)
+        mirror, said = a_mirror(server.store(run), tmp_path / "run", max_disk=2**20, threads=False)
+        mirror.begin()
+        log = mirror.attempt_log(1)
+        for number in range(30_000):
+            log.write(b"%06d %s\n" % (number, b"x" * 100))
+        taken = sum(path.stat().st_size for path in (tmp_path / "run" / "workers" / "0").iterdir())
+        assert taken <= 2**20
+        assert said == ["the log of this worker has a gap from here on: --mirror_max_disk=1 is used up"]
+        mirror.copy_growing()
+        log.write(b"the end\n")
+        mirror.finish()
+        objects = server.objects(run)
+        text = b"".join(objects[key].data for key in in_order(objects))
+        assert text.endswith(b"bytes of this log were left out here]\nthe end\n")
+
+
+def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "workers" / "0").mkdir(parents=True)
+    (tmp_path / "workers" / "0" / "attempt-1.log").symlink_to("/dev/full")
+    log = WorkerLog(tmp_path, "workers/0/attempt-1.log", limit=2**20, warn=said.append)
+    for _ in range(3):
+        log.write(b"a line\n")
+    assert said == ["the log of this worker has a gap from here on: No space left on device"]
+    (tmp_path / "workers" / "0" / "attempt-1.log").unlink()
+    log.write(b"another\n")
+    text = (tmp_path / "workers" / "0" / "attempt-1.log").read_text()
+    assert text == "[21 bytes of this log were left out here]\nanother\n"
+
+
+def test_a_disk_that_cannot_take_what_is_there(server: Server, run: str, tmp_path: Path) -> None:
+    mirror, _ = a_mirror(server.store(run), tmp_path / "first", threads=False)
+    mirror.begin()
+    training = Training(tmp_path / "first", 1)
+    training.do_step(10)
+    training.save()
+    mirror.finish()
+    (tmp_path / "second").write_text("not a folder")
+    mirror, _ = a_mirror(server.store(run), tmp_path / "second", threads=False)
+    with pytest.raises(OutputError, match=r"cannot be brought back to .*second: .*; make room there"):
+        mirror.begin()
+
+
+@contextlib.contextmanager
+def an_agent(server: Server, folder: Path, address: str = "", workers: int = 1, **options: Any) -> Iterator[Any]:
+    flags = [f"--output={server.scheme}://{BUCKET}/agents/{folder.name}", "--mirror_interval=0.5"]
+    flags += [f"--{name}={value}" for name, value in options.pop("flags", {}).items()]
+    environ = {**server.environ(address), **options.pop("environ", {})}
+    with running(folder, workers, program=STAND_IN, agent_flags=flags, environ=environ, **options) as agents:
+        yield agents
+
+
+def stored(server: Server, folder: Path) -> dict[str, Found]:
+    return server.objects(f"agents/{folder.name}/run")
+
+
+def test_agents_bring_a_run_to_its_output(server: Server, tmp_path: Path) -> None:
+    with an_agent(server, tmp_path, workers=2) as agents:
+        agents.start_all()
+        assert agents.codes() == [0, 0]
+        objects = stored(server, tmp_path)
+        assert json.loads(objects["result.json"].data) == agents.result
+        assert len(objects["attempts.jsonl"].data.splitlines()) == 1
+        for worker in (0, 1):
+            assert b"progress worker=%d/2" % worker in objects[f"workers/{worker}/attempt-1.log"].data
+        text = json.dumps([agents.agents[index].lines for index in (0, 1)]) + str(objects)
+        assert SECRET not in text + json.dumps(agents.termination(0))
+
+
+def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None:
+    mirror, _ = a_mirror(server.store(run), tmp_path, threads=False)
+    mirror.begin()
+    assert stored_run.result(server.store(run)) is None
+    lines = [b"%06d %s\n" % (number, b"x" * 100) for number in range(4000)]
+    for attempt in (1, 2):
+        log = mirror.attempt_log(attempt)
+        for line in lines:
+            log.write(line)
+    (tmp_path / "attempts.jsonl").write_text('{"attempt": 1}\n{"attempt": 2}\n')
+    (tmp_path / "model.keras").write_bytes(b"model")
+    (tmp_path / "result.json").write_text('{"epochs": 5}')
+    mirror.finish()
+    store = server.store(run)
+    pieces = list(stored_run.logs(store, 0))
+    for attempt in (1, 2):
+        assert b"".join(text for number, text in pieces if number == attempt) == b"".join(lines)
+    assert [attempt for attempt, _ in pieces] == [1, 1, 2, 2]
+    assert stored_run.result(store) == {"epochs": 5}
+    assert stored_run.attempts(store) == [{"attempt": 1}, {"attempt": 2}]
+    stored_run.probe(store)
+    assert not list(store.keys(".probe"))
+
+
+def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) -> None:
+    with an_agent(server, tmp_path, environ={"STEP_SECONDS": "0.12"}) as agents:
+        agent = agents.start(0)
+        agent.wait_for_step(12)
+        wait_until(lambda: any(key.startswith("checkpoints/step-000000001") for key in stored(server, tmp_path)))
+        agent.process.kill()
+        agent.end()
+        agents.run_dir.rename(tmp_path / "lost")
+        agent = agents.start(0)
+        agent.wait_for_line("from step 10")
+        assert agent.end() == 0
+        assert [line["attempt"] for line in agents.attempts] == [2]  # The first agent died before it could say.
+        assert "workers/0/attempt-2.log" in stored(server, tmp_path)
+
+
+def test_an_output_that_is_gone_at_the_end_exits_74(server: Server, tmp_path: Path) -> None:
+    flags = {"mirror_final_timeout": 3}
+    with (
+        toxiproxy(server.address) as (front, toxics),
+        an_agent(server, tmp_path, front, flags=flags, environ={"STEP_SECONDS": "0.1"}) as agents,
+    ):
+        agent = agents.start(0)
+        agent.wait_for_step(3)
+        toxics.enable(False)
+        assert agent.end() == 74
+        assert agents.termination(0)["exit_code"] == 74
+        agent.wait_for_line("lacks ")
+        line = next(line for line in agent.lines if "lacks " in line)
+        assert "result.json" in line
+        assert "after 3 s" in line
+
+
+def test_an_agent_ends_all_with_64_when_there_is_no_bucket(server: Server, tmp_path: Path) -> None:
+    flags = {"output": f"{server.scheme}://no-such-bucket/runs"}
+    with an_agent(server, tmp_path, workers=2, flags=flags) as agents:
+        agents.start_all()
+        assert agents.codes() == [64, 64]
+        assert "there is no such bucket" in agents.agents[0].text

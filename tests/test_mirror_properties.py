@@ -1,0 +1,303 @@
+"""Whatever the schedule of kills, failures and restarts: what is read back is what was written, in order, once."""
+
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from tests.memory_store import MemoryStore, Weather
+from trainer import records
+from trainer.chain import SupersededError
+from trainer.exit_codes import OutputError
+from trainer.manifest import KEY, Manifest
+from trainer.mirror import FOLDERS, Mirror
+from trainer.records import Mark
+from trainer.storage import Found, StorageError
+from trainer.stored_files import newest_checkpoint
+
+KEEP = 2
+
+
+class Clock:
+    """Time that passes only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += max(seconds, 0.01)
+
+
+class Training:
+    """What the training program does to a run directory: a point a step, dated by the attempt, and checkpoints."""
+
+    def __init__(self, run_dir: Path, attempt: int) -> None:
+        self.run_dir = run_dir
+        newest = newest_checkpoint(run_dir)
+        self.step = int(newest.removeprefix("step-").removesuffix(".npz")) if newest else 0
+        self.written = {folder: max(steps_on_disk(run_dir / folder), default=0) for folder in FOLDERS}
+        name = f"events.out.tfevents.{1700000000 + attempt}.host.1.0.v2"
+        self.files = {folder: run_dir / folder / name for folder in FOLDERS}
+        for folder, path in self.files.items():
+            (run_dir / folder).mkdir(parents=True, exist_ok=True)
+            path.write_bytes(records.record(Event(file_version="brain.Event:2").SerializeToString()))
+
+    def do_step(self, size: int) -> None:
+        self.step += 1
+        for folder in FOLDERS if self.step % 3 == 0 else FOLDERS[:1]:
+            if self.step > self.written[folder]:
+                self._append(folder, records.record(point(self.step, size)))
+
+    def tear(self, share: float) -> None:
+        """Killed in the middle of a write."""
+        if self.step >= self.written["train"]:
+            whole = records.record(point(self.step + 1, 50))
+            self._append("train", whole[: int(len(whole) * share)])
+
+    def save(self) -> None:
+        folder = self.run_dir / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        (folder / f"step-{self.step:010d}.npz").write_bytes(b"weights of %d" % self.step)
+        for path in sorted(folder.glob("step-*.npz"))[:-KEEP]:
+            path.unlink()
+
+    def _append(self, folder: str, data: bytes) -> None:
+        with self.files[folder].open("ab") as file:
+            file.write(data)
+
+
+def point(step: int, size: int) -> bytes:
+    value = Summary.Value(tag="loss", simple_value=float(step), node_name="x" * size)
+    return bytes(Event(wall_time=float(step), step=step, summary=Summary(value=[value])).SerializeToString())
+
+
+def steps_in(data: bytes) -> list[int]:
+    steps, start = [], 0
+    for end in records.whole(data) if data else ():
+        body = data[start + records.HEAD.size : end - records.TAIL.size]
+        if Mark.parse(body) is None and (step := Event.FromString(body).step):
+            steps.append(step)
+        start = end
+    return steps
+
+
+def steps_on_disk(folder: Path) -> list[int]:
+    files = sorted(folder.glob("*tfevents*"), key=lambda path: path.stat().st_mtime_ns)
+    return [step for path in files for step in steps_in(path.read_bytes())]
+
+
+class Run(RuleBasedStateMachine):
+    """One run, its bucket, the agents that believe to be its chief, and bad weather."""
+
+    @initialize(etags=st.booleans(), seed=st.integers(0, 2**32))
+    def start(self, etags: bool, seed: int) -> None:
+        self.objects: dict[str, Found] = {}
+        self.etags, self.random = etags, random.Random(seed)
+        self.failing = 0.0
+        self.root = Path(tempfile.mkdtemp(dir="/dev/shm"))
+        self.disks = self.attempt = 0
+        self.last = 0  # The highest step that was ever trained.
+        self.zombies: list[tuple[Mirror, MemoryStore, Training]] = []
+        self.new_disk()
+        self.new_agent()
+
+    def teardown(self) -> None:
+        if hasattr(self, "root"):
+            if self.whole:  # Otherwise a rule has failed, and its error is the one to show.
+                self.check_all()
+            shutil.rmtree(self.root)
+
+    def new_disk(self) -> None:
+        self.disks += 1
+        self.run_dir = self.root / f"disk-{self.disks}"
+
+    def new_agent(self) -> None:
+        clock = Clock()
+        self.store = MemoryStore(self.objects, weather=Weather(self.weather), etags=self.etags)
+        self.mirror = Mirror(
+            self.store,
+            self.run_dir,
+            worker=0,
+            interval=5.0,
+            max_disk=2**30,
+            final_timeout=10**6,
+            say=lambda _: None,
+            threads=False,
+            clock=clock,
+            wait=clock.wait,
+        )
+        before = self.failing
+        self.failing = min(before, 0.3)  # It has to get through some time.
+        self.whole = False
+        self.mirror.begin()
+        self.whole, self.failing = True, before
+        self.new_attempt()
+
+    def new_attempt(self) -> None:
+        self.attempt += 1
+        self.training = Training(self.run_dir, self.attempt)
+
+    def weather(self) -> str:
+        if self.random.random() >= self.failing:
+            return ""
+        return self.random.choice(["before", "after", "late"])
+
+    @rule(count=st.integers(1, 5), size=st.sampled_from([10, 10, 1000, 100_000, 400_000]))
+    def train(self, count: int, size: int) -> None:
+        for _ in range(count):
+            self.training.do_step(size)
+        self.last = max(self.last, self.training.step)
+
+    @rule()
+    def save(self) -> None:
+        self.training.save()
+
+    @rule(failing=st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+    def weather_changes(self, failing: float) -> None:
+        self.failing = failing
+
+    @rule()
+    def copy(self) -> None:
+        try:
+            self.mirror.copy_growing()
+            assert steps_in_bucket(self.objects, "train") == steps_on_disk(self.run_dir / "train")
+            self.mirror.copy_whole()
+        except StorageError:
+            assert self.failing > 0
+
+    @rule()
+    def late_requests_arrive(self) -> None:
+        self.store.deliver()
+
+    @rule(share=st.floats(0.0, 0.99))
+    def training_is_killed(self, share: float) -> None:
+        self.training.tear(share)
+        self.new_attempt()
+
+    @rule(share=st.floats(0.0, 0.99))
+    def agent_is_killed(self, share: float) -> None:
+        self.training.tear(share)
+        self.new_agent()
+
+    @rule(alive=st.booleans())
+    def pod_is_lost(self, alive: bool) -> None:
+        if alive:
+            self.zombies.append((self.mirror, self.store, self.training))
+        self.new_disk()
+        self.new_agent()
+        # The last interval may be lost with the disk, and nothing of what was stored.
+        assert steps_on_disk(self.run_dir / "train") == steps_in_bucket(self.objects, "train")
+
+    @rule(count=st.integers(1, 3))
+    def lost_pod_goes_on(self, count: int) -> None:
+        if not self.zombies:
+            return
+        mirror, store, training = self.zombies.pop()
+        before = {key: found.data for key, found in self.objects.items()}
+        for _ in range(count):
+            training.do_step(10)
+        training.save()
+        store.deliver()
+        try:
+            mirror.copy_growing()
+            mirror.copy_whole()
+            raise AssertionError("it was not told")
+        except SupersededError:
+            pass
+        except StorageError:
+            assert self.failing > 0
+        after = {key: found.data for key, found in self.objects.items() if key in before or "checkpoints/" not in key}
+        assert after == before
+
+    @invariant()
+    def nothing_is_torn_or_doubled(self) -> None:
+        if not hasattr(self, "objects"):
+            return
+        steps = steps_in_bucket(self.objects, "train")
+        assert steps == list(range(1, len(steps) + 1))
+        validation = steps_in_bucket(self.objects, "validation")
+        assert validation == list(range(3, 3 * len(validation) + 3, 3))
+        if KEY in self.objects:
+            manifest = Manifest(MemoryStore(dict(self.objects), etags=self.etags), "reader")
+            manifest.take_over()
+            for stored in manifest.checkpoints:
+                step = int(stored.file.removeprefix("step-").removesuffix(".npz"))
+                assert self.objects[f"checkpoints/{stored.file}"].data == b"weights of %d" % step
+                assert step <= len(steps)
+
+    def check_all(self) -> None:
+        """In good weather everything arrives, and TensorBoard's own reader sees it."""
+        self.failing = 0.0
+        while self.training.step < self.last:
+            self.training.do_step(10)
+        self.training.save()
+        for name in ("model.keras", "result.json"):
+            (self.run_dir / name).write_text(name)
+        self.mirror.finish()
+        for name in ("model.keras", "result.json", f"checkpoints/{newest_checkpoint(self.run_dir)}"):
+            assert self.objects[name].data == (self.run_dir / name).read_bytes()
+        folder = self.root / "bucket"
+        for key, found in self.objects.items():
+            path = folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(found.data)
+        for name, every in (("train", 1), ("validation", 3)):
+            events = EventAccumulator(str(folder / name), size_guidance={"tensors": 0, "scalars": 0})
+            events.Reload()
+            expected = list(range(every, self.training.step + 1, every))
+            scalars = events.Scalars("loss") if expected else []
+            assert [(scalar.step, scalar.value) for scalar in scalars] == [(step, float(step)) for step in expected]
+        assert not [key for key in self.objects if key.startswith(".pieces")]
+
+
+def steps_in_bucket(objects: dict[str, Found], folder: str) -> list[int]:
+    keys = sorted(key for key in objects if key.startswith(f"{folder}/"))
+    return [step for key in keys for step in steps_in(objects[key].data)]
+
+
+Run.TestCase.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
+)
+test_run = Run.TestCase
+
+
+def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
+    clock, said = Clock(), list[str]()
+    store = MemoryStore(etags=True)
+    mirror = Mirror(
+        store,
+        tmp_path,
+        worker=0,
+        interval=5.0,
+        max_disk=2**30,
+        final_timeout=300.0,
+        say=said.append,
+        threads=False,
+        clock=clock,
+        wait=clock.wait,
+    )
+    mirror.begin()
+    training = Training(tmp_path, 1)
+    training.do_step(10)
+    training.save()
+    (tmp_path / "result.json").write_text("{}")
+    store.weather.next = lambda: "before"
+    with pytest.raises(OutputError, match=r"lacks \d+ bytes of train/, .*step-0000000001.npz, result.json after 300 s"):
+        mirror.finish()
+    assert 300 <= clock.now < 310
+    assert 4 <= len(said) <= 7  # One a minute.

@@ -1,0 +1,135 @@
+"""Real training under agents with an output on a real S3 server: killed, its disk lost, shown by TensorBoard."""
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tensorboard_client
+from tests.agents import TRAINER, running
+from tests.events import points
+from tests.servers import BUCKET, s3_environ, s3_server
+from trainer.fleet import free_ports
+
+EPOCHS = 24
+STEPS_PER_EPOCH = 10
+INTERVAL = 0.5
+KILLS = int(os.environ.get("KILLS", "50"))
+
+
+@pytest.fixture(scope="module")
+def flags(small_mnist: Path) -> list[str]:
+    return [
+        f"--data_dir={small_mnist}",
+        "--experiment=tests.paced",
+        "--global_batch_size=64",
+        "--hidden_units=32",
+        f"--epochs={EPOCHS}",
+        "--log_every=0.5",
+    ]
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The folder in which the S3 server keeps the bucket, and the environment to reach it with."""
+    folder = tmp_path_factory.mktemp("s3")
+    with s3_server(folder) as address:
+        yield folder / BUCKET, s3_environ(address)
+
+
+def mirrored(folder: Path, bucket: tuple[Path, dict[str, str]], flags: list[str], **options: Any) -> Any:
+    own = [f"--output=s3://{BUCKET}/{folder.name}", f"--mirror_interval={INTERVAL}"]
+    environ = {**bucket[1], "PACE": "0.02"}
+    return running(folder, 1, program=TRAINER, agent_flags=own, trainer_flags=flags, environ=environ, **options)
+
+
+def undisturbed(folder: Path, flags: list[str]) -> str:
+    """The weights that a run ends with to which nothing happens."""
+    with running(folder / "undisturbed", 1, program=TRAINER, trainer_flags=flags) as run:
+        assert run.start(0).end(120) == 0
+        return str(run.result["weights_sha256"])
+
+
+def test_a_lost_disk_and_tensorboard_all_the_while(
+    tmp_path: Path, bucket: tuple[Path, dict[str, str]], flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_ports(1)[0]
+    for name, value in bucket[1].items():
+        monkeypatch.setenv(name, value)
+    address = f"s3://{BUCKET}/{tmp_path.name}/run"
+    with mirrored(tmp_path, bucket, flags) as run:
+        agent = run.start(0)
+        agent.wait_for_step(4 * STEPS_PER_EPOCH)
+        with tensorboard_client.tensorboard(address, port, fast=False):
+            shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=4)
+            assert [epoch for epoch, _ in shown] == list(range(len(shown)))
+            agent.process.kill()
+            agent.end()
+            run.run_dir.rename(tmp_path / "lost")
+            agent = run.start(0)
+            assert agent.end(120) == 0
+            assert run.attempts[-1]["step_from"] > 0
+            for name in ("train", "validation"):
+                shown = tensorboard_client.scalars(port, name, "epoch_loss", at_least=EPOCHS)
+                assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
+        assert run.result["weights_sha256"] == undisturbed(tmp_path, flags)
+    folder = bucket[0] / tmp_path.name / "run"
+    port = free_ports(1)[0]
+    with tensorboard_client.tensorboard(folder, port, fast=True):  # The fast reader knows no s3://, but the same files.
+        shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=EPOCHS)
+        assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
+
+
+def test_trains_on_data_in_a_bucket(
+    bucket: tuple[Path, dict[str, str]], flags: list[str], small_mnist: Path, tmp_path: Path
+) -> None:
+    """tensorflow-io aborts a process that has read s3:// and leaves as usual; it must not look like a failure."""
+    shutil.copytree(small_mnist, bucket[0] / "mnist")
+    flags = [*flags, f"--data_dir=s3://{BUCKET}/mnist", "--epochs=1"]
+    with running(tmp_path, 1, program=TRAINER, trainer_flags=flags, environ=bucket[1]) as run:
+        assert run.start(0).end(120) == 0
+        assert run.result["epochs"] == 1
+        assert run.result["restarts"] == 0
+
+
+@pytest.mark.soak
+def test_fifty_kills(tmp_path: Path, bucket: tuple[Path, dict[str, str]], flags: list[str]) -> None:
+    """Of the training process, of the agent, of both: nothing that was older than the interval is missing."""
+    flags = [*flags, "--epochs=100000", "--histogram_freq=0"]
+    own = ["--max_restarts=1000"]
+    folder = bucket[0] / tmp_path.name / "run"
+    with mirrored(tmp_path, bucket, flags) as run:
+        agent = run.start(0, agent_flags=own)
+        step = 0
+        for kill in range(KILLS):
+            agent.wait_for_step(step + 1)
+            time.sleep(random.uniform(0, 1.0))
+            before, step = written(run.run_dir), agent.step
+            time.sleep(INTERVAL + 2)
+            assert before <= written(folder), f"before kill {kill}"
+            what = random.choice(["training", "agent", "both", "disk"])
+            if what in ("training", "both"):
+                agent.signal_training(signal.SIGKILL)
+            if what != "training":
+                agent.process.kill()
+                agent.end()
+                if what == "disk":
+                    run.run_dir.rename(tmp_path / f"lost-{kill}")
+                agent = run.start(0, agent_flags=own)
+        agent.wait_for_step(step + 1)
+        agent.process.send_signal(signal.SIGTERM)
+        assert agent.end() == 143
+        for name in ("train", "validation"):
+            epochs = [epoch for tag, epoch, _ in points(folder / name) if tag == "epoch_loss"]
+            assert epochs == list(range(len(epochs)))
+        assert written(folder) == written(run.run_dir)
+
+
+def written(run_dir: Path) -> set[tuple[str, str, int]]:
+    return {(name, tag, step) for name in ("train", "validation") for tag, step, _ in points(run_dir / name)}

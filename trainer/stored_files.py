@@ -1,0 +1,171 @@
+"""Whole files to and from an object store: checkpoints, what a run ends with, and files small enough to send anew."""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from trainer.chain import Cell
+from trainer.exit_codes import DataError
+from trainer.manifest import Manifest, Stored
+from trainer.storage import ConflictError, MissingError, Store, UnreachableError
+
+CHECKPOINTS = "checkpoints"
+
+
+class GrowingFile:
+    """Keeps one object equal to a small file that grows by whole lines."""
+
+    def __init__(self, store: Store, run_dir: Path, key: str) -> None:
+        self._store, self.key, self._path = store, key, run_dir / key
+        self._cell = Cell(store, key)
+
+    def resume(self) -> None:
+        """Goes on from the object that is there, and writes the file when there is none."""
+        found = self._store.get(self.key)
+        if found is None:
+            self._cell = Cell(self._store, self.key)
+            return
+        self._cell = Cell(self._store, self.key, found.data, found.version)
+        if not self._path.exists():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_bytes(found.data)
+
+    def flush(self) -> None:
+        """Brings what the file holds to the store; raises as `Cell.settle`."""
+        self._cell.settle()
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        data = data[: data.rfind(b"\n") + 1]
+        if data != self._cell.data:
+            self._cell.write(data)
+            self._cell.settle()
+
+    def backlog(self) -> int:
+        """The bytes that are not in the store yet."""
+        with contextlib.suppress(FileNotFoundError):
+            return max(self._path.stat().st_size - len(self._cell.data), 0) + self._cell.unsettled()
+        return 0
+
+
+def newest_checkpoint(run_dir: Path) -> str | None:
+    """The name of the newest checkpoint on disk."""
+    names = checkpoint_names(run_dir)
+    return names[-1] if names else None
+
+
+def checkpoint_names(run_dir: Path) -> list[str]:
+    """The checkpoints on disk, oldest first. A file has its name only once it is whole."""
+    return sorted(path.name for path in (run_dir / CHECKPOINTS).glob("step-*.npz"))
+
+
+def put_checkpoint(store: Store, manifest: Manifest, run_dir: Path, name: str) -> None:
+    """Stores a checkpoint, then says so in the manifest, then deletes those that are not on disk any more.
+
+    Raises:
+      SupersededError: another mirror has taken over.
+      StorageError: the store failed; nothing is visible yet, call again later.
+    """
+    if any(stored.file == name for stored in manifest.checkpoints):
+        return
+    path, key = run_dir / CHECKPOINTS / name, f"{CHECKPOINTS}/{name}"
+    try:
+        local = described(path)
+        store.upload(key, path)
+    except FileNotFoundError:
+        return  # It was removed, so there is a newer one.
+    except ConflictError:  # A lost answer, or one of the same step that was left by somebody who was superseded.
+        found = read_back(store, key, name)
+        if found is None:
+            raise UnreachableError(f"{store.url}/{key} was there and is not") from None
+        local = found  # It is whole, and of this run: never replaced, since a manifest may name it already.
+    on_disk = set(checkpoint_names(run_dir))
+    kept = tuple(stored for stored in manifest.checkpoints if stored.file in on_disk)
+    manifest.write((*kept, local))
+    named = {f"{CHECKPOINTS}/{stored.file}" for stored in manifest.checkpoints}
+    for stale in store.keys(f"{CHECKPOINTS}/"):
+        if stale not in named and stale < key:  # No later one: an agent before this one may have left it, whole.
+            store.delete(stale)
+
+
+def fetch_checkpoint(store: Store, manifest: Manifest, run_dir: Path) -> str | None:
+    """Fetches the newest checkpoint that is whole; returns its name, None when the manifest names none.
+
+    Raises:
+      DataError: none of those named is there and whole.
+      StorageError: the store failed; call again later.
+    """
+    for stored in reversed(manifest.checkpoints):
+        if fetch(store, f"{CHECKPOINTS}/{stored.file}", run_dir, stored.sha256):
+            return stored.file
+    if manifest.checkpoints:
+        raise DataError(
+            f"{store.url}/{CHECKPOINTS} holds none of the checkpoints that it should, whole: "
+            f"{', '.join(stored.file for stored in manifest.checkpoints)}"
+        )
+    return None
+
+
+def fetch(store: Store, key: str, run_dir: Path, sha256: str | None = None) -> bool:
+    """Writes an object into the run directory, all of it or nothing; whether it was there and as expected."""
+    path = run_dir / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    digest = hashlib.sha256()
+    try:
+        with part.open("wb") as file:
+            for chunk in store.stream(key):
+                digest.update(chunk)
+                file.write(chunk)
+            os.fsync(file.fileno())
+        if sha256 in (None, digest.hexdigest()):
+            part.rename(path)
+            return True
+    except MissingError:
+        pass
+    finally:
+        part.unlink(missing_ok=True)
+    return False
+
+
+def put_final(store: Store, manifest: Manifest, run_dir: Path, key: str) -> None:
+    """Stores a file that the run ends with, and reads it back.
+
+    Raises:
+      SupersededError: another mirror has taken over.
+      StorageError: the store failed, or gave back something else; call again later.
+    """
+    path = run_dir / key
+    local = described(path)
+    with contextlib.suppress(ConflictError):
+        store.upload(key, path)
+    if read_back(store, key, path.name) == local:
+        return
+    manifest.check()
+    store.upload(key, path, replace=True)  # It was there before, of an agent that did not come to its end.
+    if read_back(store, key, path.name) != local:
+        raise UnreachableError(f"{store.url}/{key} was read back and is not what was written")
+
+
+def described(path: Path) -> Stored:
+    """Size and checksum of a file on disk."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+            size += len(chunk)
+    return Stored(file=path.name, size=size, sha256=digest.hexdigest())
+
+
+def read_back(store: Store, key: str, name: str) -> Stored | None:
+    """Size and checksum of an object, read whole; None when there is none."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        for chunk in store.stream(key):
+            digest.update(chunk)
+            size += len(chunk)
+    except MissingError:
+        return None
+    return Stored(file=name, size=size, sha256=digest.hexdigest())

@@ -1,0 +1,95 @@
+"""A worker's log of one attempt, as files small enough to be stored anew each time that one grows.
+
+`workers/<index>/attempt-<n>.log`, and when that is full `attempt-<n>.log.0001` and so on: one after the other they are
+the log. Each becomes an object of the same name; those that are full and stored are deleted.
+"""
+
+import io
+import re
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from trainer.chain import SEGMENT_BYTES
+
+_NAME = re.compile(r"workers/(\d+)/attempt-(\d+)\.log(?:\.(\d+))?")
+
+
+class WorkerLog(io.RawIOBase):
+    """The log that an attempt is writing, on disk. Training never waits for it and never fails because of it."""
+
+    def __init__(self, run_dir: Path, key: str, *, limit: int, warn: Callable[[str], None]) -> None:
+        """Starts the log.
+
+        Args:
+          run_dir: the run directory.
+          key: the first file's path in it.
+          limit: the bytes that the logs beside it may take on disk.
+          warn: takes a sentence for a person.
+        """
+        super().__init__()
+        self._run_dir, self._key, self._limit, self._warn = run_dir, key, limit, warn
+        self._number, self._size = 0, 0
+        self._left_out = 0  # Bytes, since the last that were written.
+        self._lock = threading.Lock()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, line: bytes) -> int:  # type: ignore[override]
+        """Adds a line, unless the disk or what the logs may take of it is full."""
+        with self._lock:
+            try:
+                self._add(line)
+            except OSError as error:
+                self._leave_out(line, error.strerror or str(error))
+        return len(line)
+
+    def _add(self, line: bytes) -> None:
+        if self._left_out or not self._size or self._size + len(line) > SEGMENT_BYTES:
+            folder = (self._run_dir / self._key).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            if sum(path.stat().st_size for path in folder.iterdir()) + SEGMENT_BYTES > self._limit:
+                self._leave_out(line, f"--mirror_max_disk={self._limit / 2**20:g} is used up")
+                return
+        if self._left_out:
+            line = b"[%d bytes of this log were left out here]\n" % self._left_out + line
+        if self._size and self._size + len(line) > SEGMENT_BYTES:
+            self._number, self._size = self._number + 1, 0
+        key = f"{self._key}.{self._number:04d}" if self._number else self._key
+        with (self._run_dir / key).open("ab") as file:
+            file.write(line)
+        self._size += len(line)
+        self._left_out = 0
+
+    def _leave_out(self, line: bytes, why: str) -> None:
+        first, self._left_out = not self._left_out, self._left_out + len(line)
+        if first:
+            self._warn(f"the log of this worker has a gap from here on: {why}")
+
+
+def log_key(worker: int, attempt: int) -> str:
+    """The key of the first file of an attempt's log."""
+    return f"workers/{worker}/attempt-{attempt}.log"
+
+
+def log_files(run_dir: Path, worker: int) -> list[str]:
+    """The keys of a worker's logs on disk, in the order in which they were written."""
+    return in_order(str(path.relative_to(run_dir)) for path in run_dir.glob(f"workers/{worker}/*"))
+
+
+def in_order(keys: Iterable[str]) -> list[str]:
+    """The keys of logs among `keys`, by worker, attempt and number."""
+    found = [(match, key) for key in keys if (match := _NAME.fullmatch(key))]
+    return [key for _, key in sorted((tuple(int(part or 0) for part in match.groups()), key) for match, key in found)]
+
+
+def highest_attempt(keys: Iterable[str]) -> int:
+    """The highest number of an attempt that has a log among `keys`; 0: none has."""
+    return max((int(match[2]) for key in keys if (match := _NAME.fullmatch(key))), default=0)
+
+
+def is_next(key: str, following: str) -> bool:
+    """Whether `following` belongs to the same attempt's log as `key`, which is before it in order."""
+    return key.partition(".log")[0] == following.partition(".log")[0]
