@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from trainer import chart
+from trainer import chart, stored_run
 from trainer.chart import Chart
 from trainer.kube import Kube, KubeError
+from trainer.observed import Job
 from trainer.quantity import number, words
 from trainer.room import GPU, asked, room
+from trainer.storage import NoBucketError, StorageError, open_store, redacted
 
 _OLDEST_MINOR = 33  # Of Kubernetes 1; as the chart has it.
 _RESOURCES = {
@@ -76,6 +78,7 @@ def check(kube: Kube, made: Chart, rendered: Sequence[Json]) -> Iterator[Line]:
     )
     yield from _asking(lambda: _limits(kube, job), "limit ranges", "this user may not see them; whether they allow it")
     yield from _claim(kube, made, job)
+    yield from bucket(Job.output_of(job["spec"]))
     yield from _queue(kube, job)
 
 
@@ -232,6 +235,20 @@ def _claim(kube: Kube, made: Chart, job: Json) -> Iterator[Line]:
     else:
         storage = found["spec"].get("storageClassName") or "no storage class"
         yield Line("ok", "output", f"claim {name} ({phase}, {storage})")
+
+
+def bucket(output: str) -> Iterator[Line]:
+    """Whether the bucket can be written, as far as this user's own credentials can tell: the pods have theirs."""
+    if "://" not in output:
+        return
+    try:
+        stored_run.probe(open_store(output))
+    except NoBucketError as error:
+        yield Line("FAIL", "output", str(error), "create the bucket, or --output=another")
+    except StorageError as error:
+        yield Line("note", "output", f"not tried with this user's credentials, the pods have their own: {error}")
+    else:
+        yield Line("ok", "output", f"{redacted(output)} can be written")
 
 
 def _queue(kube: Kube, job: Json) -> Iterator[Line]:
