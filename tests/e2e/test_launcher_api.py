@@ -89,11 +89,19 @@ class Cluster:
         }
         self.set(pod, "Failed" if code else "Succeeded", {"terminated": ended})
 
+    def empty(self) -> None:
+        """Gives the nodes' room back; no kubelet would."""
+        self.plane.request("DELETE", f"{self.jobs_path}?propagationPolicy=Background")
+        self.plane.request("DELETE", f"{self.path}/pods?gracePeriodSeconds=0")
+        until(60, "the end of its pods", lambda: not self.pods())
+
 
 @pytest.fixture
 def cluster(plane: ControlPlane) -> Iterator[Cluster]:
-    yield Cluster(plane)
+    used = Cluster(plane)
+    yield used
     Launching.end_all()
+    used.empty()
 
 
 def chief(pods: list[dict[str, Any]]) -> dict[str, Any]:
