@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.api_server import api_server, kubeconfig
-from trainer import launch, settings
+from trainer import launch, preflight, settings
 from trainer.launch_codes import LaunchCode
 from trainer.launch_config import Submit
 
@@ -115,3 +115,13 @@ def test_the_documentation_has_the_flags_as_they_are() -> None:
     text = (ROOT / "docs/launcher.md").read_text()
     assert settings.markdown(Submit) in text
     assert all(f"| {int(code)} |" in text for code in LaunchCode)
+
+
+def test_a_bucket_that_this_user_cannot_try_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "x"), ("AWS_ACCESS_KEY_ID", "k")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    (line,) = preflight.bucket("s3://bucket/path")
+    assert (line.mark, line.what) == ("note", "output")
+    assert line.text.startswith("not tried with this user's credentials, the pods have their own: ")
+    assert list(preflight.bucket("pvc:runs")) == list(preflight.bucket("")) == []

@@ -66,3 +66,16 @@ def test_help_lists_every_flag_and_ends_with_0(capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     for field in dataclasses.fields(Config):
         assert f"--{field.name}" in shown
+
+
+def test_flags_without_a_default_and_flags_that_are_repeated() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Some:
+        count: int | None = settings.setting(None, "how many", minimum=1, kind=int)
+        name: tuple[str, ...] = settings.setting((), "may be repeated")
+
+    assert settings.parse(Some, [], program="some") == Some(count=None, name=())
+    assert settings.parse(Some, ["--count=2", "--name=a", "--name=b"], program="some") == Some(count=2, name=("a", "b"))
+    with pytest.raises(UsageError, match="--count=0 must be at least 1; leave it out for the default"):
+        settings.parse(Some, ["--count=0"], program="some")
+    assert "| `--count` |  | how many |" in settings.markdown(Some)

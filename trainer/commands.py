@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from trainer import chart, preflight, submission
+from trainer import chart, preflight, stored_run, submission
 from trainer.chart import Chart
 from trainer.forward import Forward
 from trainer.kube import Kube, KubeError
@@ -14,6 +14,7 @@ from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.launch_config import Attach, Delete, Logs, Submit, Target, Where
 from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, in_order, seconds
 from trainer.picture import Picture
+from trainer.storage import StorageError, open_store
 from trainer.timeline import Timeline
 from trainer.verdict import End, duration, judge
 from trainer.view import View, open_view
@@ -26,9 +27,9 @@ def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
     if config.dry_run:
         print(made.render(), end="")
         return LaunchCode.DONE
-    chart.version(config.helm)
-    kube = Kube(config.context, config.namespace)
     with open_view(json_lines=config.json, prefixed=config.logs == "all") as view:
+        view.say(str(preflight.helm(config.helm)))  # The first word comes before the slower ones.
+        kube = Kube(config.context, config.namespace)
         job = submission.submit(config, kube, trainer_argv, view.say)
         if config.detach:
             view.say(f"follow it with: {submission.command('attach', config, kube)}")
@@ -42,14 +43,18 @@ def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
 
 def doctor(config: Submit, trainer_argv: Sequence[str]) -> int:
     """Only the checks."""
-    chart.version(config.helm)
-    kube = Kube(config.context, config.namespace)
-    made = submission.make_chart(config, kube, trainer_argv, "")
     failed = False
-    for line in preflight.check(config, kube, made, chart.objects(made.render())):
+    for line in _checks(config, trainer_argv):
         print(json.dumps(dataclasses.asdict(line)) if config.json else line, flush=True)
         failed = failed or line.failed
     return LaunchCode.NOT_STARTED if failed else LaunchCode.DONE
+
+
+def _checks(config: Submit, trainer_argv: Sequence[str]) -> Iterator[preflight.Line]:
+    yield preflight.helm(config.helm)
+    kube = Kube(config.context, config.namespace)
+    made = submission.make_chart(config, kube, trainer_argv, "")
+    yield from preflight.check(kube, made, chart.objects(made.render()))
 
 
 def attach(config: Attach) -> int:
@@ -87,12 +92,32 @@ def logs(config: Logs) -> int:
         if config.follow and not job.ended:
             return Watch(kube, job.name, view, logs=config.logs).run().code
         chosen = [pod for pod in _look(kube, job).pods if _chosen(pod, config.logs)]
-        if not chosen:
-            raise LaunchError(f"no pod of {job.name} is left that --logs={config.logs} means")
+        if not chosen and not _stored_logs(job, config.logs, view):
+            raise LaunchError(
+                f"no pod of {job.name} is left that --logs={config.logs} means, and no output that kept its log"
+            )
         for pod in chosen:
             for _, line in kube.log(pod.name):
                 view.log(pod.index, line)
     return LaunchCode.DONE
+
+
+def _stored_logs(job: Job, logs: str, view: View) -> bool:
+    """Shows the logs that the run's bucket has; returns whether there were any."""
+    if "://" not in job.output:
+        return False
+    store = open_store(f"{job.output.rstrip('/')}/{job.run}")
+    found = False
+    try:
+        for worker in range(job.workers):
+            if logs in ("all", str(worker)) or (logs == "chief" and worker == 0):
+                for _, lines in stored_run.logs(store, worker):
+                    found = True
+                    for line in lines.decode(errors="replace").splitlines():
+                        view.log(worker, line)
+    except StorageError as error:
+        raise LaunchError(f"the logs in {job.output} cannot be read: {error}") from None
+    return found
 
 
 def list_runs(config: Where) -> int:

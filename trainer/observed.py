@@ -52,13 +52,23 @@ class Job:
             workers=spec.get("completions", 1),
             created=seconds(metadata["creationTimestamp"]) or 0.0,
             suspended=bool(spec.get("suspend")),
-            output=_output(spec),
+            output=cls.output_of(spec),
             queue=labels.get(QUEUE, ""),
             ended=ended,
             reason=why.get("reason", ""),
             message=why.get("message", ""),
             finished=when,
         )
+
+    @staticmethod
+    def output_of(spec: Mapping[str, Any]) -> str:
+        """Where a Job with this spec keeps its run: an address, `pvc:NAME`, or ""."""
+        pod = spec.get("template", {}).get("spec", {})
+        arguments = [argument for container in pod.get("containers", ()) for argument in container.get("args", ())]
+        buckets = [argument.removeprefix("--output=") for argument in arguments if argument.startswith("--output=")]
+        volumes = pod.get("volumes", ())
+        claims = [v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v]
+        return next(iter([*buckets, *(f"pvc:{claim}" for claim in claims)]), "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,15 +182,6 @@ def in_order(pods: Iterable[Pod]) -> tuple[Pod, ...]:
 def seconds(stamp: str | None) -> float | None:
     """Unix time of an RFC 3339 time stamp."""
     return datetime.datetime.fromisoformat(stamp).timestamp() if stamp else None
-
-
-def _output(spec: Mapping[str, Any]) -> str:
-    pod = spec.get("template", {}).get("spec", {})
-    arguments = [argument for container in pod.get("containers", ()) for argument in container.get("args", ())]
-    buckets = [argument.removeprefix("--output=") for argument in arguments if argument.startswith("--output=")]
-    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in pod.get("volumes", ())
-              if "persistentVolumeClaim" in volume]  # fmt: skip
-    return next(iter([*buckets, *(f"pvc:{claim}" for claim in claims)]), "")
 
 
 def _facts(message: str) -> Mapping[str, Any]:

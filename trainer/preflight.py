@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from trainer import chart
+from trainer import chart, stored_run
 from trainer.chart import Chart
 from trainer.kube import Kube, KubeError
-from trainer.launch_config import Submit
+from trainer.observed import Job
 from trainer.quantity import number, words
 from trainer.room import GPU, asked, room
+from trainer.storage import NoBucketError, StorageError, open_store, redacted
 
 _OLDEST_MINOR = 33  # Of Kubernetes 1; as the chart has it.
 _RESOURCES = {
@@ -46,13 +47,21 @@ class Line:
         return f"{line}\n      fix: {self.fix}" if self.fix else line
 
 
-def check(config: Submit, kube: Kube, made: Chart, rendered: Sequence[Json]) -> Iterator[Line]:
-    """All checks of what is about to be made, each as soon as it is answered.
+def helm(program: str) -> Line:
+    """The first check, which needs no cluster.
 
     Raises:
-      LaunchError: helm or the cluster cannot be asked at all.
+      LaunchError: it is not there, does not run, or is too old.
     """
-    yield Line("ok", "helm", chart.version(config.helm))
+    return Line("ok", "helm", chart.version(program))
+
+
+def check(kube: Kube, made: Chart, rendered: Sequence[Json]) -> Iterator[Line]:
+    """All other checks of what is about to be made, each as soon as it is answered.
+
+    Raises:
+      LaunchError: the cluster cannot be asked at all.
+    """
     job, usable = chart.the_job(rendered), True
     for line in _cluster(kube):
         yield line
@@ -69,6 +78,7 @@ def check(config: Submit, kube: Kube, made: Chart, rendered: Sequence[Json]) -> 
     )
     yield from _asking(lambda: _limits(kube, job), "limit ranges", "this user may not see them; whether they allow it")
     yield from _claim(kube, made, job)
+    yield from bucket(Job.output_of(job["spec"]))
     yield from _queue(kube, job)
 
 
@@ -225,6 +235,20 @@ def _claim(kube: Kube, made: Chart, job: Json) -> Iterator[Line]:
     else:
         storage = found["spec"].get("storageClassName") or "no storage class"
         yield Line("ok", "output", f"claim {name} ({phase}, {storage})")
+
+
+def bucket(output: str) -> Iterator[Line]:
+    """Whether the bucket can be written, as far as this user's own credentials can tell: the pods have theirs."""
+    if "://" not in output:
+        return
+    try:
+        stored_run.probe(open_store(output))
+    except NoBucketError as error:
+        yield Line("FAIL", "output", str(error), "create the bucket, or --output=another")
+    except StorageError as error:
+        yield Line("note", "output", f"not tried with this user's credentials, the pods have their own: {error}")
+    else:
+        yield Line("ok", "output", f"{redacted(output)} can be written")
 
 
 def _queue(kube: Kube, job: Json) -> Iterator[Line]:

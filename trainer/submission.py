@@ -94,7 +94,7 @@ def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callabl
     rendered = chart.objects(made.render())
     job = str(chart.the_job(rendered)["metadata"]["name"])
     failed = 0
-    for line in preflight.check(config, kube, made, rendered):
+    for line in preflight.check(kube, made, rendered):
         say(str(line))
         failed += line.failed
     if failed and not config.force:

@@ -89,11 +89,19 @@ class Cluster:
         }
         self.set(pod, "Failed" if code else "Succeeded", {"terminated": ended})
 
+    def empty(self) -> None:
+        """Gives the nodes' room back; no kubelet would."""
+        self.plane.request("DELETE", f"{self.jobs_path}?propagationPolicy=Background")
+        self.plane.request("DELETE", f"{self.path}/pods?gracePeriodSeconds=0")
+        until(60, "the end of its pods", lambda: not self.pods())
+
 
 @pytest.fixture
 def cluster(plane: ControlPlane) -> Iterator[Cluster]:
-    yield Cluster(plane)
+    used = Cluster(plane)
+    yield used
     Launching.end_all()
+    used.empty()
 
 
 def chief(pods: list[dict[str, Any]]) -> dict[str, Any]:
@@ -153,6 +161,15 @@ def test_a_job_that_somebody_deletes(cluster: Cluster) -> None:
     assert "deleted: somebody removed the job" in launching.text
 
 
+def test_watching_has_its_time(cluster: Cluster) -> None:
+    launching = cluster.submit("--timeout=10")
+    cluster.start()
+    assert launching.ends(60) == LaunchCode.TIMEOUT
+    assert "timed out: mnist-train has not ended within --timeout=10 s, it goes on" in launching.text
+    assert "end it with:     python -m trainer.launch delete --name=mnist-train" in launching.text
+    assert len(cluster.jobs()) == 1
+
+
 def test_a_failed_worker_is_the_verdict_in_json_too(cluster: Cluster) -> None:
     launching = cluster.submit("--json")
     pods = cluster.start()
@@ -192,11 +209,13 @@ def test_an_install_that_fails_leaves_nothing(cluster: Cluster) -> None:
     assert cluster.plane.get(f"{cluster.path}/secrets")["items"] == []
 
 
-def test_delete_leaves_nothing(cluster: Cluster) -> None:
-    assert cluster.run(*cluster.submit_arguments("--detach"))[0] == LaunchCode.DONE
+@pytest.mark.parametrize("helm", ["helm", "helm3"])
+def test_delete_leaves_nothing(cluster: Cluster, helm: str) -> None:
+    code, text = cluster.run(*cluster.submit_arguments("--detach", f"--helm={helm}"))
+    assert code == LaunchCode.DONE, text
     for pod in cluster.placed():  # No kubelet would end them.
         cluster.finish(pod, 0, RESULT)
-    code, text = cluster.run("delete", *cluster.arguments())
+    code, text = cluster.run("delete", *cluster.arguments(f"--helm={helm}"))
     assert (code, text) == (0, f"mnist-train is gone from namespace {cluster.namespace}")
     for path in ("pods", "services", "secrets"):
         assert cluster.plane.get(f"{cluster.path}/{path}")["items"] == []
