@@ -89,7 +89,6 @@ def test_a_run_that_takes_too_long_ends_with_124(tmp_path: pathlib.Path, flags: 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ([], "--local runs the workers on this machine"),
         (["--local", "--workers=0"], "--workers=0 must be at least 1"),
         (["--local", "--workers=four"], "four"),
         (["--local", "--worker=2"], "worker"),
