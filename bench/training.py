@@ -37,7 +37,16 @@ def _against_fit() -> list[Row]:
             fit_process = time.perf_counter() - began
             _check("Keras fit", fit["val_accuracy"])
             began = time.perf_counter()
-            _output([sys.executable, "-m", "trainer", "--global_batch_size=32", f"--run_dir={folder}/ours{turn}"])
+            _output(
+                [
+                    sys.executable,
+                    "-m",
+                    "trainer",
+                    "--global_batch_size=32",
+                    "--threads=1",
+                    f"--run_dir={folder}/ours{turn}",
+                ]
+            )
             process = time.perf_counter() - began
             ours = json.loads(Path(folder, f"ours{turn}", "result.json").read_text())
             _check("ours", ours["val_accuracy"])
