@@ -43,7 +43,7 @@ def _against_fit() -> list[Row]:
                     "-m",
                     "trainer",
                     "--global_batch_size=32",
-                    "--threads=1",
+                    "--threads=0",
                     f"--run_dir={folder}/ours{turn}",
                 ]
             )
