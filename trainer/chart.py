@@ -56,6 +56,14 @@ class Chart:
             if "=" not in pair:
                 raise UsageError(f"--set={pair} is not of the form key=value")
 
+    def gives(self, *keys: str) -> bool:
+        """Whether the user's files, --set or the launcher's own values say the value at these keys."""
+        name = re.escape(".".join(keys))
+        files = [value for file in self.files for value in yaml.load_all(pathlib.Path(file).read_text(), _LOADER)]
+        return any(_has(values, keys) for values in (self.own, *files)) or any(
+            re.search(rf"(^|,){name}=", pair) for pair in self.sets
+        )
+
     def render(self) -> str:
         """The manifests that would be made; asks no cluster.
 
@@ -96,6 +104,14 @@ class Chart:
                 return False
             raise
         return True
+
+    def installed(self) -> list[Json]:
+        """The objects that the release was made of, whether they still are or not.
+
+        Raises:
+          HelmError: with helm's words, as where there is no such release.
+        """
+        return objects(self._run("get", "manifest", self.release))
 
     def _values(self) -> list[str]:
         files = [argument for file in self.files for argument in ("--values", file)]
@@ -170,6 +186,14 @@ def objects(manifests: str) -> list[Json]:
 def the_job(rendered: Sequence[Json]) -> Json:
     """The Job among them."""
     return next(value for value in rendered if value["kind"] == "Job")
+
+
+def _has(values: Any, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
 
 
 def _words(stderr: str) -> str:

@@ -49,7 +49,8 @@ def _not_made(seen: Seen) -> tuple[str, str] | None:
     job = seen.job
     if job.suspended:
         if job.queue:
-            return "queued", f"Kueue has not admitted the job to queue {job.queue} yet"
+            said = [w.message for w in seen.warnings if w.about.startswith("Workload ")]
+            return "queued", f"Kueue has not admitted the job to queue {job.queue}: {said[-1] if said else 'not yet'}"
         return "suspended", "the job is suspended (spec.suspend)"
     refused = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate"]
     if not refused:

@@ -24,6 +24,8 @@ _BESIDE = 9  # Lines of the live screen beside the workers'.
 class View(Protocol):
     """Takes what is known of a run."""
 
+    rows: int  # Workers that have a line of their own; what they do is wanted too.
+
     def say(self, text: str) -> None:
         """A line for a person."""
 
@@ -39,6 +41,8 @@ class View(Protocol):
 
 class PlainView:
     """Lines, each when it is news."""
+
+    rows = 0
 
     def __init__(self, *, prefixed: bool) -> None:
         """`prefixed` puts the worker before each line of a log."""
@@ -68,6 +72,8 @@ class PlainView:
 
 class JsonView:
     """One object a line."""
+
+    rows = 0
 
     def __init__(self) -> None:
         """Has written nothing yet."""
@@ -104,6 +110,8 @@ class JsonView:
 
 class LiveView:
     """A screen that is drawn anew, below whatever is said."""
+
+    rows = 32
 
     def __init__(self, console: rich.console.Console, *, prefixed: bool) -> None:
         """Draws nothing yet."""
@@ -158,10 +166,12 @@ class LiveView:
             parts.append(rich.text.Text(f"{len(picture.rows)} workers: {picture.summary()}", overflow="ellipsis"))
         if rows:
             table = rich.table.Table(box=None, pad_edge=False)
-            for title in ("worker", "state", "node", "pods"):
-                table.add_column(title, no_wrap=True, justify="right" if title in ("worker", "pods") else "left")
+            for title in ("worker", "phase", "node", "step", "restarts", "reason"):
+                numbers = title in ("worker", "step", "restarts")
+                table.add_column(title, no_wrap=True, justify="right" if numbers else "left")
             for row in rows[:space]:
-                table.add_row(str(row.worker), row.state, row.node, str(row.pods))
+                step = "" if row.step is None else str(row.step)
+                table.add_row(str(row.worker), row.phase, row.node, step, str(row.restarts), row.reason)
             parts.append(table)
         if len(rows) > space:
             parts.append(rich.text.Text(f"and {len(rows) - space} more"))
