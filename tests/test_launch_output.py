@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers import BUCKET, gcs_server, s3_environ, s3_server
-from trainer import launch, preflight
+from trainer import launch, output_check
 from trainer.launch_codes import LaunchCode
 from trainer.storage import Store, open_store
 
@@ -35,10 +35,10 @@ def output(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: 
 
 
 def test_the_bucket_is_tried_before_anything_is_made(output: str) -> None:
-    (line,) = preflight.bucket(output)
+    (line,) = output_check.bucket(output)
     assert (line.mark, line.text) == ("ok", f"{output} can be written")
     assert list(open_store(output).keys("")) == []
-    (line,) = preflight.bucket(output.replace(BUCKET, "no-such-bucket"))
+    (line,) = output_check.bucket(output.replace(BUCKET, "no-such-bucket"))
     assert line.failed
     assert "create the bucket" in str(line)
 

@@ -1,12 +1,15 @@
 """The chart, through helm 3 or 4: what it would make, installing it, removing it."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -16,6 +19,7 @@ from trainer.launch_codes import LaunchCode, LaunchError
 
 _OLDEST = (3, 14)
 _SECONDS = 300
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Json = dict[str, Any]
@@ -76,20 +80,19 @@ class Chart:
             raise UsageError(str(error)) from None
 
     def upgrade(self) -> None:
-        """Installs the release, or makes it anew with these values.
+        """Installs the release, or makes it anew with these values; a signal waits until that is done.
 
         Raises:
           HelmError: with helm's words.
+          KeyboardInterrupt: it is done, and a signal came meanwhile.
         """
-        self._run("upgrade", "--install", self.release, self.folder, *self._values())
+        with _undisturbed():
+            self._run("upgrade", "--install", self.release, self.folder, *self._values())
 
     def uninstall(self) -> None:
-        """Removes the release and waits until its objects are gone.
-
-        Raises:
-          HelmError: with helm's words.
-        """
-        self._run("uninstall", self.release, "--ignore-not-found", "--wait", "--cascade", "foreground")
+        """Removes the release and waits until its objects are gone; raises as `upgrade`."""
+        with _undisturbed():
+            self._run("uninstall", self.release, "--ignore-not-found", "--wait", "--cascade", "foreground")
 
     def deployed(self) -> bool:
         """Whether there is such a release.
@@ -136,6 +139,25 @@ class Chart:
         if done.returncode:
             raise HelmError(f"helm {arguments[0]} failed: {_words(done.stderr)}")
         return done.stdout
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Lets helm finish, so that nothing is half made or half removed; then a signal that came counts."""
+    came: list[int] = []
+
+    def wait(number: int, _: object) -> None:
+        came.append(number)
+        print("interrupted; helm is let finish first", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, wait) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def program(helm: str) -> str:

@@ -175,11 +175,16 @@ def delete(config: Target) -> int:
 
 def _watch(config: Attach, kube: Kube, job: str, view: View) -> LaunchCode:
     watch = Watch(kube, job, view, logs=config.logs)
-    with Forward(kube, config.name, view.say) if config.tensorboard else contextlib.nullcontext():
-        verdict = watch.run(timeout=config.timeout, pending_timeout=config.pending_timeout)
+    back = f"come back with:  {submission.command('attach', config, kube)}"
+    try:
+        with Forward(kube, config.name, view.say) if config.tensorboard else contextlib.nullcontext():
+            verdict = watch.run(timeout=config.timeout, pending_timeout=config.pending_timeout)
+    except LaunchError:  # The cluster says no more, as when credentials expire; the run does not depend on it.
+        view.say(back)
+        raise
     view.end(verdict)
     if verdict.code in (LaunchCode.INTERRUPTED, LaunchCode.TIMEOUT):
-        view.say(f"come back with:  {submission.command('attach', config, kube)}")
+        view.say(back)
         view.say(f"end it with:     {submission.command('delete', config, kube)}")
     return verdict.code
 

@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return LaunchCode.INTERRUPTED
     except BrokenPipeError:  # Nobody reads the output any more, as with `| head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What Python still flushes at exit.

@@ -1,12 +1,10 @@
 """Submitting a run: the values it takes, the checks, helm, and the Job to watch."""
 
-import contextlib
 import dataclasses
 import datetime
 import re
 import secrets
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from trainer import chart, preflight
@@ -20,7 +18,6 @@ from trainer.launch_config import Submit
 from trainer.observed import RELEASE, Job
 from trainer.preflight import Nodes
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CHARTS_OWN = {"run_dir": "the chart names the run's folder", "expect_gpus": "it follows from --gpus_per_worker"}
 
 
@@ -145,32 +142,19 @@ def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callabl
         )
     say(f"submitting {described(made, rendered)}")
     existed = made.deployed()
-    with _undisturbed() as interrupted:
-        try:
-            made.upgrade()
-        except HelmError as error:
-            if existed:
-                raise
-            made.uninstall()
-            raise LaunchError(f"{error}\nwhat was made of {config.name} has been removed again") from None
-    say(f"submitted {job}")
-    if interrupted:
-        say(f"interrupted; come back with `{command('attach', config, kube)}`, or end it with "
-            f"`{command('delete', config, kube)}`")  # fmt: skip
-        raise KeyboardInterrupt
-    return job
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[list[int]]:
-    """Lets helm finish what it makes; the signals that came meanwhile are in the list."""
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _SIGNALS}
     try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        made.upgrade()
+    except HelmError as error:
+        if existed:
+            raise
+        made.uninstall()
+        raise LaunchError(f"{error}\nwhat was made of {config.name} has been removed again") from None
+    except KeyboardInterrupt:
+        say(f"submitted {job}; come back with `{command('attach', config, kube)}`, or end it with "
+            f"`{command('delete', config, kube)}`")  # fmt: skip
+        raise
+    say(f"submitted {job}")
+    return job
 
 
 def described(made: Chart, rendered: Sequence[dict[str, Any]]) -> str:
