@@ -114,7 +114,7 @@ def _row(worker: int, pods: list[Pod], word: str, activity: Activity) -> Row:
 
 def _phase(pod: Pod, word: str, state: StateLine | None) -> tuple[str, str]:
     if pod.gone:
-        return "lost", ""
+        return "lost", word
     if pod.failed:
         return "failed", f"exit {pod.exit_code}" if pod.exit_code is not None else pod.reason
     if pod.phase == "Succeeded" or pod.exit_code == 0:

@@ -77,5 +77,8 @@ class Cluster:
     def empty(self) -> None:
         """Gives the nodes' room back; no kubelet would."""
         self.plane.request("DELETE", f"{self.jobs_path}?propagationPolicy=Background")
+        deployments = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
+        self.plane.request("DELETE", f"{deployments}?propagationPolicy=Foreground")
+        until(60, "the end of TensorBoard", lambda: not self.plane.get(deployments)["items"])
         self.plane.request("DELETE", f"{self.path}/pods?gracePeriodSeconds=0")
         until(60, "the end of its pods", lambda: not self.pods())

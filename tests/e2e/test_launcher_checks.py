@@ -137,12 +137,13 @@ def test_pods_that_wait_say_why(cluster: Cluster, arguments: tuple[str, ...], wo
 
 def test_a_job_that_kueue_has_not_admitted(plane: ControlPlane, cluster: Cluster) -> None:
     launching = cluster.submit("--force", "--set=job.queue=team")
-    launching.says("workers: ")
+    cluster.placed()
     (job,) = cluster.jobs()
     name, now = job["metadata"]["name"], time.time()
     # What Kueue does: no controller of its own runs here.
     plane.patch(f"{cluster.jobs_path}/{name}", {"spec": {"suspend": True}})
-    launching.says("Kueue has not admitted the job to queue team: not yet")
+    cluster.plane.request("DELETE", f"{cluster.path}/pods?gracePeriodSeconds=0")
+    launching.says("Kueue has not admitted the job to queue team: not yet", 30)
     workload = {"kind": "Workload", "name": f"job-{name}-0c1d2", "namespace": cluster.namespace, "uid": "workload"}
     why = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default, 1 more needed"
     event = {"metadata": {"name": "pending"}, "involvedObject": workload, "type": "Warning", "reason": "Pending"}
