@@ -18,7 +18,8 @@ FLOATS = 407_050
 
 config = Config(threads=1)
 strategy.configure_devices(config)
-together = strategy.create(config, Cluster.from_tf_config(os.environ["TF_CONFIG"]))
+cluster = Cluster.from_tf_config(os.environ["TF_CONFIG"])
+together = strategy.create(config, cluster)
 
 
 def summed(value: tf.Tensor) -> tf.Tensor:
@@ -42,5 +43,5 @@ for _ in range(5):
     float(run(steps, ones)[0])
     best = min(best, (time.perf_counter() - started) / int(sys.argv[1]))
 print(best, flush=True)
-strategy.leave(together)
+strategy.leave(together, cluster)
 os._exit(0)
