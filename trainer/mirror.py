@@ -17,6 +17,7 @@ from trainer.chain import SupersededError
 from trainer.event_stream import EventStream
 from trainer.exit_codes import OutputError, UsageError
 from trainer.manifest import Manifest
+from trainer.run_files import ATTEMPTS, CHECKPOINTS, MODEL, RESULT, TRAIN, VALIDATION
 from trainer.storage import PIECES, NoBucketError, RefusedError, StorageError, Store, UnreachableError
 from trainer.stored_files import (
     GrowingFile,
@@ -29,9 +30,8 @@ from trainer.stored_files import (
 from trainer.trouble import Trouble
 from trainer.worker_log import WorkerLog, highest_attempt, is_next, log_files, log_key
 
-FOLDERS = ("train", "validation")
-ATTEMPTS = "attempts.jsonl"
-FINALS = ("model.keras", "result.json")  # In this order: the result says that all is there.
+FOLDERS = (TRAIN, VALIDATION)
+FINALS = (MODEL, RESULT)  # In this order: the result says that all is there.
 REFUSED_SECONDS = 60.0  # A cloud's identity can lag behind the pod that it is given to.
 LONGEST_PAUSE = 30.0  # Seconds between tries while the store is away.
 
@@ -226,7 +226,7 @@ class Mirror:
         if self._worker == 0:
             newest = newest_checkpoint(self._run_dir)
             if newest and all(stored.file != newest for stored in self._manifest.checkpoints):
-                lacks.append(f"checkpoints/{newest}")
+                lacks.append(f"{CHECKPOINTS}/{newest}")
             lacks += [key for key in FINALS if (self._run_dir / key).exists() and key not in self._final]
         return lacks or ["the last answers of the store"]
 

@@ -11,7 +11,8 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-TRAIN, VALIDATION = "train", "validation"
+from trainer.run_files import TRAIN, VALIDATION
+
 _FLUSH_MILLISECONDS = 1000  # A writer's own default keeps two minutes of events in memory.
 
 
