@@ -265,22 +265,21 @@ class Mirror:
         """Starts the threads that copy."""
         for name, copy in (("growing", self.copy_growing), ("whole", self.copy_whole)):
             if name == "growing" or self._worker == 0:
-                thread = threading.Thread(target=self._repeat, args=(copy,), name=f"mirror-{name}", daemon=True)
+                thread = threading.Thread(target=self._repeat, args=(name, copy), name=f"mirror-{name}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _repeat(self, copy: Callable[[], None]) -> None:
+    def _repeat(self, name: str, copy: Callable[[], None]) -> None:
         failures = 0
-        trouble = Trouble(self._store.url, say=self._say, clock=self._clock)
         while not self._stop.is_set():
             start = self._clock()
             try:
                 copy()
-                trouble.over()
+                self._trouble.over(name)
                 failures = 0
                 self._stop.wait(max(self._interval - (self._clock() - start), 0.0))
             except (StorageError, OSError) as error:
-                trouble.report(error, self.backlog())
+                self._trouble.report(error, self.backlog(), who=name)
                 self._stop.wait(self._pause(failures))
                 failures += 1
             except Exception as error:
