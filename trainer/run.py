@@ -100,7 +100,7 @@ class _Attempt:
         start = state.agree(self._strategy, self._cluster, self._start)
         if start.finished:
             print(f"{self._run_dir} holds a finished run; nothing to do")
-            strategy.leave(self._strategy)
+            strategy.leave(self._strategy, self._cluster)
             return ExitCode.DONE
         if start.checkpoint:
             checkpoint.check_identity(start.checkpoint, self._identity)
@@ -122,14 +122,14 @@ class _Attempt:
             self._checkpoints.wait()
         if stopped:
             print(f"stopped at step {self._now.step} of {self._steps}", flush=True)
-            strategy.leave(self._strategy)
+            strategy.leave(self._strategy, self._cluster)
             return self._stop.exit_code if self._stop.signal else ExitCode.PEER_LOST
         if self._chief:
             result.write(
                 self._run_dir, config=self._config, workers=self._cluster.workers if self._cluster else 1,
                 final=self._now, model=self._model,
             )  # fmt: skip
-        strategy.leave(self._strategy)
+        strategy.leave(self._strategy, self._cluster)
         return ExitCode.DONE
 
     def _start(self) -> Start:
