@@ -5,12 +5,12 @@ import subprocess
 import sys
 import tempfile
 
-WIDTH, HEIGHT = 1280, 720
+WIDTH, HEIGHT = 1280, 620
 
 
 def screenshot(url: str, path: pathlib.Path) -> None:
     """Writes the scalars of all runs as a PNG."""
-    page = f"{url}/?darkMode=false&smoothing=0&tagFilter=epoch_(accuracy%7Closs)#timeseries"
+    page = f"{url}/?darkMode=false&forceSVG=true&smoothing=0&tagFilter=epoch_(accuracy%7Closs)#timeseries"
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
