@@ -191,8 +191,10 @@ def measure() -> Iterator[Row]:
             y_label="bytes sent",
             dashed="written",
         )
-        for scheme, bound in (("", 60), ("s3", 90), ("gs", 90)):
-            most = memory(scheme, folder / f"memory-{scheme}")
+        bounds = {"": 60, "s3": 90, "gs": 90}
+        with concurrent.futures.ProcessPoolExecutor() as pool:
+            taken = pool.map(memory, bounds, (folder / f"memory-{scheme}" for scheme in bounds))
+        for (scheme, bound), most in zip(bounds.items(), taken, strict=True):
             yield Row(f"mirror: MiB of an agent with {scheme or 'no output'}", most, f"≤ {bound}")
         ratios = throughput(folder / "speed")
         spread = f"median of {PAIRS} pairs from {ratios[0]:.3f} to {ratios[-1]:.3f}"
