@@ -163,9 +163,9 @@ def test_a_lost_chief_goes_on_from_the_store(
     output = f"output={store.scheme}://{BUCKET}/e2e,{credentials},tensorboard.enabled={str(shown).lower()}"
     release.install(*VALUES, "--set", f"train.epochs={EPOCHS},{output}")
     release.at_step(STEP)
-    name = until(60, "a checkpoint in the store", store.run_with_a_checkpoint)
+    name = until(120, "a checkpoint in the store", store.run_with_a_checkpoint)
     board = Board(release, name) if shown else None
-    before = len(until(120, "TensorBoard", lambda: board.epochs("train"))) if board else 0
+    before = len(until(180, "TensorBoard", lambda: board.epochs("train"))) if board else 0
     assert release.condition() is None, "the job has ended before it lost its chief"
     release.kubectl("delete", "pod", release.pod(0)["metadata"]["name"], "--force", "--grace-period=0", "--wait=false")
 
