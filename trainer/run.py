@@ -20,6 +20,7 @@ from trainer.config import Config
 from trainer.display import Display
 from trainer.exit_codes import DataError, ExitCode, UsageError
 from trainer.progress import Progress
+from trainer.run_files import RESULT
 from trainer.state import Start
 from trainer.step import Outcome, Trainer, shares
 from trainer.stop import StopWish
@@ -132,7 +133,7 @@ class _Attempt:
         return ExitCode.DONE
 
     def _start(self) -> Start:
-        if (self._run_dir / result.RESULT).exists():
+        if (self._run_dir / RESULT).exists():
             return Start(finished=True)
         found = self._checkpoints.newest()
         if found is None and self._config.resume_from:

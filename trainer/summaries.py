@@ -12,7 +12,8 @@ import tensorflow as tf
 from absl import logging
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 
-TRAIN, VALIDATION = "train", "validation"
+from trainer.run_files import TRAIN, VALIDATION
+
 _FLUSH_MILLISECONDS = 1000  # A writer's own default keeps two minutes of events in memory.
 
 

@@ -74,16 +74,16 @@ def claim(release: Release, own_cluster: pathlib.Path) -> Iterator[pathlib.Path]
 @pytest.fixture(scope="session")
 def local_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """`weights_sha256` of the same training as two processes of this machine, without Kubernetes."""
-    return _locally(tmp_path_factory.mktemp("local"))
+    return locally(tmp_path_factory.mktemp("local"))
 
 
 @pytest.fixture(scope="session")
 def short_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same of a run of 3 epochs."""
-    return _locally(tmp_path_factory.mktemp("short"), "--epochs=3")
+    return locally(tmp_path_factory.mktemp("short"), "--epochs=3")
 
 
-def _locally(folder: pathlib.Path, *more: str) -> str:
+def locally(folder: pathlib.Path, *more: str) -> str:
     flags = [f"--{name}={value}" for name, value in FLAGS.items()]
     run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", f"--run_dir={folder}", *flags, *more)
     return str(json.loads((folder / "result.json").read_text())["weights_sha256"])
