@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.api_server import api_server, kubeconfig
-from trainer import launch, preflight, settings
+from trainer import launch, output_check, settings
 from trainer.launch_codes import LaunchCode
 from trainer.launch_config import Submit
 
@@ -121,7 +121,7 @@ def test_a_bucket_that_this_user_cannot_try_is_a_note(monkeypatch: pytest.Monkey
     for name, value in (("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "x"), ("AWS_ACCESS_KEY_ID", "k")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    (line,) = preflight.bucket("s3://bucket/path")
+    (line,) = output_check.bucket("s3://bucket/path")
     assert (line.mark, line.what) == ("note", "output")
     assert line.text.startswith("not tried with this user's credentials, the pods have their own: ")
-    assert list(preflight.bucket("pvc:runs")) == list(preflight.bucket("")) == []
+    assert list(output_check.bucket("pvc:runs")) == list(output_check.bucket("")) == []

@@ -26,6 +26,7 @@ class Target(Where):
     """One release."""
 
     name: str = setting("mnist-train", "the release")
+    helm: str = setting("helm", "the helm program, 3 or 4")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,6 @@ class Submit(Attach):
     values: tuple[str, ...] = setting((), "a file of chart values; may be repeated")
     set: tuple[str, ...] = setting((), "a chart value, as key=value; may be repeated")
     chart: str = setting("helm", "the chart's folder")
-    helm: str = setting("helm", "the helm program, 3 or 4")
     dry_run: bool = setting(False, "print the manifests and touch nothing")
     force: bool = setting(False, "submit although a check failed")
     replace: bool = setting(False, "end a run of this name that still goes on, and start this one")
@@ -64,18 +64,18 @@ class Submit(Attach):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Logs(Target):
+class Look(Target):
+    """Looking at a run, which may be over."""
+
+    output: str = setting("", "gs:// or s3:// address to read the newest run of this name from; no cluster is asked")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logs(Look):
     """Reading logs."""
 
     logs: str = setting("chief", "whose: chief, all or a worker's index")
     follow: bool = setting(False, "go on until the run ends")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Delete(Target):
-    """Removing a release."""
-
-    helm: str = setting("helm", "the helm program, 3 or 4")
 
 
 def check(config: Where) -> None:

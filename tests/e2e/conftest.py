@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.control_plane import ControlPlane, control_plane
+from tests.e2e.launching import Launching
+from tests.e2e.made_up import Cluster
 from tests.e2e.release import FLAGS, Release, run, until
 
 
@@ -69,6 +72,24 @@ def claim(release: Release, own_cluster: pathlib.Path) -> Iterator[pathlib.Path]
     yield folder
     run("kubectl", "delete", "persistentvolume", release.namespace, "--wait=false")
     subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane with two nodes that are made up; it needs no cluster, and no root."""
+    with control_plane(tmp_path_factory.mktemp("plane")) as running:
+        running.node("node1", cpus=16)
+        running.node("node2", cpus=16)
+        yield running
+
+
+@pytest.fixture
+def cluster(plane: ControlPlane) -> Iterator[Cluster]:
+    """A namespace of it."""
+    used = Cluster(plane)
+    yield used
+    Launching.end_all()
+    used.empty()
 
 
 @pytest.fixture(scope="session")
