@@ -18,7 +18,8 @@ RESULT = {"workers": 2, "epochs": 5, "steps": 2340, "images_per_second": 1000.0,
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def plane(tmp_path_factory: pytest.TempPathFactory, own_cluster: pathlib.Path) -> Iterator[ControlPlane]:
+    assert own_cluster.is_dir()  # The binaries that it was started from are there.
     with control_plane(tmp_path_factory.mktemp("plane")) as running:
         running.node("node1", cpus=16)
         running.node("node2", cpus=16)
