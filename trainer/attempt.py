@@ -43,10 +43,18 @@ class Attempt:
             self._child.kill()
 
     def leave(self, cause: Cause, since: float) -> None:
-        """Lets the process save and leave, within the grace period that began at `since`."""
-        if self._cause is None:
-            self._cause, self._deadline = cause, since + self._config.grace
+        """Lets the process save and leave, within the grace period that began at `since`.
+
+        Before its first step it has nothing to save and is killed: it would not hear, since TensorFlow holds the
+        interpreter as long as it waits for its peers.
+        """
+        if self._cause is not None:
+            return
+        self._cause, self._deadline = cause, since + self._config.grace
+        if self._status.first[0]:
             self._child.terminate()
+        else:
+            self._child.kill()
 
     def look(self) -> None:
         """Looks at the clocks."""

@@ -31,6 +31,7 @@ from trainer.launch_codes import LaunchCode
 from trainer.process import spawn
 from trainer.progress import Progress
 from trainer.rendezvous import CRASHES, Cause
+from trainer.run_files import RESULT
 from trainer.settings import setting
 from trainer.status import StateLine
 
@@ -114,7 +115,7 @@ class Fleet:
 
     def result(self) -> str:
         """The result of a run that succeeded, in words."""
-        result = json.loads((self._run_dir / "result.json").read_text())
+        result = json.loads((self._run_dir / RESULT).read_text())
         figures = (
             f"val_accuracy {result['val_accuracy']:.4f}, val_loss {result['val_loss']:.4f}, "
             f"{result['seconds']:.1f} s, {result['restarts']} restart(s)"

@@ -200,7 +200,7 @@ def _kept(seen: Seen) -> list[str]:
         return []
     return [
         f"kept in {output.rstrip('/')}/{seen.job.run}"
-        + (f" (tensorboard --logdir {output})" if "://" in output else "")
+        + (f" (python -m trainer.board --logdir {output})" if "://" in output else "")
     ]
 
 
