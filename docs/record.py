@@ -16,6 +16,7 @@ import rich.console
 
 from trainer import launch
 from trainer.picture import Picture
+from trainer.verdict import Verdict
 from trainer.view import LiveView
 
 WIDTH = 110
@@ -47,6 +48,10 @@ class Recording(LiveView):
         if self._running != "-" and progress and progress.step >= progress.steps / 2:
             draw(self._running, [*self.console.kept[-RUNNING_LINES:], self.screen()])
             self._running = "-"
+
+    def end(self, verdict: Verdict) -> None:  # noqa: D102
+        self.console.kept.append(self.screen())  # It stays where it was drawn last.
+        super().end(verdict)
 
 
 def draw(path: str, lines: list[Any]) -> None:
