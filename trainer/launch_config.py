@@ -49,9 +49,11 @@ class Submit(Attach):
         None, "worker pods (default: as values say, else 4)", minimum=1, below=_MOST_WORKERS + 1, kind=int
     )
     gpus_per_worker: int | None = setting(
-        None, "GPUs of a worker; 0 trains on CPUs (default: as values say, else 1 where nodes have any)", minimum=0,
+        None,
+        "GPUs of a worker; 0 trains on CPUs (default: as values say, else the most that nodes have for all)",
+        minimum=0,
         kind=int,
-    )  # fmt: skip
+    )
     image: str = setting("", "the image to run, with its tag (default: as values say)")
     output: str = setting("", "where the run is kept: gs://bucket/path, s3://bucket/path or pvc:NAME")
     values: tuple[str, ...] = setting((), "a file of chart values; may be repeated")

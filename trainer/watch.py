@@ -41,6 +41,7 @@ class Watch:
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._job: Job | None = None
         self._pods: dict[str, Pod] = {}
+        self._pods_known = False
         self._warnings: dict[str, Warned] = {}
         self._timeline = Timeline()
         self._activity = Activity()
@@ -93,7 +94,7 @@ class Watch:
                 self._take(self._news.get(timeout=left))
         except queue.Empty:
             pass
-        if self._job and not self._deleted:
+        if self._job and self._pods_known and not self._deleted:
             self._view.show(self._picture())
 
     def _take(self, news: News) -> None:
@@ -107,6 +108,7 @@ class Watch:
             case LogEnd(pod=uid):
                 self._log_ended(self._pods[uid])
             case Listed(kind="pod", items=items):
+                self._pods_known = True
                 there = {item["metadata"]["uid"] for item in items}
                 for pod in [pod for uid, pod in self._pods.items() if uid not in there and not pod.gone]:
                     self._pod(dataclasses.replace(pod, gone=True))
