@@ -23,24 +23,12 @@ WORKERS = 4
 STEPS_PER_EPOCH = 10
 
 
-@pytest.fixture(scope="module")
-def flags(small_mnist: pathlib.Path) -> list[str]:
-    return [
-        f"--data_dir={small_mnist}",
-        "--experiment=tests.paced",
-        "--global_batch_size=64",
-        "--hidden_units=32",
-        "--log_every=0.5",
-        "--keep=3",
-    ]
-
-
-def test_fifty_failures_at_random_moments_change_nothing(tmp_path: pathlib.Path, flags: list[str]) -> None:
+def test_fifty_failures_at_random_moments_change_nothing(tmp_path: pathlib.Path, paced_flags: list[str]) -> None:
     """Seeded by SOAK_SEED, counted by SOAK_FAILURES; one and two at once, in every phase of an attempt."""
     seed = int(os.environ.get("SOAK_SEED", str(time.time_ns() % 100_000)))
     print(f"SOAK_SEED={seed}")
     chance = random.Random(seed)
-    flags = [*flags, "--epochs=150"]
+    flags = [*paced_flags, "--epochs=150"]
     with running(tmp_path / "undisturbed", WORKERS, program=TRAINER, trainer_flags=flags) as run:
         run.start_all()
         assert run.codes(seconds=1800) == [0] * WORKERS
@@ -75,9 +63,9 @@ def test_fifty_failures_at_random_moments_change_nothing(tmp_path: pathlib.Path,
 
 
 def test_an_elastic_run_of_four_goes_on_for_the_minute_that_one_is_missing(
-    tmp_path: pathlib.Path, flags: list[str]
+    tmp_path: pathlib.Path, paced_flags: list[str]
 ) -> None:
-    flags = [*flags, "--epochs=500"]
+    flags = [*paced_flags, "--epochs=500"]
     with running(tmp_path / "undisturbed", WORKERS, program=TRAINER, trainer_flags=flags) as run:
         run.start_all()
         assert run.codes(seconds=1800) == [0] * WORKERS

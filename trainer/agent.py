@@ -370,7 +370,7 @@ class Agent:
 def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER, output: Output | None = None) -> int:
     """Runs an agent; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    own, trainer_argv = split(arguments)
+    own, trainer_argv = settings.split(arguments)
     try:
         config = settings.parse(AgentConfig, own, program=PROGRAM)
         agent = Agent(config, trainer_argv, os.environ, output=output, program=program)
@@ -379,14 +379,6 @@ def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER,
         print(f"error: {error}", file=sys.stderr)
         termination.write({"exit_code": int(error.exit_code), "errors": [str(error)]}, os.environ)
         return error.exit_code
-
-
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Parts a command line at the first `--`: the program's own flags, and the training program's."""
-    if "--" not in arguments:
-        return list(arguments), []
-    at = arguments.index("--")
-    return list(arguments[:at]), list(arguments[at + 1 :])
 
 
 if __name__ == "__main__":

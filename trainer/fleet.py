@@ -25,7 +25,7 @@ from trainer import settings
 from trainer.agent_config import AgentConfig, Survival
 from trainer.cluster import Cluster
 from trainer.config import Config
-from trainer.exit_codes import FINAL, ExitCode, TrainerError, UsageError, meaning
+from trainer.exit_codes import FINAL, ExitCode, UsageError, meaning
 from trainer.fleet_view import FleetView, open_view
 from trainer.launch_codes import LaunchCode
 from trainer.process import spawn
@@ -245,24 +245,17 @@ def main(own: Sequence[str], trainer_argv: Sequence[str]) -> int:
     Args:
       own: the launcher's flags.
       trainer_argv: the training program's.
+
+    Raises:
+      UsageError: something given cannot be used.
     """
-    try:
-        config = settings.parse(LocalConfig, own, program="python -m trainer.launch --local")
-        trainer_config = Config.from_arguments(trainer_argv)
-        with open_view(config.workers) as view:
-            fleet = Fleet(config, trainer_config, view)
-            code = fleet.run()
-        if code == LaunchCode.DONE:
-            print(fleet.result())
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return LaunchCode.USAGE
-    except TrainerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return LaunchCode.FAILED
-    except BrokenPipeError:  # Nobody reads the output any more, as with `| head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What Python still flushes at exit.
-        return LaunchCode.FAILED
+    config = settings.parse(LocalConfig, own, program="python -m trainer.launch --local")
+    trainer_config = Config.from_arguments(trainer_argv)
+    with open_view(config.workers) as view:
+        fleet = Fleet(config, trainer_config, view)
+        code = fleet.run()
+    if code == LaunchCode.DONE:
+        print(fleet.result())
     return code
 
 

@@ -4,15 +4,17 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.release import FLAGS, Release, run, until
+from tests.control_plane import ControlPlane, control_plane
+from tests.e2e.launching import Launching
+from tests.e2e.made_up import Cluster
+from tests.e2e.release import FLAGS, Release, namespace, run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def own_cluster() -> pathlib.Path:
     """The folder of the cluster that tests/cluster started: its nodes are this machine's processes."""
     if "OWN_CLUSTER" not in os.environ:
@@ -22,17 +24,16 @@ def own_cluster() -> pathlib.Path:
 
 @pytest.fixture
 def release() -> Iterator[Release]:
-    """A release-to-be in a namespace of its own that enforces Pod Security "restricted"."""
-    namespace = f"e2e-{uuid.uuid4().hex[:6]}"
-    labels = "pod-security.kubernetes.io/enforce=restricted"
-    run("kubectl", "create", "namespace", namespace)
-    run("kubectl", "label", "namespace", namespace, labels)
-    release = Release(namespace)
-    yield release
-    # At once and by force: what a test has left is of no interest, and the next one needs the cores.
-    release.kubectl("delete", "jobs,deployments,pods", "--all", "--force", "--grace-period=0", check=False)
-    run("kubectl", "delete", "namespace", namespace, "--wait=false")
-    until(120, f"the end of the pods in {namespace}", lambda: not release.get("pods")["items"])
+    """A release-to-be of this test alone."""
+    with namespace() as release:
+        yield release
+
+
+@pytest.fixture(scope="module")
+def shared_release() -> Iterator[Release]:
+    """A release-to-be that the tests of a file share."""
+    with namespace() as release:
+        yield release
 
 
 @pytest.fixture
@@ -71,6 +72,25 @@ def claim(release: Release, own_cluster: pathlib.Path) -> Iterator[pathlib.Path]
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory, own_cluster: pathlib.Path) -> Iterator[ControlPlane]:
+    """A control plane with two nodes that are made up; it needs no cluster, and no root."""
+    assert own_cluster.is_dir()  # The binaries that it was started from are there.
+    with control_plane(tmp_path_factory.mktemp("plane")) as running:
+        running.node("node1", cpus=16)
+        running.node("node2", cpus=16)
+        yield running
+
+
+@pytest.fixture
+def cluster(plane: ControlPlane) -> Iterator[Cluster]:
+    """A namespace of it."""
+    used = Cluster(plane)
+    yield used
+    Launching.end_all()
+    used.empty()
+
+
 @pytest.fixture(scope="session")
 def local_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """`weights_sha256` of the same training as two processes of this machine, without Kubernetes."""
@@ -87,3 +107,10 @@ def locally(folder: pathlib.Path, *more: str) -> str:
     flags = [f"--{name}={value}" for name, value in FLAGS.items()]
     run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", f"--run_dir={folder}", *flags, *more)
     return str(json.loads((folder / "result.json").read_text())["weights_sha256"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the tests saw, beside what they assert."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")

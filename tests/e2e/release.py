@@ -1,5 +1,6 @@
 """A release of the chart on a real cluster, as the tests act on it and see it: through helm and kubectl alone."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -7,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -118,13 +120,15 @@ class Release:
         text = self.kubectl("logs", pod, "--timestamps", f"--tail={lines}", check=False)
         return list(_timed(text))
 
-    def at_step(self, step: int, seconds: float = 180, index: int = 0) -> Progress:
-        """Waits until training has passed `step` and a checkpoint lies above step 0."""
+    def at_step(self, step: int, seconds: float = 180, index: int = 0, attempt: int = 1) -> Progress:
+        """Waits until an attempt has passed `step` and a checkpoint lies above step 0."""
 
         def passed() -> Progress | None:
             assert self.condition() is None, f"the job ended early: {self.condition()}\n{self.story()}"
             seen = self.progress(index)
-            return seen[-1] if seen and seen[-1].step >= step and (index or seen[-1].saved) else None
+            if not seen or seen[-1].step < step or seen[-1].attempt < attempt:
+                return None
+            return seen[-1] if index or seen[-1].saved else None
 
         try:
             return until(seconds, f"step {step}", passed)
@@ -139,6 +143,20 @@ class Release:
             for name in self.kubectl("get", "pods", "--output", "name", check=False).split()
         ]
         return "\n".join([listed, *logs])
+
+
+@contextlib.contextmanager
+def namespace() -> Iterator[Release]:
+    """A release-to-be in a namespace of its own that enforces Pod Security "restricted"."""
+    name = f"e2e-{uuid.uuid4().hex[:6]}"
+    run("kubectl", "create", "namespace", name)
+    run("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    release = Release(name)
+    yield release
+    # At once and by force: what a test has left is of no interest, and the next one needs the cores.
+    release.kubectl("delete", "jobs,deployments,pods", "--all", "--force", "--grace-period=0", check=False)
+    run("kubectl", "delete", "namespace", name, "--wait=false")
+    until(120, f"the end of the pods in {name}", lambda: not release.get("pods")["items"])
 
 
 def _timed(text: str) -> Iterator[tuple[float, Progress]]:

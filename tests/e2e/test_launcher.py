@@ -84,6 +84,7 @@ def test_data_that_is_missing_is_the_verdict(release: Release) -> None:
     assert verdict["first_cause"]["exit_code"] == 65
     assert "--data_dir=/nowhere is not a folder" in verdict["first_cause"]["errors"][-1]
     assert launched("status", at(release))[0] == LaunchCode.TRAINING
+    assert release.ended(60)[:2] == ("Failed", "PodFailurePolicy"), "there may be retries"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_what_never_starts_says_why(release: Release) -> None:
 
 
 def test_a_worker_that_is_preempted_is_named(release: Release) -> None:
-    launching = Launching(*submission(release, "--set=worker.resources.requests.cpu=1"), trainer=FLAGS)
+    launching = Launching(*submission(release, "--set=worker.resources.requests.cpu=1"), trainer=(*FLAGS, "--epochs=3"))
     launching.says("progress worker=0/2")
     node = release.pod(1)["spec"]["nodeName"]
     free = run("kubectl", "get", "node", node, "--output", "jsonpath={.status.allocatable.cpu}").stdout

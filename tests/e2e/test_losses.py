@@ -88,9 +88,7 @@ def uids(release: Release) -> dict[int, str]:
     return {index: release.pod(index)["metadata"]["uid"] for index in (0, 1)}
 
 
-@pytest.mark.parametrize(
-    ("lose", "index"), [(delete, 0), (delete, 1), (delete_by_force, 0), (delete_by_force, 1), (evict, 1)]
-)
+@pytest.mark.parametrize(("lose", "index"), [(delete, 0), (delete_by_force, 0), (delete_by_force, 1), (evict, 1)])
 def test_a_lost_pod(
     training: Release,
     claim: pathlib.Path,
@@ -108,23 +106,19 @@ def test_a_lost_pod(
     steps = training.timed_progress(training.pod(other)["metadata"]["name"])
     first = min(when for when, seen in steps if when > began and seen.attempt > 1)
     record_property("seconds to the next step", round(first - began, 1))
-    print(f"{lose.__name__} of worker {index}: {first - began:.1f} s to the next step")
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["chief", "worker"])
-def test_kill_9_of_training(training: Release, claim: pathlib.Path, short_weights: str, index: int) -> None:
+def test_kill_9_of_training_and_then_of_the_agent(
+    training: Release, claim: pathlib.Path, short_weights: str, index: int
+) -> None:
+    """The container dies with the agent, as it does from an out-of-memory kill on cgroup v2."""
     before = uids(training)
     os.kill(node_processes.training(training.pod(index)), signal.SIGKILL)
-    resumed(training, claim, short_weights)
+    training.at_step(STEP, attempt=2)
     untouched(training, before, 0, 1)
-
-
-@pytest.mark.parametrize("index", [0, 1], ids=["chief", "worker"])
-def test_kill_9_of_the_agent(training: Release, claim: pathlib.Path, short_weights: str, index: int) -> None:
-    """The container dies with it, as it does from an out-of-memory kill on cgroup v2."""
-    before = uids(training)
     os.kill(node_processes.agent(training.pod(index)), signal.SIGKILL)
-    resumed(training, claim, short_weights)
+    assert len(resumed(training, claim, short_weights)) >= 3
     untouched(training, before, 1 - index)
 
 

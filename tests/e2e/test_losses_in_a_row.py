@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.e2e.release import SHORT, VALUES, Json, Release, until
+from tests.e2e.release import VALUES, Json, Release, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 
@@ -40,9 +40,9 @@ def _newer(release: Release, lost: int) -> list[Json] | None:
     return pods if len(pods) > lost else None
 
 
-def test_exact(release: Release, claim: pathlib.Path, short_weights: str) -> None:
+def test_exact(release: Release, claim: pathlib.Path, local_weights: str) -> None:
     assert claim.is_dir()
-    release.install(*VALUES, *SHORT, "--set", "output=pvc:runs,tensorboard.enabled=false")
+    release.install(*VALUES, "--set", "output=pvc:runs,tensorboard.enabled=false")
     release.at_step(BETWEEN)
     for lost in range(1, LOSSES + 1):
         gone = lose(release)
@@ -59,7 +59,7 @@ def test_exact(release: Release, claim: pathlib.Path, short_weights: str) -> Non
         if lost < LOSSES:
             release.at_step(BETWEEN * (lost + 1))
     assert release.ended(300)[0] == "Complete", release.story()
-    assert release.message()["weights_sha256"] == short_weights
+    assert release.message()["weights_sha256"] == local_weights
 
 
 def test_elastic(release: Release) -> None:

@@ -6,7 +6,7 @@ import json
 import pytest
 import yaml
 
-from tests.e2e.release import NAME, VALUES, Json, Release, run, until
+from tests.e2e.release import NAME, Json, Release, run, until
 from trainer.exit_codes import FINAL, TABLE, ExitCode
 
 pytestmark = pytest.mark.e2e
@@ -33,6 +33,7 @@ def test_exit_codes(release: Release) -> None:
     assert outcome == expected | {ExitCode.DONE: "SuccessPolicy", ExitCode.TERMINATED: "replaced"}
 
 
+@pytest.mark.usefixtures("own_cluster")  # Its nodes may be made to offer what they do not have.
 def test_gpus_that_tensorflow_does_not_see(release: Release) -> None:
     """A node offers GPUs, the image has TensorFlow for CPUs: exit 69, not a run on CPUs, and no retry."""
     nodes = json.loads(run("kubectl", "get", "nodes", "--output", "json").stdout)["items"]
@@ -51,13 +52,6 @@ def test_gpus_that_tensorflow_does_not_see(release: Release) -> None:
     said = " ".join(str(state.get("message")) for state in ended)
     assert "asked for 1 GPU" in said, said
     assert "sees 0" in said, said
-
-
-def test_bad_flags_and_missing_data_are_not_retried(release: Release) -> None:
-    for given, code in (("train.experiment=no.such_module", 64), ("train.data_dir=/nowhere", 65)):
-        release.install(*VALUES, "--set", given)
-        assert release.ended(180)[:2] == ("Failed", "PodFailurePolicy"), release.story()
-        assert release.message()["exit_code"] == code
 
 
 def _exits(rendered: Json, code: int) -> Json:

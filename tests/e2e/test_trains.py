@@ -7,9 +7,15 @@ from tests.e2e.release import ACCURACY, NAME, VALUES, Release
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture(scope="module")
+def installed(shared_release: Release) -> Release:
+    shared_release.install(*VALUES)
+    return shared_release
+
+
 @pytest.mark.smoke
-def test_two_workers_train(release: Release) -> None:
-    release.install(*VALUES)
+def test_two_workers_train(installed: Release) -> None:
+    release = installed
     release.at_step(1)
     uid = release.job()["metadata"]["uid"]
     release.install(*VALUES)
@@ -28,7 +34,6 @@ def test_two_workers_train(release: Release) -> None:
     assert policy["ingress"][1]["ports"] == [{"port": 6006, "protocol": "TCP"}]
 
 
-def test_the_weights_are_those_of_a_local_run(release: Release, local_weights: str) -> None:
-    release.install(*VALUES)
-    assert release.ended(300)[0] == "Complete", release.story()
-    assert release.message()["weights_sha256"] == local_weights
+def test_the_weights_are_those_of_a_local_run(installed: Release, local_weights: str) -> None:
+    assert installed.ended(300)[0] == "Complete", installed.story()
+    assert installed.message()["weights_sha256"] == local_weights

@@ -1,10 +1,8 @@
 """Install, upgrade, roll back, uninstall; and what is refused before anything is made."""
 
-import json
-
 import pytest
 
-from tests.e2e.release import NAME, VALUES, Release, run, until
+from tests.e2e.release import NAME, VALUES, Release, until
 
 pytestmark = pytest.mark.e2e
 
@@ -57,9 +55,8 @@ def _left(release: Release, kinds: str) -> list[str]:
         ("train.global_batch_size=1", "train.global_batch_size is 1, but must be at least workers, which is 2"),
     ],
 )
-def test_refused_with_the_key_named(release: Release, given: str, says: str) -> None:
-    done = release.install(*VALUES, "--set-json", given, check=False)
+def test_refused_with_the_key_named(shared_release: Release, given: str, says: str) -> None:
+    done = shared_release.install(*VALUES, "--set-json", given, check=False)
     assert done.returncode
     assert says in done.stderr
-    left = json.loads(run("kubectl", "--namespace", release.namespace, "get", "jobs,pods", "-o", "json").stdout)
-    assert not left["items"]
+    assert not shared_release.get("jobs,pods")["items"]
