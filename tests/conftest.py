@@ -37,3 +37,15 @@ def training(small_mnist: Path) -> Iterator[Training]:
     started = Training([f"--data_dir={small_mnist}", "--threads=1", "--log_every=0.2"])
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def paced_flags(small_mnist: Path) -> list[str]:
+    """A small run of tests/paced.py, ten steps an epoch, for which PACE in the environment sets the speed."""
+    return [
+        f"--data_dir={small_mnist}",
+        "--experiment=tests.paced",
+        "--global_batch_size=64",
+        "--hidden_units=32",
+        "--log_every=0.5",
+    ]

@@ -10,16 +10,17 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
+
+from trainer.fleet import free_ports
 
 _TOKEN = "control-plane"
 
@@ -78,6 +79,17 @@ class ControlPlane:
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         return json.loads(self.request("PATCH", path, body, "application/strategic-merge-patch+json"))
 
+    def kubeconfig_of(self, token: str) -> pathlib.Path:
+        """A kubeconfig of the user `counted`, whose requests are counted, or `nobody`, who has no rights."""
+        path = self.folder / f"{token}.conf"
+        path.write_text(self.kubeconfig.read_text().replace(f"token: {_TOKEN}", f"token: {token}"))
+        return path
+
+    def requests(self) -> set[str]:
+        """What the user `counted` has asked: each request's identity and what it was."""
+        lines = map(json.loads, (self.folder / "audit.log").read_text().splitlines())
+        return {f"{line['auditID']} {line['verb']} {line['requestURI']}" for line in lines}
+
     def node(self, name: str, *, cpus: int = 4, gpus: int = 0, memory: str = "16Gi") -> None:
         """Makes up a node that is ready."""
         has = {"cpu": str(cpus), "memory": memory, "pods": "110"}
@@ -107,14 +119,17 @@ def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
     """Starts one and ends it."""
     bin_ = binaries()
     assert bin_ is not None, "kube-apiserver is not there: `tests/cluster/cluster build` builds it"
-    port, client, peer = _free_ports(3)
+    port, client, peer = free_ports(3)
     plane = ControlPlane(folder, port)
     pki = folder / "pki"
     pki.mkdir()
-    (pki / "tokens.csv").write_text(
-        f"{_TOKEN},admin,admin,system:masters\nnobody,nobody,nobody\n"
-    )  # One without rights.
+    users = (_TOKEN, "admin", "system:masters"), ("counted", "counted", "system:masters"), ("nobody", "nobody", "")
+    (pki / "tokens.csv").write_text("".join(f"{token},{name},{name},{group}\n" for token, name, group in users))
+    counted = {"level": "Metadata", "users": ["counted"], "omitStages": ["RequestReceived"]}
+    policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [counted, {"level": "None"}]}
+    (folder / "audit.yaml").write_text(yaml.safe_dump(policy))
     subprocess.run(["openssl", "genrsa", "-out", pki / "sa.key", "2048"], check=True, capture_output=True)
+    quick = ("--kube-api-qps=500", "--kube-api-burst=500")
     etcd = f"http://127.0.0.1:{client}"
     try:
         plane.start(
@@ -127,7 +142,8 @@ def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
             *(f"--secure-port={port}", "--service-cluster-ip-range=10.96.0.0/16", f"--cert-dir={pki}"),
             *("--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC"),
             *(f"--service-account-key-file={pki}/sa.key", f"--service-account-signing-key-file={pki}/sa.key"),
-            f"--token-auth-file={pki}/tokens.csv",
+            *(f"--token-auth-file={pki}/tokens.csv", f"--audit-policy-file={folder}/audit.yaml"),
+            f"--audit-log-path={folder}/audit.log",
         )
         until(60, "the certificate", (pki / "apiserver.crt").exists)
         until(60, "the API server", plane.ready)
@@ -135,12 +151,12 @@ def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
         off = "*,-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller"
         plane.start(
             *("controller-manager", str(bin_ / "kube-controller-manager"), f"--kubeconfig={plane.kubeconfig}"),
-            *("--leader-elect=false", f"--controllers={off}", "--secure-port=0"),
+            *("--leader-elect=false", f"--controllers={off}", "--secure-port=0", *quick),
             f"--service-account-private-key-file={pki}/sa.key",
         )
         plane.start(
             *("scheduler", str(bin_ / "kube-scheduler"), f"--kubeconfig={plane.kubeconfig}"),
-            *("--leader-elect=false", "--secure-port=0"),
+            *("--leader-elect=false", "--secure-port=0", *quick),
         )
         until(60, "service accounts", lambda: _there(plane, "/api/v1/namespaces/default/serviceaccounts/default"))
         yield plane
@@ -179,16 +195,6 @@ def _kubeconfig(plane: ControlPlane) -> None:
         "current-context": "local",
     }
     plane.kubeconfig.write_text(yaml.safe_dump(config))
-
-
-def _free_ports(count: int) -> Sequence[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 if __name__ == "__main__":  # For a look by hand: it stays until standard input is closed.

@@ -140,6 +140,23 @@ def test_sigterm_saves_and_the_others_wait_for_the_successor(tmp_path: pathlib.P
         assert run.attempts[0]["failure"]["cause"] == "left"
 
 
+def test_a_process_that_waits_for_its_first_step_has_nothing_to_save(tmp_path: pathlib.Path) -> None:
+    with running(tmp_path, 1, agent_flags=["--grace=1000"], environ={"BEHAVIOUR": "hang 0 0"}) as run:
+        (agent,) = run.start_all()
+        agent.wait_for_line("from step 0")
+        agent.process.send_signal(signal.SIGTERM)
+        assert agent.end() == 143
+
+
+def test_a_process_that_is_stopped_before_its_first_step_is_killed(tmp_path: pathlib.Path) -> None:
+    with running(tmp_path, 1, agent_flags=["--max_restarts=0"], environ={"BEHAVIOUR": "hang 0 0"}) as run:
+        (agent,) = run.start_all()
+        agent.wait_for_line("from step 0")
+        agent.signal_training(signal.SIGSTOP)
+        assert agent.end() == 137
+        assert "frozen" in agent.text
+
+
 def test_a_lost_worker_0_is_waited_for_and_its_successor_counts_on(tmp_path: pathlib.Path) -> None:
     with running(tmp_path, 2, trainer_flags=["--epochs=6"]) as run:
         chief, _ = run.start_all()

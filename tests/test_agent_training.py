@@ -20,15 +20,8 @@ STEPS_PER_EPOCH = 10
 
 
 @pytest.fixture(scope="module")
-def flags(small_mnist: pathlib.Path) -> list[str]:
-    return [
-        f"--data_dir={small_mnist}",
-        "--experiment=tests.paced",
-        "--global_batch_size=64",
-        "--hidden_units=32",
-        f"--epochs={EPOCHS}",
-        "--log_every=0.5",
-    ]
+def flags(paced_flags: list[str]) -> list[str]:
+    return [*paced_flags, f"--epochs={EPOCHS}"]
 
 
 @pytest.fixture(scope="module")

@@ -100,20 +100,27 @@ def test_another_runs_checkpoint(training: Training, tmp_path: Path) -> None:
     training.run(*flags)
     (tmp_path / "result.json").unlink()
     before = {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
-    for flag, named in {
+    others = {
         "--seed=1": "seed 0, this start has 1",
         "--global_batch_size=64": "global batch size 128, this start has 64",
         "--hidden_units=100": "(784, 100)",
         "--data_dir=": "data set",
         "--optimizer=sgd": "optimizer adam, this start has sgd",
-    }.items():
-        refused(training.start(*flags, flag), 64, "checkpoint of step 5", named)
+    }
+    starts = [training.start(*flags, flag) for flag in others]
+    for start, named in zip(starts, others.values(), strict=True):
+        refused(start, 64, "checkpoint of step 5", named)
     assert {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == before
     for path in before:
         path.write_bytes(before[path][:1000])
-    refused(training.start(*flags), 65, "none of the 1 checkpoint(s)")
-    refused(training.start(f"--run_dir={tmp_path / 'new'}", f"--resume_from={tmp_path}"), 65, "none of the 1")
-    refused(training.start(f"--run_dir={tmp_path / 'new'}", f"--resume_from={tmp_path / 'no'}"), 65, "no checkpoint")
+    damaged = training.start(*flags)
+    resuming = [
+        training.start(f"--run_dir={tmp_path / f'new{name}'}", f"--resume_from={tmp_path / name}")
+        for name in ("", "no")
+    ]
+    refused(damaged, 65, "none of the 1 checkpoint(s)")
+    refused(resuming[0], 65, "none of the 1")
+    refused(resuming[1], 65, "no checkpoint")
 
 
 def test_a_disk_that_fills_up_costs_a_warning_not_the_run(training: Training, tmp_path: Path) -> None:

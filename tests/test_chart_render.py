@@ -109,6 +109,7 @@ def test_older_kubernetes_is_refused() -> None:
         ("train.global_batch_size=3", "train.global_batch_size is 3, but must be at least workers, which is 4"),
         ("worker.minWorkers=5", "worker.minWorkers is 5, but must be at most workers, which is 4"),
         ('output="/mnt/data"', "output"),
+        ('output="s3://key:secret@bucket/a"', "output"),
         ('worker.shm="a lot"', "shm"),
         ('image.tag="a b"', "tag"),
     ],
@@ -254,6 +255,8 @@ def test_credentials_are_named_never_shown() -> None:
         assert {"name": "GOOGLE_APPLICATION_CREDENTIALS", "value": "/var/run/gcs/key.json"} in container["env"]
         assert {"secretRef": {"name": "amazon"}} in container["envFrom"]
         assert {"name": "gcs", "secret": {"secretName": "google"}} in spec["volumes"]
+        assert not any("KEY" in entry["name"] for entry in container["env"])
+    assert "Secret" not in rendered
 
 
 def test_no_tensorboard() -> None:

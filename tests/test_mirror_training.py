@@ -26,15 +26,8 @@ KILLS = int(os.environ.get("KILLS", "50"))
 
 
 @pytest.fixture(scope="module")
-def flags(small_mnist: Path) -> list[str]:
-    return [
-        f"--data_dir={small_mnist}",
-        "--experiment=tests.paced",
-        "--global_batch_size=64",
-        "--hidden_units=32",
-        f"--epochs={EPOCHS}",
-        "--log_every=0.5",
-    ]
+def flags(paced_flags: list[str]) -> list[str]:
+    return [*paced_flags, f"--epochs={EPOCHS}"]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +38,10 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dic
         yield folder / BUCKET, s3_environ(address)
 
 
-def mirrored(folder: Path, bucket: tuple[Path, dict[str, str]], flags: list[str], **options: Any) -> Any:
+def mirrored(folder: Path, bucket: tuple[Path, dict[str, str]], flags: list[str], *, pace: float = 0.02) -> Any:
     own = [f"--output=s3://{BUCKET}/{folder.name}", f"--mirror_interval={INTERVAL}"]
-    environ = {**bucket[1], "PACE": "0.02"}
-    return running(folder, 1, program=TRAINER, agent_flags=own, trainer_flags=flags, environ=environ, **options)
+    environ = {**bucket[1], "PACE": str(pace)}
+    return running(folder, 1, program=TRAINER, agent_flags=own, trainer_flags=flags, environ=environ)
 
 
 def undisturbed(folder: Path, flags: list[str]) -> str:
@@ -106,16 +99,18 @@ def test_fifty_kills(tmp_path: Path, bucket: tuple[Path, dict[str, str]], flags:
     flags = [*flags, "--epochs=100000", "--histogram_freq=0"]
     own = ["--max_restarts=1000"]
     folder = bucket[0] / tmp_path.name / "run"
-    with mirrored(tmp_path, bucket, flags) as run:
+    with mirrored(tmp_path, bucket, flags, pace=0.05) as run:
         agent = run.start(0, agent_flags=own)
-        step = 0
+        step, attempt, older = 0, 0, set[tuple[str, str, int]]()
         for kill in range(KILLS):
-            agent.wait_for_step(step + 1)
-            time.sleep(random.uniform(0, 1.0))
-            before, step = written(run.run_dir), agent.step
-            time.sleep(INTERVAL + 2)
-            assert before <= written(folder), f"before kill {kill}"
+            agent.wait_for_step(step + 1, attempt + 1)
+            older, step, since = older | written(run.run_dir), agent.step, time.monotonic()
+            while missing := older - written(folder):
+                assert time.monotonic() < since + INTERVAL + 2, f"before kill {kill}: {missing}"
+            time.sleep(random.uniform(0, 6 * INTERVAL))  # Not to wait for anything: the moment is to be random.
             what = random.choice(["training", "agent", "both", "disk"])
+            attempt = agent.progress[-1].attempt if what == "training" else 0  # Another agent's lines are all new.
+            print(f"kill {kill}, step {agent.step}: {what}", flush=True)
             if what in ("training", "both"):
                 agent.signal_training(signal.SIGKILL)
             if what != "training":
@@ -124,7 +119,7 @@ def test_fifty_kills(tmp_path: Path, bucket: tuple[Path, dict[str, str]], flags:
                 if what == "disk":
                     run.run_dir.rename(tmp_path / f"lost-{kill}")
                 agent = run.start(0, agent_flags=own)
-        agent.wait_for_step(step + 1)
+        agent.wait_for_step(step + 1, attempt + 1)
         agent.process.send_signal(signal.SIGTERM)
         assert agent.end() == 143
         for name in ("train", "validation"):

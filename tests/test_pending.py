@@ -1,7 +1,7 @@
 """Why workers do not run."""
 
 from tests.runs import job, pod, running, seen, warned
-from trainer.observed import Seen
+from trainer.observed import Seen, Warned
 from trainer.pending import none_ran, reasons
 
 
@@ -37,7 +37,13 @@ def test_pods_that_are_not_made() -> None:
     assert because('pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot') == "forbidden"
     assert because("serviceaccount not found") == "not made"
     queued = Seen(job=job(suspended=True, queue="team"))
-    assert reasons(queued)[0].text == "Kueue has not admitted the job to queue team yet"
+    assert reasons(queued)[0].text == "Kueue has not admitted the job to queue team: not yet"
+    taken_back = Seen(job=job(suspended=True, queue="team"), pods=(running(0, gone=True), running(1, gone=True)))
+    assert reasons(taken_back)[0].workers == (0, 1)
+    short = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default, 2 more"
+    warnings = (Warned(about="Workload job-run-1a2b3c4d-0c1d2", uid="w", reason="Pending", message=short, time=1.0),)
+    (reason,) = reasons(Seen(job=job(suspended=True, queue="team"), warnings=warnings))
+    assert (reason.word, reason.text) == ("queued", f"Kueue has not admitted the job to queue team: {short}")
     assert reasons(Seen(job=job(suspended=True)))[0].word == "suspended"
 
 

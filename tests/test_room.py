@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from trainer.quantity import number, words
-from trainer.room import room
+from trainer.room import gpus_for_each, room
 
 
 def node(name: str, *, cpu: str = "4", memory: str = "8Gi", gpus: int = 0, **more: Any) -> dict[str, Any]:
@@ -57,6 +57,29 @@ def test_what_no_node_has_is_named() -> None:
 def test_gpus() -> None:
     found = room([node("a", gpus=2), node("b")], [], spec("1", gpus=1), 4)
     assert (found.gpus, found.free_gpus, found.ever) == (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "each"),
+    [
+        ((8,), 1, 8),
+        ((8,), 2, 4),
+        ((8, 8), 3, 4),  # Two on one node.
+        ((4, 1), 2, 2),
+        ((1, 1), 4, 1),  # More workers than GPUs: they wait, and are not put on CPUs.
+        ((0, 0), 2, 0),
+    ],
+)
+def test_gpus_are_found_out(gpus: tuple[int, ...], workers: int, each: int) -> None:
+    nodes = [node(f"n{i}", cpu="64", memory="64Gi", gpus=count) for i, count in enumerate(gpus)]
+    assert gpus_for_each(nodes, [], spec("1", gpus=1), workers) == each
+
+
+def test_gpus_that_others_use_are_left_to_them() -> None:
+    busy = {"spec": {**spec("1", gpus=6), "nodeName": "a"}, "status": {"phase": "Running"}}
+    assert gpus_for_each([node("a", gpus=8)], [busy], spec("1", gpus=1), 1) == 2
+    taint = {"key": "reserved", "effect": "NoSchedule"}
+    assert gpus_for_each([node("a", gpus=8, taints=[taint])], [], spec("1", gpus=1), 1) == 0
 
 
 def test_nodes_that_take_no_worker_are_left_out() -> None:

@@ -1,5 +1,6 @@
 """What a person sees."""
 
+import dataclasses
 import io
 import json
 import re
@@ -7,10 +8,13 @@ import re
 import pytest
 import rich.console
 
-from tests.runs import pod, running, seen
+from tests.runs import failed, pod, running, seen
+from trainer.activity import Activity
 from trainer.launch_codes import LaunchCode
+from trainer.observed import Seen
 from trainer.picture import Picture, bar, indexes
 from trainer.progress import Progress
+from trainer.status import StateLine
 from trainer.verdict import Verdict
 from trainer.view import JsonView, LiveView, PlainView
 
@@ -18,13 +22,19 @@ PROGRESS = Progress(
     worker=0, workers=2, attempt=2, epoch=3, epochs=5, step=120, steps=240, loss=0.4123, accuracy=0.8812,
     images_per_second=23456.0,
 )  # fmt: skip
-ONE_WAITS = Picture.of(seen(running(0), pod(1, node="", unschedulable="0/2 nodes are available")), 2, PROGRESS)
 
 
-def screen(picture: Picture, *, width: int, height: int = 25) -> list[str]:
+def picture(seen_: Seen, attempt: int = 1, *, activity: Activity | None = None) -> Picture:
+    return Picture.of(seen_, attempt, PROGRESS, activity or Activity())
+
+
+ONE_WAITS = picture(seen(running(0), pod(1, node="", unschedulable="0/2 nodes are available")), 2)
+
+
+def screen(shown: Picture, *, width: int, height: int = 25) -> list[str]:
     console = rich.console.Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
     view = LiveView(console, prefixed=False)
-    view.show(picture)
+    view.show(shown)
     with console.capture() as captured:
         console.print(view.screen())
     return [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in captured.get().splitlines()]
@@ -32,12 +42,37 @@ def screen(picture: Picture, *, width: int, height: int = 25) -> list[str]:
 
 def test_a_line_a_worker_and_the_bar() -> None:
     lines = screen(ONE_WAITS, width=100)
-    assert lines[0].split() == ["worker", "state", "node", "pods"]
-    assert lines[1].split() == ["0", "running", "node1", "1"]
-    assert lines[2].split() == ["1", "unschedulable", "1"]
+    assert lines[0].split() == ["worker", "phase", "node", "step", "restarts", "reason"]
+    assert lines[1].split() == ["0", "running", "node1", "0"]
+    assert lines[2].split() == ["1", "pending", "0", "unschedulable"]
     assert lines[3] == "worker 1: no node can take it: 0/2 nodes are available"
     assert lines[4].startswith("epoch 3/5 ━━━━━━━━━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 50%")
     assert lines[5] == "step 120/240  loss 0.4123  accuracy 0.8812  23,456 images/s  attempt 2"
+
+
+def test_what_each_worker_does_stands_in_its_line() -> None:
+    activity = Activity()
+    first, second = failed(1, 143, 50.0), running(1, number=1)
+    state = StateLine(
+        worker=0, workers=2, attempt=3, state="training", restarts=2, pid=1, spare="none", last="peer_lost"
+    )
+    activity.read(running(0), state, None)
+    activity.read(running(0), None, dataclasses.replace(PROGRESS, step=130))
+    activity.read(first, dataclasses.replace(state, worker=1, restarts=1, last="new"), PROGRESS)
+    activity.read(second, dataclasses.replace(state, worker=1, state="meeting", restarts=0, last="new"), None)
+    shown = picture(seen(running(0), first, second), 3, activity=activity)
+    lines = screen(shown, width=100)
+    assert lines[1].split() == ["0", "training", "node1", "130", "2", "after", "peer", "lost"]
+    assert lines[2].split() == ["1", "meeting", "node2", "120", "2"]  # Once in its first pod, and once by another pod.
+    assert shown.counts() == {"running": 2}
+
+
+def test_ends_stand_in_the_line() -> None:
+    gone = running(1, gone=True)
+    done = running(2, phase="Succeeded", exit_code=0)
+    lines = screen(picture(seen(failed(0, 64, 5.0), gone, done, running(3, deleting=True), workers=5)), width=100)
+    assert [line.split()[1] for line in lines[1:6]] == ["failed", "lost", "done", "leaving", "no"]
+    assert lines[1].endswith("exit 64")
 
 
 def test_forty_columns_are_enough() -> None:
@@ -49,12 +84,12 @@ def test_forty_columns_are_enough() -> None:
 def test_hundreds_of_workers_stay_one_screen() -> None:
     odd = pod(7, node="", unschedulable="no room")
     many = seen(*(running(i) for i in range(500) if i != 7), odd, workers=500)
-    lines = screen(Picture.of(many, 1, PROGRESS), width=80, height=24)
+    lines = screen(picture(many), width=80, height=24)
     assert lines[0] == "500 workers: 499 running, 1 unschedulable"
-    assert lines[2].split() == ["7", "unschedulable", "1"]
+    assert lines[2].split() == ["7", "pending", "0", "unschedulable"]
     assert len(lines) < 24
     all_odd = seen(*(pod(i, unschedulable=f"no room {i % 2}") for i in range(500)), workers=500)
-    assert len(screen(Picture.of(all_odd, 0, None), width=80, height=24)) < 24
+    assert len(screen(picture(all_odd, 0), width=80, height=24)) < 24
 
 
 def test_plain_lines_are_only_news(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +97,7 @@ def test_plain_lines_are_only_news(capsys: pytest.CaptureFixture[str]) -> None:
     view.show(ONE_WAITS)
     view.show(ONE_WAITS)
     view.log(1, "hello [bold]")
-    view.show(Picture.of(seen(running(0), running(1)), 2, PROGRESS))
+    view.show(picture(seen(running(0), running(1)), 2))
     assert capsys.readouterr().out.splitlines() == [
         "workers: 1 running, 1 unschedulable",
         "  worker 1: no node can take it: 0/2 nodes are available",

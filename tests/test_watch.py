@@ -53,7 +53,8 @@ class Replay:
 class Kept:
     """A view that keeps what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
         self.said: list[str] = []
         self.pictures: list[Picture] = []
 
@@ -70,8 +71,8 @@ class Kept:
         """Not called by a watch."""
 
 
-def watched(name: str) -> tuple[Verdict, Kept, Any]:
-    replay, view = Replay(name), Kept()
+def watched(name: str, rows: int = 0) -> tuple[Verdict, Kept, Any]:
+    replay, view = Replay(name), Kept(rows)
     return Watch(cast(Kube, replay), replay.job, view, logs="chief").run(timeout=60), view, replay
 
 
@@ -83,6 +84,14 @@ def test_a_worker_whose_pod_was_deleted_is_named_in_a_success() -> None:
     assert replaced.startswith("worker 1 on node2 ended with exit code 143 (SIGTERM to this worker")
     assert "lost to failures" in verdict.lines[-1]
     assert any("worker 1 on node2 ended with exit code 143" in said for said in view.said)
+
+
+def test_a_screen_has_a_line_for_what_each_worker_does() -> None:
+    _, view, replay = watched("deleted_pod", rows=2)
+    assert {name.rsplit("-", 2)[1] for name in replay.followed} == {"0", "1"}
+    last = view.pictures[-1]
+    assert last.rows[0].step == last.progress.steps if last.progress else False
+    assert [row.restarts for row in last.rows] == [2, 1]  # Twice in place; once by another pod.
 
 
 def test_missing_data_is_the_first_cause() -> None:

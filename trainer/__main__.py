@@ -15,6 +15,7 @@ from trainer import noise, supervision
 from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.exit_codes import ExitCode, TrainerError, UsageError
+from trainer.run_files import RESULT
 from trainer.stop import StopWish
 
 
@@ -34,7 +35,7 @@ def main(argv: list[str], *, began: float) -> int:
         cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
         _check_shares(config, cluster)
         run_dir = Path(config.run_dir or time.strftime("logs/fit/%Y%m%d-%H%M%S"))
-        if cluster is None and (run_dir / "result.json").exists():
+        if cluster is None and (run_dir / RESULT).exists():
             print(f"{run_dir} holds a finished run; nothing to do")
             return ExitCode.DONE
         if cluster is None or cluster.is_chief:

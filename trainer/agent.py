@@ -31,6 +31,7 @@ from trainer.place import Place
 from trainer.progress import Progress
 from trainer.rendezvous import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Over
 from trainer.rendezvous_http import Caller, Party
+from trainer.run_files import ATTEMPTS, RESULT
 from trainer.status import Status
 
 PROGRAM = "python -m trainer.agent"
@@ -278,7 +279,7 @@ class Agent:
             attempt.look()
             self._keep_company()
         self._span = self._measured()
-        ended = attempt.ended(finished=self._index == 0 and (self._run_dir / "result.json").exists())
+        ended = attempt.ended(finished=self._index == 0 and (self._run_dir / RESULT).exists())
         if ended.cause in CRASHES or ended.cause in (Cause.FINAL, Cause.PEER_LOST):
             self._log.say(dataclasses.replace(ended, errors=()).described(self._index))
         return ended
@@ -334,7 +335,7 @@ class Agent:
         try:
             attempts.append(self._run_dir, attempts.record(begin, over, failure, self._span or self._measured()))
         except OSError as error:  # A full disk costs the line, not the run.
-            self._log.say(f"warning: {self._run_dir / attempts.NAME} lacks attempt {begin.attempt}: {error.strerror}")
+            self._log.say(f"warning: {self._run_dir / ATTEMPTS} lacks attempt {begin.attempt}: {error.strerror}")
 
     def _measured(self) -> attempts.Span:
         now, (first_at, first_step) = time.monotonic(), self._status.first
@@ -350,7 +351,7 @@ class Agent:
 
     def _leave(self, finish: Finish) -> None:
         """Tells everybody how it ended."""
-        result = self._run_dir / "result.json"
+        result = self._run_dir / RESULT
         if self._index == 0 and not finish.code and result.exists():
             facts = json.loads(result.read_text())
         else:
@@ -369,7 +370,7 @@ class Agent:
 def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER, output: Output | None = None) -> int:
     """Runs an agent; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    own, trainer_argv = split(arguments)
+    own, trainer_argv = settings.split(arguments)
     try:
         config = settings.parse(AgentConfig, own, program=PROGRAM)
         agent = Agent(config, trainer_argv, os.environ, output=output, program=program)
@@ -378,14 +379,6 @@ def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER,
         print(f"error: {error}", file=sys.stderr)
         termination.write({"exit_code": int(error.exit_code), "errors": [str(error)]}, os.environ)
         return error.exit_code
-
-
-def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Parts a command line at the first `--`: the program's own flags, and the training program's."""
-    if "--" not in arguments:
-        return list(arguments), []
-    at = arguments.index("--")
-    return list(arguments[:at]), list(arguments[at + 1 :])
 
 
 if __name__ == "__main__":

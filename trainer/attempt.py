@@ -10,7 +10,8 @@ from trainer.rendezvous import Begin, Cause, Ended, Over
 from trainer.status import Status
 
 _BEAT_TIMEOUT = 10.0
-_START_TIMEOUT = 120.0  # The same before the first step: an import from a slow disk holds all threads up.
+# The same before the first step: an import from a slow disk, or waiting for peers, holds all threads up.
+_START_TIMEOUT = 120.0
 _STACKS_SECONDS = 1.0  # For faulthandler to write them before the kill.
 _LEAVE_SECONDS = 10.0  # For a training process to leave by itself when all do.
 
@@ -43,17 +44,25 @@ class Attempt:
             self._child.kill()
 
     def leave(self, cause: Cause, since: float) -> None:
-        """Lets the process save and leave, within the grace period that began at `since`."""
-        if self._cause is None:
-            self._cause, self._deadline = cause, since + self._config.grace
+        """Lets the process save and leave, within the grace period that began at `since`.
+
+        Before its first step it has nothing to save and is killed: it would not hear, since TensorFlow holds the
+        interpreter as long as it waits for its peers.
+        """
+        if self._cause is not None:
+            return
+        self._cause, self._deadline = cause, since + self._config.grace
+        if self._status.first[0]:
             self._child.terminate()
+        else:
+            self._child.kill()
 
     def look(self) -> None:
         """Looks at the clocks."""
         silent, still = self._child.silent_seconds(), self._status.seconds_since_step
-        limit = _BEAT_TIMEOUT if self._status.first[0] else _START_TIMEOUT
-        if self._cause is None and silent > limit:
-            self._put_down(Cause.FROZEN, f"it has not beaten for {limit:g} s: frozen")
+        frozen = silent > (_BEAT_TIMEOUT if self._status.first[0] else _START_TIMEOUT)
+        if self._cause is None and (frozen or (silent > _BEAT_TIMEOUT and self._child.stopped())):
+            self._put_down(Cause.FROZEN, f"it has not beaten for {silent:.0f} s: frozen")
         elif self._cause is None and still > self._config.hang_timeout:
             self._put_down(Cause.HUNG, f"it made no step for --hang_timeout={self._config.hang_timeout:g} s")
         elif time.monotonic() > self._deadline:

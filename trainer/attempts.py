@@ -8,8 +8,7 @@ import signal
 from typing import Any
 
 from trainer.rendezvous import Begin, Cause, Failure, Over
-
-NAME = "attempts.jsonl"
+from trainer.run_files import ATTEMPTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ def record(begin: Begin, over: Over, failure: Failure | None, span: Span) -> dic
 def append(run_dir: pathlib.Path, line: dict[str, Any]) -> None:
     """Adds a line, whole or not at all."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / NAME
+    path = run_dir / ATTEMPTS
     torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -64,7 +63,7 @@ def append(run_dir: pathlib.Path, line: dict[str, Any]) -> None:
 
 def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of the attempts so far; one that was torn is left out."""
-    path = run_dir / NAME
+    path = run_dir / ATTEMPTS
     lines = []
     for text in path.read_text().splitlines() if path.exists() else ():
         try:

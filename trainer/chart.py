@@ -1,12 +1,15 @@
 """The chart, through helm 3 or 4: what it would make, installing it, removing it."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -16,6 +19,7 @@ from trainer.launch_codes import LaunchCode, LaunchError
 
 _OLDEST = (3, 14)
 _SECONDS = 300
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Json = dict[str, Any]
@@ -56,6 +60,14 @@ class Chart:
             if "=" not in pair:
                 raise UsageError(f"--set={pair} is not of the form key=value")
 
+    def gives(self, *keys: str) -> bool:
+        """Whether the user's files, --set or the launcher's own values say the value at these keys."""
+        name = re.escape(".".join(keys))
+        files = [value for file in self.files for value in yaml.load_all(pathlib.Path(file).read_text(), _LOADER)]
+        return any(_has(values, keys) for values in (self.own, *files)) or any(
+            re.search(rf"(^|,){name}=", pair) for pair in self.sets
+        )
+
     def render(self) -> str:
         """The manifests that would be made; asks no cluster.
 
@@ -68,20 +80,19 @@ class Chart:
             raise UsageError(str(error)) from None
 
     def upgrade(self) -> None:
-        """Installs the release, or makes it anew with these values.
+        """Installs the release, or makes it anew with these values; a signal waits until that is done.
 
         Raises:
           HelmError: with helm's words.
+          KeyboardInterrupt: it is done, and a signal came meanwhile.
         """
-        self._run("upgrade", "--install", self.release, self.folder, *self._values())
+        with _undisturbed():
+            self._run("upgrade", "--install", self.release, self.folder, *self._values())
 
     def uninstall(self) -> None:
-        """Removes the release and waits until its objects are gone.
-
-        Raises:
-          HelmError: with helm's words.
-        """
-        self._run("uninstall", self.release, "--ignore-not-found", "--wait", "--cascade", "foreground")
+        """Removes the release and waits until its objects are gone; raises as `upgrade`."""
+        with _undisturbed():
+            self._run("uninstall", self.release, "--ignore-not-found", "--wait", "--cascade", "foreground")
 
     def deployed(self) -> bool:
         """Whether there is such a release.
@@ -96,6 +107,14 @@ class Chart:
                 return False
             raise
         return True
+
+    def installed(self) -> list[Json]:
+        """The objects that the release was made of, whether they still are or not.
+
+        Raises:
+          HelmError: with helm's words, as where there is no such release.
+        """
+        return objects(self._run("get", "manifest", self.release))
 
     def _values(self) -> list[str]:
         files = [argument for file in self.files for argument in ("--values", file)]
@@ -120,6 +139,25 @@ class Chart:
         if done.returncode:
             raise HelmError(f"helm {arguments[0]} failed: {_words(done.stderr)}")
         return done.stdout
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Lets helm finish, so that nothing is half made or half removed; then a signal that came counts."""
+    came: list[int] = []
+
+    def wait(number: int, _: object) -> None:
+        came.append(number)
+        print("interrupted; helm is let finish first", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, wait) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def program(helm: str) -> str:
@@ -170,6 +208,14 @@ def objects(manifests: str) -> list[Json]:
 def the_job(rendered: Sequence[Json]) -> Json:
     """The Job among them."""
     return next(value for value in rendered if value["kind"] == "Job")
+
+
+def _has(values: Any, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
 
 
 def _words(stderr: str) -> str:

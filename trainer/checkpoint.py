@@ -20,6 +20,7 @@ import numpy.typing as npt
 from absl import logging
 
 from trainer.exit_codes import DataError, UsageError
+from trainer.run_files import CHECKPOINTS
 
 _STATE = "state.json"
 
@@ -65,7 +66,7 @@ class Checkpoints:
     """The checkpoints of one run directory."""
 
     def __init__(self, run_dir: Path, *, keep: int) -> None:
-        self._folder, self._keep = run_dir / "checkpoints", keep
+        self._folder, self._keep = run_dir / CHECKPOINTS, keep
         self._pending: Checkpoint | None = None
         self._changed = threading.Condition()
         self._writing = False

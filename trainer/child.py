@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -106,6 +107,13 @@ class Child:
         if now - before > _LATE:  # The machine slept or this process was stopped: begin to count anew.
             self._begun = now
         return now - max(self._beaten or 0.0, self._begun)
+
+    def stopped(self) -> bool:
+        """Whether a signal has stopped it: the one silence that no start explains."""
+        try:
+            return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+        except OSError:
+            return False
 
     def terminate(self) -> None:
         """Asks it to save and leave."""

@@ -4,17 +4,19 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from trainer import chart, preflight, stored_run, submission
-from trainer.chart import Chart
+from trainer import past, preflight, submission
+from trainer.activity import Activity
+from trainer.answer import Line
+from trainer.chart import Chart, HelmError, the_job
 from trainer.forward import Forward
 from trainer.kube import Kube, KubeError
 from trainer.launch_codes import LaunchCode, LaunchError
-from trainer.launch_config import Attach, Delete, Logs, Submit, Target, Where
-from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, in_order, seconds
+from trainer.launch_config import Attach, Logs, Look, Submit, Target, Where
+from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_order, seconds
+from trainer.past import Past
 from trainer.picture import Picture
-from trainer.storage import StorageError, open_store
 from trainer.timeline import Timeline
 from trainer.verdict import End, duration, judge
 from trainer.view import View, open_view
@@ -44,17 +46,15 @@ def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
 def doctor(config: Submit, trainer_argv: Sequence[str]) -> int:
     """Only the checks."""
     failed = False
-    for line in _checks(config, trainer_argv):
+
+    def say(line: Line) -> None:
+        nonlocal failed
         print(json.dumps(dataclasses.asdict(line)) if config.json else line, flush=True)
         failed = failed or line.failed
+
+    say(preflight.helm(config.helm))
+    submission.prepare(config, Kube(config.context, config.namespace), trainer_argv, say)
     return LaunchCode.NOT_STARTED if failed else LaunchCode.DONE
-
-
-def _checks(config: Submit, trainer_argv: Sequence[str]) -> Iterator[preflight.Line]:
-    yield preflight.helm(config.helm)
-    kube = Kube(config.context, config.namespace)
-    made = submission.make_chart(config, kube, trainer_argv, "")
-    yield from preflight.check(kube, made, chart.objects(made.render()))
 
 
 def attach(config: Attach) -> int:
@@ -65,36 +65,44 @@ def attach(config: Attach) -> int:
         return _watch(config, kube, job.name, view)
 
 
-def status(config: Target) -> int:
+def status(config: Look) -> int:
     """How a run stands, or how it ended: with the exit code that watching it would have ended with."""
-    kube = Kube(config.context, config.namespace)
-    seen = _look(kube, submission.newest(kube, config.name))
-    timeline = _history(kube, seen)
+    run = _run(config)
     with open_view(json_lines=config.json, prefixed=False, live=False) as view:
+        if isinstance(run, Past):
+            verdict = run.verdict()
+            view.end(verdict)
+            return verdict.code
+        kube, job = run
+        seen = _look(kube, job)
+        timeline = _history(kube, seen)
         if seen.job.ended:
             verdict = judge(seen, End.JOB, timeline.spent(seen, seen.job.finished or time.time()))
             view.end(verdict)
             return verdict.code
         view.say(f"{config.name} has been going on for {duration(time.time() - seen.job.created)} as the job "
                  f"{seen.job.name}")  # fmt: skip
-        view.show(Picture.of(seen, timeline.attempt, timeline.progress))
+        view.show(Picture.of(seen, timeline.attempt, timeline.progress, Activity()))
         if timeline.progress:
             view.log(0, timeline.progress.format())
     return LaunchCode.DONE
 
 
 def logs(config: Logs) -> int:
-    """Prints logs of pods that still are, oldest first; with --follow to the run's end."""
-    kube = Kube(config.context, config.namespace)
-    job = submission.newest(kube, config.name)
-    prefixed = config.logs == "all"
-    with open_view(json_lines=config.json, prefixed=prefixed, live=False) as view:
+    """Prints logs, oldest first: of pods that still are, or else from the output; with --follow to the run's end."""
+    run = _run(config)
+    with open_view(json_lines=config.json, prefixed=config.logs == "all", live=False) as view:
+        if isinstance(run, Past):
+            return _stored_logs(run, config.logs, view)
+        kube, job = run
         if config.follow and not job.ended:
             return Watch(kube, job.name, view, logs=config.logs).run().code
         chosen = [pod for pod in _look(kube, job).pods if _chosen(pod, config.logs)]
-        if not chosen and not _stored_logs(job, config.logs, view):
+        if not chosen and "://" in job.output:
+            return _stored_logs(Past(job.output, job.run), config.logs, view)
+        if not chosen:
             raise LaunchError(
-                f"no pod of {job.name} is left that --logs={config.logs} means, and no output that kept its log"
+                f"no pod of {job.name} is left that --logs={config.logs} means, and no bucket kept its log"
             )
         for pod in chosen:
             for _, line in kube.log(pod.name):
@@ -102,22 +110,38 @@ def logs(config: Logs) -> int:
     return LaunchCode.DONE
 
 
-def _stored_logs(job: Job, logs: str, view: View) -> bool:
-    """Shows the logs that the run's bucket has; returns whether there were any."""
-    if "://" not in job.output:
-        return False
-    store = open_store(f"{job.output.rstrip('/')}/{job.run}")
-    found = False
+def _stored_logs(run: Past, wanted: str, view: View) -> int:
+    lines = 0
+    for lines, (worker, line) in enumerate(run.logs(wanted), 1):  # noqa: B007
+        view.log(worker, line)
+    if not lines:
+        raise LaunchError(f"{run.where} has no log that --logs={wanted} means")
+    return LaunchCode.DONE
+
+
+def _run(config: Look) -> tuple[Kube, Job] | Past:
+    """The run that is meant: as the cluster knows it, or else where it was kept.
+
+    Raises:
+      LaunchError: neither knows it.
+    """
+    if config.output:
+        return past.newest(config.output, config.name)
+    kube = Kube(config.context, config.namespace)
+    if found := submission.releases(kube, config.name):
+        return kube, found[-1]
     try:
-        for worker in range(job.workers):
-            if logs in ("all", str(worker)) or (logs == "chief" and worker == 0):
-                for _, lines in stored_run.logs(store, worker):
-                    found = True
-                    for line in lines.decode(errors="replace").splitlines():
-                        view.log(worker, line)
-    except StorageError as error:
-        raise LaunchError(f"the logs in {job.output} cannot be read: {error}") from None
-    return found
+        job = the_job(_chart(config, kube).installed())
+    except HelmError:
+        raise submission.unknown(kube, config.name) from None
+    name, output = job["metadata"]["name"], Job.output_of(job["spec"])
+    if "://" in output:
+        return past.newest(output, config.name, name)
+    kept = "it had no output, so nothing was kept"
+    if output:  # A claim, which only pods can read; TensorBoard's does.
+        reader = f"kubectl --namespace={kube.namespace} exec deploy/{config.name[:51]}-tensorboard --"
+        kept = f"its run lies on the claim {output[4:]}; {reader} sh -c 'cat /runs/{name}-*/result.json' reads it"
+    raise LaunchError(f"the job {name} of {config.name} is gone, and {kept}")
 
 
 def list_runs(config: Where) -> int:
@@ -138,7 +162,7 @@ def list_runs(config: Where) -> int:
     return LaunchCode.DONE
 
 
-def delete(config: Delete) -> int:
+def delete(config: Target) -> int:
     """Removes a run and all that was made for it, and waits until it is gone."""
     kube = Kube(config.context, config.namespace)
     made = _chart(config, kube)
@@ -151,11 +175,16 @@ def delete(config: Delete) -> int:
 
 def _watch(config: Attach, kube: Kube, job: str, view: View) -> LaunchCode:
     watch = Watch(kube, job, view, logs=config.logs)
-    with Forward(kube, config.name, view.say) if config.tensorboard else contextlib.nullcontext():
-        verdict = watch.run(timeout=config.timeout, pending_timeout=config.pending_timeout)
+    back = f"come back with:  {submission.command('attach', config, kube)}"
+    try:
+        with Forward(kube, config.name, view.say) if config.tensorboard else contextlib.nullcontext():
+            verdict = watch.run(timeout=config.timeout, pending_timeout=config.pending_timeout)
+    except LaunchError:  # The cluster says no more, as when credentials expire; the run does not depend on it.
+        view.say(back)
+        raise
     view.end(verdict)
     if verdict.code in (LaunchCode.INTERRUPTED, LaunchCode.TIMEOUT):
-        view.say(f"come back with:  {submission.command('attach', config, kube)}")
+        view.say(back)
         view.say(f"end it with:     {submission.command('delete', config, kube)}")
     return verdict.code
 
@@ -164,7 +193,7 @@ def _look(kube: Kube, job: Job) -> Seen:
     """The run as it is now."""
     pods = kube.get("/api/v1/namespaces/{namespace}/pods", labelSelector=f"{JOB_NAME}={job.name}")["items"]
     events = kube.get("/api/v1/namespaces/{namespace}/events", fieldSelector="type=Warning")["items"]
-    mine = [item for item in events if item["involvedObject"].get("name", "").startswith(job.name)]
+    mine = [item for item in events if concerns(item, job.name)]
     warnings = sorted((Warned.from_json(item) for item in mine), key=lambda warned: warned.time)
     return Seen(job=job, pods=in_order(map(Pod.from_json, pods)), warnings=tuple(warnings))
 
@@ -190,5 +219,5 @@ def _chosen(pod: Pod, logs: str) -> bool:
     return logs == "all" or (logs == "chief" and pod.index == 0) or logs == str(pod.index)
 
 
-def _chart(config: Submit | Delete, kube: Kube) -> Chart:
+def _chart(config: Target, kube: Kube) -> Chart:
     return Chart(helm=config.helm, folder="", release=config.name, namespace=kube.namespace, context=kube.context)

@@ -74,9 +74,9 @@ class EventStream:
                 return
 
     def backlog(self) -> int:
-        """The bytes on disk that are not copied yet."""
-        self._look()
-        sizes = [(self._directory / name).stat().st_size for name in self._waiting]
+        """The bytes on disk that are not copied yet; any thread may ask."""
+        waiting = {*self._waiting, *(name for name in self._files() if name not in self._seen)}
+        sizes = [(self._directory / name).stat().st_size for name in waiting]
         path = self._directory / self._source
         rest = max(path.stat().st_size - self._offset, 0) if path.is_file() else 0
         return sum(sizes) + rest + self._chain.unsettled()

@@ -25,12 +25,13 @@ from trainer import settings
 from trainer.agent_config import AgentConfig, Survival
 from trainer.cluster import Cluster
 from trainer.config import Config
-from trainer.exit_codes import FINAL, ExitCode, TrainerError, UsageError, meaning
+from trainer.exit_codes import FINAL, ExitCode, UsageError, meaning
 from trainer.fleet_view import FleetView, open_view
 from trainer.launch_codes import LaunchCode
 from trainer.process import spawn
 from trainer.progress import Progress
 from trainer.rendezvous import CRASHES, Cause
+from trainer.run_files import RESULT
 from trainer.settings import setting
 from trainer.status import StateLine
 
@@ -114,7 +115,7 @@ class Fleet:
 
     def result(self) -> str:
         """The result of a run that succeeded, in words."""
-        result = json.loads((self._run_dir / "result.json").read_text())
+        result = json.loads((self._run_dir / RESULT).read_text())
         figures = (
             f"val_accuracy {result['val_accuracy']:.4f}, val_loss {result['val_loss']:.4f}, "
             f"{result['seconds']:.1f} s, {result['restarts']} restart(s)"
@@ -244,24 +245,17 @@ def main(own: Sequence[str], trainer_argv: Sequence[str]) -> int:
     Args:
       own: the launcher's flags.
       trainer_argv: the training program's.
+
+    Raises:
+      UsageError: something given cannot be used.
     """
-    try:
-        config = settings.parse(LocalConfig, own, program="python -m trainer.launch --local")
-        trainer_config = Config.from_arguments(trainer_argv)
-        with open_view(config.workers) as view:
-            fleet = Fleet(config, trainer_config, view)
-            code = fleet.run()
-        if code == LaunchCode.DONE:
-            print(fleet.result())
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return LaunchCode.USAGE
-    except TrainerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return LaunchCode.FAILED
-    except BrokenPipeError:  # Nobody reads the output any more, as with `| head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What Python still flushes at exit.
-        return LaunchCode.FAILED
+    config = settings.parse(LocalConfig, own, program="python -m trainer.launch --local")
+    trainer_config = Config.from_arguments(trainer_argv)
+    with open_view(config.workers) as view:
+        fleet = Fleet(config, trainer_config, view)
+        code = fleet.run()
+    if code == LaunchCode.DONE:
+        print(fleet.result())
     return code
 
 

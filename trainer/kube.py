@@ -15,8 +15,6 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import kubernetes.client
-import kubernetes.config
 import urllib3
 
 from trainer.launch_codes import LaunchCode, LaunchError
@@ -99,6 +97,9 @@ class Kube:
         Raises:
           LaunchError: there is none, or it lacks the context.
         """
+        import kubernetes.client  # A quarter of a second, after what can be said without it.
+        import kubernetes.config
+
         configuration = kubernetes.client.Configuration()
         configuration.retries = False
         try:
@@ -144,13 +145,13 @@ class Kube:
                 return None
             raise
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Json:
+    def post(self, path: str, body: Mapping[str, Any], **query: str) -> Json:
         """Creates an object, or asks a question that is put as one.
 
         Raises:
           KubeError: with what the server said.
         """
-        return self._json("POST", path, {}, body)
+        return self._json("POST", path, query, body)
 
     def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
         """Whether this user may do that in this namespace."""
@@ -190,6 +191,7 @@ class Kube:
         Raises:
           KubeError: with what the server said.
         """
+        import kubernetes.client
         import kubernetes.stream  # Another client, for websockets, which only this needs.
 
         core = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self._api.configuration))
@@ -328,6 +330,8 @@ class Kube:
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """An open answer; the client library gives the connections and the credentials, not more."""
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        from kubernetes.config import ConfigException
+
         fields = list(query.items())
         response = None
         try:
@@ -344,7 +348,7 @@ class Kube:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise KubeError(f"the API server at {self.server} cannot be reached: {_words(error)}") from None
-        except kubernetes.config.ConfigException as error:
+        except ConfigException as error:
             raise KubeError(f"the kubeconfig's credentials cannot be had: {error}", 401) from None
         try:
             if response.status >= 400:

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from trainer import settings
-from trainer.agent import split
 from trainer.exit_codes import UsageError
 from trainer.launch_codes import LaunchCode, LaunchError
-from trainer.launch_config import PROGRAM, Attach, Delete, Logs, Submit, Target, Where, check
+from trainer.launch_config import PROGRAM, Attach, Logs, Look, Submit, Target, Where, check
 
 _USAGE = f"""\
 usage: {PROGRAM} [command] [flags] [-- flags of the training program]
@@ -28,7 +27,7 @@ usage: {PROGRAM} [command] [flags] [-- flags of the training program]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the launcher; returns its exit code."""
-    own, trainer_argv = split(list(sys.argv[1:] if argv is None else argv))
+    own, trainer_argv = settings.split(list(sys.argv[1:] if argv is None else argv))
     try:
         code = _dispatch(own, trainer_argv)
         sys.stdout.flush()
@@ -39,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return LaunchCode.INTERRUPTED
     except BrokenPipeError:  # Nobody reads the output any more, as with `| head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What Python still flushes at exit.
@@ -58,10 +58,10 @@ def _dispatch(own: list[str], trainer_argv: list[str]) -> int:
         "submit": (Submit, "submit"),
         "doctor": (Submit, "doctor"),
         "attach": (Attach, "attach"),
-        "status": (Target, "status"),
+        "status": (Look, "status"),
         "logs": (Logs, "logs"),
         "list": (Where, "list_runs"),
-        "delete": (Delete, "delete"),
+        "delete": (Target, "delete"),
     }
     if verb not in commands:
         raise UsageError(f"{verb!r} is none of the commands: {', '.join(commands)} (`{PROGRAM} --help`)")

@@ -26,6 +26,7 @@ class Target(Where):
     """One release."""
 
     name: str = setting("mnist-train", "the release")
+    helm: str = setting("helm", "the helm program, 3 or 4")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,15 +49,16 @@ class Submit(Attach):
         None, "worker pods (default: as values say, else 4)", minimum=1, below=_MOST_WORKERS + 1, kind=int
     )
     gpus_per_worker: int | None = setting(
-        None, "GPUs of a worker; 0 trains on CPUs (default: as values say, else 1 where nodes have any)", minimum=0,
+        None,
+        "GPUs of a worker; 0 trains on CPUs (default: as values say, else the most that nodes have for all)",
+        minimum=0,
         kind=int,
-    )  # fmt: skip
+    )
     image: str = setting("", "the image to run, with its tag (default: as values say)")
     output: str = setting("", "where the run is kept: gs://bucket/path, s3://bucket/path or pvc:NAME")
     values: tuple[str, ...] = setting((), "a file of chart values; may be repeated")
     set: tuple[str, ...] = setting((), "a chart value, as key=value; may be repeated")
     chart: str = setting("helm", "the chart's folder")
-    helm: str = setting("helm", "the helm program, 3 or 4")
     dry_run: bool = setting(False, "print the manifests and touch nothing")
     force: bool = setting(False, "submit although a check failed")
     replace: bool = setting(False, "end a run of this name that still goes on, and start this one")
@@ -64,18 +66,18 @@ class Submit(Attach):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Logs(Target):
+class Look(Target):
+    """Looking at a run, which may be over."""
+
+    output: str = setting("", "gs:// or s3:// address to read the newest run of this name from; no cluster is asked")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logs(Look):
     """Reading logs."""
 
     logs: str = setting("chief", "whose: chief, all or a worker's index")
     follow: bool = setting(False, "go on until the run ends")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Delete(Target):
-    """Removing a release."""
-
-    helm: str = setting("helm", "the helm program, 3 or 4")
 
 
 def check(config: Where) -> None:

@@ -17,6 +17,7 @@ from trainer.chain import SupersededError
 from trainer.event_stream import EventStream
 from trainer.exit_codes import OutputError, UsageError
 from trainer.manifest import Manifest
+from trainer.run_files import ATTEMPTS, CHECKPOINTS, MODEL, RESULT, TRAIN, VALIDATION
 from trainer.storage import PIECES, NoBucketError, RefusedError, StorageError, Store, UnreachableError
 from trainer.stored_files import (
     GrowingFile,
@@ -29,9 +30,8 @@ from trainer.stored_files import (
 from trainer.trouble import Trouble
 from trainer.worker_log import WorkerLog, highest_attempt, is_next, log_files, log_key
 
-FOLDERS = ("train", "validation")
-ATTEMPTS = "attempts.jsonl"
-FINALS = ("model.keras", "result.json")  # In this order: the result says that all is there.
+FOLDERS = (TRAIN, VALIDATION)
+FINALS = (MODEL, RESULT)  # In this order: the result says that all is there.
 REFUSED_SECONDS = 60.0  # A cloud's identity can lag behind the pod that it is given to.
 LONGEST_PAUSE = 30.0  # Seconds between tries while the store is away.
 
@@ -226,7 +226,7 @@ class Mirror:
         if self._worker == 0:
             newest = newest_checkpoint(self._run_dir)
             if newest and all(stored.file != newest for stored in self._manifest.checkpoints):
-                lacks.append(f"checkpoints/{newest}")
+                lacks.append(f"{CHECKPOINTS}/{newest}")
             lacks += [key for key in FINALS if (self._run_dir / key).exists() and key not in self._final]
         return lacks or ["the last answers of the store"]
 
@@ -265,22 +265,21 @@ class Mirror:
         """Starts the threads that copy."""
         for name, copy in (("growing", self.copy_growing), ("whole", self.copy_whole)):
             if name == "growing" or self._worker == 0:
-                thread = threading.Thread(target=self._repeat, args=(copy,), name=f"mirror-{name}", daemon=True)
+                thread = threading.Thread(target=self._repeat, args=(name, copy), name=f"mirror-{name}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _repeat(self, copy: Callable[[], None]) -> None:
+    def _repeat(self, name: str, copy: Callable[[], None]) -> None:
         failures = 0
-        trouble = Trouble(self._store.url, say=self._say, clock=self._clock)
         while not self._stop.is_set():
             start = self._clock()
             try:
                 copy()
-                trouble.over()
+                self._trouble.over(name)
                 failures = 0
                 self._stop.wait(max(self._interval - (self._clock() - start), 0.0))
             except (StorageError, OSError) as error:
-                trouble.report(error, self.backlog())
+                self._trouble.report(error, self.backlog(), who=name)
                 self._stop.wait(self._pause(failures))
                 failures += 1
             except Exception as error:

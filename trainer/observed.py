@@ -174,6 +174,14 @@ class Seen:
         return [pod for pod in self.pods if pod.index == worker]
 
 
+def concerns(event: Mapping[str, Any], job: str) -> bool:
+    """Whether an event is about the Job of that name, a pod of it, or what Kueue made of it."""
+    about = event["involvedObject"].get("name", "")
+    if event["involvedObject"].get("kind") == "Workload":
+        return bool(about.startswith(f"job-{job}-"))
+    return about == job or bool(about.startswith(f"{job}-"))
+
+
 def in_order(pods: Iterable[Pod]) -> tuple[Pod, ...]:
     """Oldest first; of two made in the same second the one that has ended."""
     return tuple(sorted(pods, key=lambda pod: (pod.created, pod.finished or float("inf"), pod.index)))

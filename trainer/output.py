@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
+from trainer.run_files import CHECKPOINTS
 from trainer.settings import setting
 
 
@@ -122,5 +123,5 @@ def open_output(
 
 def newest_checkpoint(run_dir: pathlib.Path) -> int:
     """The step of the newest checkpoint in a run directory; 0: there is none."""
-    steps = [int(path.stem.removeprefix("step-")) for path in run_dir.glob("checkpoints/step-*.npz")]
+    steps = [int(path.stem.removeprefix("step-")) for path in (run_dir / CHECKPOINTS).glob("step-*.npz")]
     return max(steps, default=0)

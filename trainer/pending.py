@@ -34,7 +34,7 @@ def reasons(seen: Seen) -> list[Reason]:
         groups[_why(pod, warned[pod.uid])].append(pod.index)
     found = [Reason(word, text, tuple(sorted(workers))) for (word, text), workers in groups.items()]
     found.sort(key=lambda reason: -len(reason.workers))
-    missing = [index for index in range(job.workers) if index not in current]
+    missing = [i for i in range(job.workers) if i not in current or (job.suspended and current[i].gone)]
     if missing and (refused := _not_made(seen)):
         found.insert(0, Reason(*refused, tuple(missing)))
     return found
@@ -49,7 +49,8 @@ def _not_made(seen: Seen) -> tuple[str, str] | None:
     job = seen.job
     if job.suspended:
         if job.queue:
-            return "queued", f"Kueue has not admitted the job to queue {job.queue} yet"
+            said = [w.message for w in seen.warnings if w.about.startswith("Workload ")]
+            return "queued", f"Kueue has not admitted the job to queue {job.queue}: {said[-1] if said else 'not yet'}"
         return "suspended", "the job is suspended (spec.suspend)"
     refused = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate"]
     if not refused:

@@ -4,43 +4,53 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from trainer.activity import Activity
 from trainer.observed import Pod, Seen
 from trainer.pending import Reason, reasons
 from trainer.progress import Progress
+from trainer.rendezvous import Cause
+from trainer.status import STATES, StateLine
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
     """One worker."""
 
     worker: int
-    state: str  # A word or two: "running", "unschedulable", "exit 64".
+    phase: str  # A word: "pending", "running" or what its agent does, "failed".
+    reason: str  # Why it is in it, in a word or two: "unschedulable", "exit 64".
     node: str
+    step: int | None  # None: not known.
+    restarts: int
     pods: int  # How many it has had.
+
+    @property
+    def state(self) -> str:
+        """How it stands in a count of all: what keeps it from running, or that it runs."""
+        if self.phase in STATES:
+            return "running"
+        return self.reason or self.phase
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
     """All of a run at one moment."""
 
-    release: str
     rows: tuple[Row, ...]
     pending: tuple[Reason, ...]
     attempt: int  # 0 before the first.
     progress: Progress | None
 
     @classmethod
-    def of(cls, seen: Seen, attempt: int, progress: Progress | None) -> "Picture":
+    def of(cls, seen: Seen, attempt: int, progress: Progress | None, activity: Activity) -> "Picture":
         """The picture of what was seen."""
         pending = tuple(reasons(seen))
         words = {worker: reason.word for reason in pending for worker in reason.workers}
-        current = seen.current()
-        had = collections.Counter(pod.index for pod in seen.pods)
-        rows = tuple(
-            Row(worker, _state(current.get(worker), words.get(worker, "new")), _node(current.get(worker)), had[worker])
-            for worker in range(seen.job.workers)
-        )
-        return cls(release=seen.job.release, rows=rows, pending=pending, attempt=attempt, progress=progress)
+        pods: dict[int, list[Pod]] = collections.defaultdict(list)
+        for pod in seen.pods:
+            pods[pod.index].append(pod)
+        rows = tuple(_row(worker, pods[worker], words.get(worker, ""), activity) for worker in range(seen.job.workers))
+        return cls(rows=rows, pending=pending, attempt=attempt, progress=progress)
 
     def counts(self) -> dict[str, int]:
         """How many workers are in each state, the most common first."""
@@ -86,19 +96,33 @@ def described(found: Iterable[Reason]) -> list[str]:
     return [f"{indexes(reason.workers)}: {reason.text}" for reason in found]
 
 
-def _state(pod: Pod | None, word: str) -> str:
-    if pod is None:
-        return word if word != "new" else "no pod"
+def _row(worker: int, pods: list[Pod], word: str, activity: Activity) -> Row:
+    if not pods:
+        return Row(worker=worker, phase="no pod", reason=word, node="", step=None, restarts=0, pods=0)
+    pod = pods[-1]
+    phase, reason = _phase(pod, word, activity.state(pod))
+    return Row(
+        worker=worker,
+        phase=phase,
+        reason=reason,
+        node=pod.node,
+        step=activity.step(worker),
+        restarts=activity.restarts(pods),
+        pods=len(pods),
+    )
+
+
+def _phase(pod: Pod, word: str, state: StateLine | None) -> tuple[str, str]:
     if pod.gone:
-        return "lost"
+        return "lost", word
     if pod.failed:
-        return f"exit {pod.exit_code}" if pod.exit_code is not None else pod.reason or "failed"
+        return "failed", f"exit {pod.exit_code}" if pod.exit_code is not None else pod.reason
     if pod.phase == "Succeeded" or pod.exit_code == 0:
-        return "done"
+        return "done", ""
     if pod.deleting:
-        return "leaving"
-    return "running" if pod.started is not None else word
-
-
-def _node(pod: Pod | None) -> str:
-    return pod.node if pod else ""
+        return "leaving", ""
+    if pod.started is None:
+        return "pending", word
+    if state is None:
+        return "running", ""
+    return state.state, f"after {state.last.replace('_', ' ')}" if state.last != Cause.NEW else ""

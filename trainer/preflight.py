@@ -3,16 +3,16 @@
 import concurrent.futures
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from trainer import chart, stored_run
-from trainer.chart import Chart
+from trainer import chart
+from trainer.answer import Line, asking
 from trainer.kube import Kube, KubeError
 from trainer.observed import Job
+from trainer.output_check import bucket, claim
 from trainer.quantity import number, words
-from trainer.room import GPU, asked, room
-from trainer.storage import NoBucketError, StorageError, open_store, redacted
+from trainer.room import GPU, asked, gpus_for_each, room
 
 _OLDEST_MINOR = 33  # Of Kubernetes 1; as the chart has it.
 _RESOURCES = {
@@ -27,26 +27,6 @@ _WATCHED = (("", "pods", ""), ("", "events", ""), ("batch", "jobs", ""))
 Json = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Line:
-    """One check's answer."""
-
-    mark: str  # "ok", "note" or "FAIL".
-    what: str
-    text: str
-    fix: str = ""
-
-    @property
-    def failed(self) -> bool:
-        """Whether nothing should be submitted."""
-        return self.mark == "FAIL"
-
-    def __str__(self) -> str:
-        """The line for a person, and the fix on a second one."""
-        line = f"{self.mark:4}  {self.what}: {self.text}"
-        return f"{line}\n      fix: {self.fix}" if self.fix else line
-
-
 def helm(program: str) -> Line:
     """The first check, which needs no cluster.
 
@@ -56,42 +36,54 @@ def helm(program: str) -> Line:
     return Line("ok", "helm", chart.version(program))
 
 
-def check(kube: Kube, made: Chart, rendered: Sequence[Json]) -> Iterator[Line]:
-    """All other checks of what is about to be made, each as soon as it is answered.
-
-    Raises:
-      LaunchError: the cluster cannot be asked at all.
-    """
-    job, usable = chart.the_job(rendered), True
-    for line in _cluster(kube):
-        yield line
-        usable = usable and not line.failed
-    if not usable:  # Nothing else could be answered.
-        return
+def check(kube: Kube, rendered: Sequence[Json], nodes: "Nodes | None") -> Iterator[Line]:
+    """All other checks of what is about to be made, on a cluster that can be asked, each as soon as it is answered."""
+    job = chart.the_job(rendered)
     yield from _image(job)
     yield from _rights(kube, rendered)
-    yield from _asking(
-        lambda: _room(kube, job), "nodes", "this user may not list nodes and pods; whether there is room"
-    )
-    yield from _asking(
+    if nodes is None:
+        yield Line("note", "nodes", "this user may not list nodes and pods; whether there is room is not known")
+    else:
+        yield from _room(nodes, job)
+    yield from asking(
         lambda: _quota(kube, job, rendered), "quota", "this user may not see quotas; whether they allow it"
     )
-    yield from _asking(lambda: _limits(kube, job), "limit ranges", "this user may not see them; whether they allow it")
-    yield from _claim(kube, made, job)
+    yield from _admission(kube, job)
+    yield from claim(kube, job)
     yield from bucket(Job.output_of(job["spec"]))
     yield from _queue(kube, job)
 
 
-def _asking(ask: Callable[[], Iterator[Line]], what: str, unknown: str) -> list[Line]:
-    try:
-        return list(ask())
-    except KubeError as error:
-        if error.status == 403:
-            return [Line("note", what, f"{unknown} is not known")]
-        raise
+@dataclasses.dataclass(frozen=True)
+class Nodes:
+    """The nodes of the cluster, and all pods that are on them."""
+
+    nodes: list[Json]
+    pods: list[Json]
+
+    @classmethod
+    def of(cls, kube: Kube) -> "Nodes | None":
+        """Asks for them; None: this user may not see them."""
+        try:
+            nodes = kube.get("/api/v1/nodes")["items"]
+            running = "status.phase!=Succeeded,status.phase!=Failed"
+            return cls(nodes, kube.get("/api/v1/pods", fieldSelector=running)["items"])
+        except KubeError as error:
+            if error.status == 403:
+                return None
+            raise
+
+    def gpus(self, job: Json) -> int:
+        """The GPUs that each worker of this Job can have; 0: the nodes have none."""
+        return gpus_for_each(self.nodes, self.pods, job["spec"]["template"]["spec"], int(job["spec"]["completions"]))
 
 
-def _cluster(kube: Kube) -> Iterator[Line]:
+def cluster(kube: Kube) -> Iterator[Line]:
+    """Whether the cluster and the namespace are there; where one fails, nothing else could be answered.
+
+    Raises:
+      LaunchError: the cluster cannot be asked at all.
+    """
     version = kube.get("/version")
     minor = int(re.sub(r"\D", "", version["minor"]))
     text = f"{kube.context} at {kube.server}, Kubernetes {version['gitVersion']}"
@@ -111,7 +103,7 @@ def _cluster(kube: Kube) -> Iterator[Line]:
         yield Line("FAIL", "namespace", f"{kube.namespace} does not exist", fix)
         return
     level = found["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce", "none")
-    yield Line("ok", "namespace", f"{kube.namespace}, Pod Security level {level} (the chart meets restricted)")
+    yield Line("ok", "namespace", f"{kube.namespace}, Pod Security level {level}")
 
 
 def _image(job: Json) -> Iterator[Line]:
@@ -132,7 +124,7 @@ def _image(job: Json) -> Iterator[Line]:
 
 def _rights(kube: Kube, rendered: Sequence[Json]) -> Iterator[Line]:
     wanted = [(verb, *_RESOURCES[kind], "") for kind in sorted({v["kind"] for v in rendered} & set(_RESOURCES))
-              for verb in ("create", "patch", "delete")]  # fmt: skip
+              for verb in ("get", "create", "patch", "delete")]  # fmt: skip
     wanted += [(verb, "", "secrets", "") for verb in ("create", "get", "list", "update", "delete")]  # Helm's own.
     wanted += [(verb, *resource) for resource in _WATCHED for verb in ("list", "watch")]
     wanted.append(("get", "", "pods", "log"))
@@ -152,10 +144,9 @@ def _rights(kube: Kube, rendered: Sequence[Json]) -> Iterator[Line]:
         yield Line("ok", "rights", "to make, watch and remove all of it")
 
 
-def _room(kube: Kube, job: Json) -> Iterator[Line]:
+def _room(there: Nodes, job: Json) -> Iterator[Line]:
     spec, workers = job["spec"]["template"]["spec"], int(job["spec"]["completions"])
-    nodes = kube.get("/api/v1/nodes")["items"]
-    pods = kube.get("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed")["items"]
+    nodes, pods = there.nodes, there.pods
     found = room(nodes, pods, spec, workers)
     one = asked(spec)
     said = ", ".join(f"{words(name, value)} {name}" for name, value in sorted(one.items()))
@@ -206,49 +197,27 @@ def _quota(kube: Kube, job: Json, rendered: Sequence[Json]) -> Iterator[Line]:
         yield Line("ok", "quota", "leaves enough")
 
 
-def _limits(kube: Kube, job: Json) -> Iterator[Line]:
-    one = asked(job["spec"]["template"]["spec"])
-    for limits in kube.get("/api/v1/namespaces/{namespace}/limitranges")["items"]:
-        for limit in limits["spec"]["limits"]:
-            over = [f"{words(name, one[name])} {name} (at most {most})" for name, most in limit.get("max", {}).items()
-                    if one.get(name, 0.0) > number(most)]  # fmt: skip
-            if over and limit["type"] in ("Container", "Pod"):
-                name = limits["metadata"]["name"]
-                yield Line("FAIL", "limit range", f"{name} forbids {', '.join(over)}", "ask for less for each worker")
-
-
-def _claim(kube: Kube, made: Chart, job: Json) -> Iterator[Line]:
-    volumes = job["spec"]["template"]["spec"].get("volumes", ())
-    name = next((v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v), None)
-    if name is None:
-        return
-    found = kube.find(f"/api/v1/namespaces/{{namespace}}/persistentvolumeclaims/{name}")
-    if found is None:
-        yield Line("FAIL", "output", f"there is no claim {name} in {made.namespace}", "create it, or --output=another")
-        return
-    phase, modes = found["status"].get("phase"), found["spec"].get("accessModes", [])
-    if phase == "Lost":
-        yield Line("FAIL", "output", f"the volume of claim {name} is lost", "make another claim")
-    elif "ReadWriteMany" not in modes:
-        text = f"claim {name} is {', '.join(modes)}: only workers on one node can share it"
-        yield Line("note", "output", text, "a ReadWriteMany claim, where workers run on several nodes")
-    else:
-        storage = found["spec"].get("storageClassName") or "no storage class"
-        yield Line("ok", "output", f"claim {name} ({phase}, {storage})")
-
-
-def bucket(output: str) -> Iterator[Line]:
-    """Whether the bucket can be written, as far as this user's own credentials can tell: the pods have theirs."""
-    if "://" not in output:
-        return
+def _admission(kube: Kube, job: Json) -> Iterator[Line]:
+    """Asks the API server itself whether it would take a worker's pod, without making one."""
+    template = job["spec"]["template"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": f"{job['metadata']['name']}-", "labels": template["metadata"]["labels"]},
+        # The release's own service account is not there yet.
+        "spec": {**template["spec"], "serviceAccountName": "default"},
+    }
     try:
-        stored_run.probe(open_store(output))
-    except NoBucketError as error:
-        yield Line("FAIL", "output", str(error), "create the bucket, or --output=another")
-    except StorageError as error:
-        yield Line("note", "output", f"not tried with this user's credentials, the pods have their own: {error}")
+        kube.post("/api/v1/namespaces/{namespace}/pods", pod, dryRun="All")
+    except KubeError as error:
+        text = str(error).partition(" is forbidden: ")[2] or str(error)
+        if error.status not in (403, 422) or "cannot create resource" in text or "service account" in text:
+            yield Line("note", "pods", f"whether the namespace admits them is not known: {text}")
+        else:
+            fix = "ask for what the namespace allows, or --namespace=another"
+            yield Line("FAIL", "pods", f"the namespace does not admit them: {text}", fix)
     else:
-        yield Line("ok", "output", f"{redacted(output)} can be written")
+        yield Line("ok", "pods", "the namespace admits them (Pod Security, limit ranges, and what else it checks)")
 
 
 def _queue(kube: Kube, job: Json) -> Iterator[Line]:

@@ -15,9 +15,7 @@ from trainer import supervision
 from trainer.checkpoint import Checkpoint, write_whole
 from trainer.config import Config
 from trainer.exit_codes import OutputError
-
-RESULT = "result.json"
-MODEL = "model.keras"
+from trainer.run_files import MODEL, RESULT
 
 
 def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, model: Any) -> None:

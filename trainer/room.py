@@ -71,6 +71,28 @@ def room(nodes: Iterable[Json], pods: Iterable[Json], pod_spec: Json, workers: i
     )
 
 
+def gpus_for_each(nodes: Sequence[Json], pods: Sequence[Json], pod_spec: Json, workers: int) -> int:
+    """The most GPUs that every one of the workers can have.
+
+    Of those that are free; where not all workers get one now they wait for one each.
+
+    Returns:
+      0 where no node that may run a worker has any.
+    """
+    most = max((int(number(node["status"].get("allocatable", {}).get(GPU, 0))) for node in nodes), default=0)
+    for gpus in range(most, 0, -1):
+        if room(nodes, pods, _with_gpus(pod_spec, gpus), workers).now >= workers:
+            return gpus
+    return 1 if room(nodes, (), _with_gpus(pod_spec, 1), 1).ever else 0
+
+
+def _with_gpus(pod_spec: Json, gpus: int) -> Json:
+    container, *others = pod_spec["containers"]
+    resources = container.get("resources", {})
+    resources = {**resources, "limits": {**resources.get("limits", {}), GPU: gpus}}
+    return {**pod_spec, "containers": [{**container, "resources": resources}, *others]}
+
+
 def _fits(free: Mapping[str, float], one: Mapping[str, float]) -> int:
     return max(0, int(min((free.get(key, 0.0) + 1e-9) // value for key, value in one.items() if value)))
 

@@ -20,6 +20,7 @@ from trainer.config import Config
 from trainer.display import Display
 from trainer.exit_codes import DataError, ExitCode, UsageError
 from trainer.progress import Progress
+from trainer.run_files import RESULT
 from trainer.state import Start
 from trainer.step import Outcome, Trainer, shares
 from trainer.stop import StopWish
@@ -99,7 +100,7 @@ class _Attempt:
         start = state.agree(self._strategy, self._cluster, self._start)
         if start.finished:
             print(f"{self._run_dir} holds a finished run; nothing to do")
-            strategy.leave(self._strategy)
+            strategy.leave(self._strategy, self._cluster)
             return ExitCode.DONE
         if start.checkpoint:
             checkpoint.check_identity(start.checkpoint, self._identity)
@@ -121,18 +122,18 @@ class _Attempt:
             self._checkpoints.wait()
         if stopped:
             print(f"stopped at step {self._now.step} of {self._steps}", flush=True)
-            strategy.leave(self._strategy)
+            strategy.leave(self._strategy, self._cluster)
             return self._stop.exit_code if self._stop.signal else ExitCode.PEER_LOST
         if self._chief:
             result.write(
                 self._run_dir, config=self._config, workers=self._cluster.workers if self._cluster else 1,
                 final=self._now, model=self._model,
             )  # fmt: skip
-        strategy.leave(self._strategy)
+        strategy.leave(self._strategy, self._cluster)
         return ExitCode.DONE
 
     def _start(self) -> Start:
-        if (self._run_dir / result.RESULT).exists():
+        if (self._run_dir / RESULT).exists():
             return Start(finished=True)
         found = self._checkpoints.newest()
         if found is None and self._config.resume_from:

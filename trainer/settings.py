@@ -91,6 +91,14 @@ def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
     return settings
 
 
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts a command line at the first `--`: the program's own flags, and the training program's."""
+    if "--" not in arguments:
+        return list(arguments), []
+    at = arguments.index("--")
+    return list(arguments[:at]), list(arguments[at + 1 :])
+
+
 def check(settings: Any) -> None:
     """Checks every field against what it was declared with.
 

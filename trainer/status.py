@@ -6,11 +6,12 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from typing import Self
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from typing import TYPE_CHECKING, Self
 
 from trainer.progress import Progress
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 STATES = ("new", "meeting", "starting", "training", "stopping", "ended")
 
@@ -135,8 +136,10 @@ class Status:
         """Seconds since the step changed, or since the attempt began."""
         return time.monotonic() - self._moved
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator["Metric"]:
         """The metrics, as prometheus_client asks a collector for them."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # Who reads state lines needs none.
+
         with self._lock:
             progress, line, restarts = self._progress, self._line, dict(self._restarts)
         yield GaugeMetricFamily("trainer_attempt", "Number of the attempt, from 1", line.attempt)

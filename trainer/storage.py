@@ -58,6 +58,7 @@ class Found:
 
     data: bytes
     version: str
+    written: float = dataclasses.field(default=0.0, compare=False)  # Unix time.
 
 
 class Store(Protocol):

@@ -56,7 +56,8 @@ class GoogleStore:
             if blob is None:
                 return None
             size, generation = int(blob.size), int(blob.generation)
-            return Found(self._part(key, generation, 0, size), str(generation))
+            written = blob.updated.timestamp() if blob.updated else 0.0
+            return Found(self._part(key, generation, 0, size), str(generation), written)
 
     def create(self, key: str, data: bytes) -> str:
         """See `storage.Store`."""

@@ -53,7 +53,8 @@ class S3Store:
         with self._errors(key):
             try:
                 result = obstore.get(self._client, join(self._path, key))
-                return Found(bytes(result.bytes()), result.meta["e_tag"] or "")
+                meta = result.meta
+                return Found(bytes(result.bytes()), meta["e_tag"] or "", meta["last_modified"].timestamp())
             except FileNotFoundError as error:
                 self._check_bucket(error)
                 return None

@@ -8,9 +8,8 @@ from pathlib import Path
 from trainer.chain import Cell
 from trainer.exit_codes import DataError
 from trainer.manifest import Manifest, Stored
+from trainer.run_files import CHECKPOINTS
 from trainer.storage import ConflictError, MissingError, Store, UnreachableError
-
-CHECKPOINTS = "checkpoints"
 
 
 class GrowingFile:

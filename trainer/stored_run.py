@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.run_files import ATTEMPTS, RESULT
 from trainer.storage import ConflictError, Store
 from trainer.worker_log import in_order
 
@@ -19,13 +20,13 @@ def result(store: Store) -> dict[str, Any] | None:
     Raises:
       StorageError: the store failed.
     """
-    found = store.get("result.json")
+    found = store.get(RESULT)
     return dict(json.loads(found.data)) if found else None
 
 
 def attempts(store: Store) -> list[dict[str, Any]]:
     """The lines of the run's attempts.jsonl; raises as `result`."""
-    found = store.get("attempts.jsonl")
+    found = store.get(ATTEMPTS)
     return [json.loads(line) for line in found.data.splitlines()] if found else []
 
 

@@ -91,8 +91,10 @@ def broadcast(strategy: tf.distribute.Strategy, values: Any) -> Any:
     return strategy.experimental_local_results(variable)[0].numpy()
 
 
-def leave(strategy: tf.distribute.Strategy) -> None:
+def leave(strategy: tf.distribute.Strategy, cluster: Cluster | None) -> None:
     """Returns when every worker has come here, so that none leaves while another still needs it (tensorflow#58434)."""
+    if cluster is None or cluster.workers == 1:
+        return
 
     def together() -> tf.Tensor:
         return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(lambda: tf.ones([])), axis=None)

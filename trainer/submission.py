@@ -1,14 +1,14 @@
 """Submitting a run: the values it takes, the checks, helm, and the Job to watch."""
 
-import contextlib
+import dataclasses
 import datetime
 import re
 import secrets
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from trainer import chart, preflight
+from trainer.answer import Line
 from trainer.chart import Chart, HelmError
 from trainer.config import Config
 from trainer.exit_codes import UsageError
@@ -16,8 +16,8 @@ from trainer.kube import Kube
 from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.launch_config import Submit
 from trainer.observed import RELEASE, Job
+from trainer.preflight import Nodes
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CHARTS_OWN = {"run_dir": "the chart names the run's folder", "expect_gpus": "it follows from --gpus_per_worker"}
 
 
@@ -83,6 +83,35 @@ def run_id() -> str:
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
+def prepare(
+    config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callable[[Line], None]
+) -> tuple[Chart, list[dict[str, Any]]]:
+    """Makes the chart with all values, and checks what would be made.
+
+    Returns:
+      The chart and what it renders to; whether a check failed is in the lines that `say` took.
+
+    Raises:
+      UsageError: something given cannot be used.
+      LaunchError: the cluster cannot be asked.
+    """
+    made = make_chart(config, kube, trainer_argv, run_id())
+    rendered = chart.objects(made.render())
+    lines = list(preflight.cluster(kube))
+    for line in lines:
+        say(line)
+    if any(line.failed for line in lines):  # Nothing else could be answered.
+        return made, rendered
+    nodes = Nodes.of(kube)
+    if nodes and not made.gives("worker", "gpus") and (gpus := nodes.gpus(chart.the_job(rendered))):
+        made = dataclasses.replace(made, own={**made.own, "worker": {"gpus": gpus}})
+        rendered = chart.objects(made.render())
+        say(Line("ok", "GPUs", f"{gpus} for each worker, found out from the nodes; --gpus_per_worker asks for others"))
+    for line in preflight.check(kube, rendered, nodes):
+        say(line)
+    return made, rendered
+
+
 def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callable[[str], None]) -> str:
     """Checks and submits; returns the Job's name.
 
@@ -90,18 +119,19 @@ def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callabl
       UsageError: something given cannot be used.
       LaunchError: a check failed, or helm did; nothing of this run is left.
     """
-    made = make_chart(config, kube, trainer_argv, run_id())
-    rendered = chart.objects(made.render())
-    job = str(chart.the_job(rendered)["metadata"]["name"])
-    failed = 0
-    for line in preflight.check(kube, made, rendered):
+    checked: list[Line] = []
+
+    def take(line: Line) -> None:
+        checked.append(line)
         say(str(line))
-        failed += line.failed
-    if failed and not config.force:
+
+    made, rendered = prepare(config, kube, trainer_argv, take)
+    if (failed := sum(line.failed for line in checked)) and not config.force:
         raise LaunchError(
             f"nothing was submitted: {failed} check(s) failed; --force submits all the same",
             LaunchCode.NOT_STARTED,
         )
+    job = str(chart.the_job(rendered)["metadata"]["name"])
     there = releases(kube, config.name)
     running = [other for other in there if not other.ended]
     if running and not config.replace:
@@ -112,32 +142,19 @@ def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callabl
         )
     say(f"submitting {described(made, rendered)}")
     existed = made.deployed()
-    with _undisturbed() as interrupted:
-        try:
-            made.upgrade()
-        except HelmError as error:
-            if existed:
-                raise
-            made.uninstall()
-            raise LaunchError(f"{error}\nwhat was made of {config.name} has been removed again") from None
-    say(f"submitted {job}")
-    if interrupted:
-        say(f"interrupted; come back with `{command('attach', config, kube)}`, or end it with "
-            f"`{command('delete', config, kube)}`")  # fmt: skip
-        raise KeyboardInterrupt
-    return job
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[list[int]]:
-    """Lets helm finish what it makes; the signals that came meanwhile are in the list."""
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _SIGNALS}
     try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        made.upgrade()
+    except HelmError as error:
+        if existed:
+            raise
+        made.uninstall()
+        raise LaunchError(f"{error}\nwhat was made of {config.name} has been removed again") from None
+    except KeyboardInterrupt:
+        say(f"submitted {job}; come back with `{command('attach', config, kube)}`, or end it with "
+            f"`{command('delete', config, kube)}`")  # fmt: skip
+        raise
+    say(f"submitted {job}")
+    return job
 
 
 def described(made: Chart, rendered: Sequence[dict[str, Any]]) -> str:
@@ -167,12 +184,17 @@ def newest(kube: Kube, name: str) -> Job:
     """
     found = releases(kube, name)
     if not found:
-        raise LaunchError(
-            f"there is no run {name} in namespace {kube.namespace} of {kube.context}; `python -m trainer.launch list` "
-            "shows those that are there",
-            LaunchCode.NOT_STARTED,
-        )
+        raise unknown(kube, name)
     return found[-1]
+
+
+def unknown(kube: Kube, name: str) -> LaunchError:
+    """The error that says that the cluster knows no such run."""
+    return LaunchError(
+        f"there is no run {name} in namespace {kube.namespace} of {kube.context}; `python -m trainer.launch list` "
+        "shows those that are there, and `status --output=...` one that was kept",
+        LaunchCode.NOT_STARTED,
+    )
 
 
 def command(verb: str, config: Any, kube: Kube) -> str:

@@ -118,26 +118,27 @@ def lost(pod: Pod) -> str:
 
 def _succeeded(seen: Seen, spent: Spent) -> Verdict:
     result = next((p.facts for p in seen.pods if p.index == 0 and p.exit_code == 0 and p.facts), {})
-    name = seen.job.release or seen.job.name
-    accuracy = result.get("val_accuracy", result.get("accuracy"))
-    said = f"succeeded: {name} reached validation accuracy {accuracy:.4f}" if accuracy is not None else ""
-    headline = f"{said or f'succeeded: {name}'} in {duration(spent.total)}"
-    lines = []
-    if result:
-        restarts = int(result.get("restarts", 0))
-        figures = [
-            f"{result.get('workers')} worker(s), {result.get('epochs')} epoch(s), {result.get('steps')} steps",
-            f"{result.get('images_per_second', 0):,.0f} images/s",
-            f"{restarts} restart(s)",
-        ]
-        lines.append(", ".join(figures))
-    else:
-        lines.append("its result could not be read: the chief's pod is gone")
+    headline = f"{reached(seen.job.release or seen.job.name, result)} in {duration(spent.total)}"
+    lines = [figures(result) if result else "its result could not be read: the chief's pod is gone"]
     return Verdict(
         code=LaunchCode.DONE,
         headline=headline,
         lines=(*lines, *_replaced(seen), *_kept(seen), *_time(spent)),
         facts={"result": dict(result)},
+    )
+
+
+def reached(name: str, result: Mapping[str, Any]) -> str:
+    """What a run that succeeded has to show."""
+    accuracy = result.get("val_accuracy", result.get("accuracy"))
+    return f"succeeded: {name}" + ("" if accuracy is None else f" reached validation accuracy {accuracy:.4f}")
+
+
+def figures(result: Mapping[str, Any]) -> str:
+    """How large it was, and how fast."""
+    return (
+        f"{result.get('workers')} worker(s), {result.get('epochs')} epoch(s), {result.get('steps')} steps, "
+        f"{result.get('images_per_second', 0):,.0f} images/s, {int(result.get('restarts', 0))} restart(s)"
     )
 
 
@@ -199,7 +200,7 @@ def _kept(seen: Seen) -> list[str]:
         return []
     return [
         f"kept in {output.rstrip('/')}/{seen.job.run}"
-        + (f" (tensorboard --logdir {output})" if "://" in output else "")
+        + (f" (python -m trainer.board --logdir {output})" if "://" in output else "")
     ]
 
 

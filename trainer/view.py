@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import rich.console
@@ -12,17 +12,20 @@ import rich.live
 import rich.table
 import rich.text
 
-from trainer.picture import Picture, bar, described, eta
+from trainer.picture import Picture, Row, bar, described, eta
 from trainer.progress import Progress
 from trainer.status import StateLine
 from trainer.verdict import Verdict
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
+_NARROW = 60  # Columns of a terminal.
 _BESIDE = 9  # Lines of the live screen beside the workers'.
 
 
 class View(Protocol):
     """Takes what is known of a run."""
+
+    rows: int  # Workers that have a line of their own; what they do is wanted too.
 
     def say(self, text: str) -> None:
         """A line for a person."""
@@ -39,6 +42,8 @@ class View(Protocol):
 
 class PlainView:
     """Lines, each when it is news."""
+
+    rows = 0
 
     def __init__(self, *, prefixed: bool) -> None:
         """`prefixed` puts the worker before each line of a log."""
@@ -68,6 +73,8 @@ class PlainView:
 
 class JsonView:
     """One object a line."""
+
+    rows = 0
 
     def __init__(self) -> None:
         """Has written nothing yet."""
@@ -104,6 +111,8 @@ class JsonView:
 
 class LiveView:
     """A screen that is drawn anew, below whatever is said."""
+
+    rows = 32
 
     def __init__(self, console: rich.console.Console, *, prefixed: bool) -> None:
         """Draws nothing yet."""
@@ -157,12 +166,7 @@ class LiveView:
         if len(picture.rows) > space:
             parts.append(rich.text.Text(f"{len(picture.rows)} workers: {picture.summary()}", overflow="ellipsis"))
         if rows:
-            table = rich.table.Table(box=None, pad_edge=False)
-            for title in ("worker", "state", "node", "pods"):
-                table.add_column(title, no_wrap=True, justify="right" if title in ("worker", "pods") else "left")
-            for row in rows[:space]:
-                table.add_row(str(row.worker), row.state, row.node, str(row.pods))
-            parts.append(table)
+            parts.append(_table(rows[:space], self._console.width))
         if len(rows) > space:
             parts.append(rich.text.Text(f"and {len(rows) - space} more"))
         for line in described(picture.pending):
@@ -183,6 +187,28 @@ class LiveView:
         if attempt > 1:
             figures += f"  attempt {attempt}"
         return [rich.text.Text(line, no_wrap=True, overflow="ellipsis") for line in (head, figures)]
+
+
+def _table(rows: Sequence[Row], width: int) -> rich.table.Table:
+    """A line a worker; on a narrow terminal without what matters least."""
+    titles: tuple[str, ...] = ("worker", "phase", "node", "step", "restarts", "reason")
+    if width < _NARROW:
+        titles = ("worker", "phase", "step", "reason")
+    table = rich.table.Table(box=None, pad_edge=False)
+    cells = {
+        title: ["" if getattr(row, title) is None else str(getattr(row, title)) for row in rows] for title in titles
+    }
+    for title, column in cells.items():
+        shrinks = title in ("node", "reason")
+        table.add_column(
+            title,
+            no_wrap=True,
+            justify="right" if title in ("worker", "step", "restarts") else "left",
+            min_width=None if shrinks else max(map(len, (title, *column))),
+        )
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*row)
+    return table
 
 
 @contextlib.contextmanager

@@ -7,11 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer.activity import Activity
 from trainer.kube import Changed, Connection, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch_codes import LaunchError
-from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, in_order, seconds
+from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_order, seconds
 from trainer.pending import none_ran
 from trainer.picture import Picture
+from trainer.progress import Progress
+from trainer.status import StateLine
 from trainer.timeline import Timeline
 from trainer.verdict import End, Verdict, judge, lost
 from trainer.view import View
@@ -38,8 +41,10 @@ class Watch:
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._job: Job | None = None
         self._pods: dict[str, Pod] = {}
+        self._pods_known = False
         self._warnings: dict[str, Warned] = {}
         self._timeline = Timeline()
+        self._activity = Activity()
         self._logs: dict[int, collections.deque[Pod]] = collections.defaultdict(collections.deque)  # First: followed.
         self._wanted: set[str] = set()  # UIDs of pods whose logs are, were or will be followed.
         self._away = False
@@ -89,8 +94,8 @@ class Watch:
                 self._take(self._news.get(timeout=left))
         except queue.Empty:
             pass
-        if self._job and not self._deleted:
-            self._view.show(Picture.of(self._seen(), self._timeline.attempt, self._timeline.progress))
+        if self._job and self._pods_known and not self._deleted:
+            self._view.show(self._picture())
 
     def _take(self, news: News) -> None:
         match news:
@@ -103,6 +108,7 @@ class Watch:
             case LogEnd(pod=uid):
                 self._log_ended(self._pods[uid])
             case Listed(kind="pod", items=items):
+                self._pods_known = True
                 there = {item["metadata"]["uid"] for item in items}
                 for pod in [pod for uid, pod in self._pods.items() if uid not in there and not pod.gone]:
                     self._pod(dataclasses.replace(pod, gone=True))
@@ -139,7 +145,7 @@ class Watch:
         self._pods[pod.uid] = pod
         if (pod.failed or pod.gone) and not (before and (before.failed or before.gone)):
             self._say_lost(pod)
-        follow = pod.index == 0 or self._shown(pod.index)
+        follow = pod.index == 0 or pod.index < self._view.rows or self._shown(pod.index)
         if follow and pod.started is not None and not pod.gone and pod.uid not in self._wanted:
             self._wanted.add(pod.uid)
             waiting = self._logs[pod.index]
@@ -160,8 +166,11 @@ class Watch:
             self._view.say("and more workers in the same way")
 
     def _line(self, pod: Pod, line: LogLine) -> None:
-        if pod.index == 0:
-            self._timeline.read(seconds(line.time) or 0.0, line.text)
+        state, progress = StateLine.parse(line.text), Progress.parse(line.text)
+        if state or progress:
+            self._activity.read(pod, state, progress)
+            if pod.index == 0:
+                self._timeline.take(seconds(line.time) or 0.0, state, progress)
         if self._shown(pod.index):
             self._view.log(pod.index, line.text)
 
@@ -176,8 +185,7 @@ class Watch:
             self._kube.follow(waiting[0].name, waiting[0].uid, self._news.put)
 
     def _warned(self, item: Mapping[str, Any]) -> None:
-        about = item["involvedObject"].get("name", "")
-        if about == self._name or about.startswith(f"{self._name}-"):
+        if concerns(item, self._name):
             self._warnings[item["metadata"]["uid"]] = Warned.from_json(item)
 
     def _connection(self, error: str | None) -> None:
@@ -213,6 +221,9 @@ class Watch:
             pods=in_order(self._pods.values()),
             warnings=tuple(sorted(self._warnings.values(), key=lambda warned: warned.time)),
         )
+
+    def _picture(self) -> Picture:
+        return Picture.of(self._seen(), self._timeline.attempt, self._timeline.progress, self._activity)
 
     def _verdict(self, end: End, limit: float = 0.0) -> Verdict:
         progress = self._timeline.progress

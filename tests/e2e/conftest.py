@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.control_plane import ControlPlane, control_plane
+from tests.e2e.launching import Launching
+from tests.e2e.made_up import Cluster
 from tests.e2e.release import FLAGS, Release, namespace, run
 
 
@@ -69,19 +72,38 @@ def claim(release: Release, own_cluster: pathlib.Path) -> Iterator[pathlib.Path]
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory, own_cluster: pathlib.Path) -> Iterator[ControlPlane]:
+    """A control plane with two nodes that are made up; it needs no cluster, and no root."""
+    assert own_cluster.is_dir()  # The binaries that it was started from are there.
+    with control_plane(tmp_path_factory.mktemp("plane")) as running:
+        running.node("node1", cpus=16)
+        running.node("node2", cpus=16)
+        yield running
+
+
+@pytest.fixture
+def cluster(plane: ControlPlane) -> Iterator[Cluster]:
+    """A namespace of it."""
+    used = Cluster(plane)
+    yield used
+    Launching.end_all()
+    used.empty()
+
+
 @pytest.fixture(scope="session")
 def local_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """`weights_sha256` of the same training as two processes of this machine, without Kubernetes."""
-    return _locally(tmp_path_factory.mktemp("local"))
+    return locally(tmp_path_factory.mktemp("local"))
 
 
 @pytest.fixture(scope="session")
 def short_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The same of a run of 3 epochs."""
-    return _locally(tmp_path_factory.mktemp("short"), "--epochs=3")
+    return locally(tmp_path_factory.mktemp("short"), "--epochs=3")
 
 
-def _locally(folder: pathlib.Path, *more: str) -> str:
+def locally(folder: pathlib.Path, *more: str) -> str:
     flags = [f"--{name}={value}" for name, value in FLAGS.items()]
     run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", f"--run_dir={folder}", *flags, *more)
     return str(json.loads((folder / "result.json").read_text())["weights_sha256"])

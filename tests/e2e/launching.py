@@ -31,6 +31,8 @@ class Launching:
         self.started.append(self)
         self._changed = threading.Condition()
         self._lines: list[str] = []
+        self._times: list[float] = []
+        self.began = time.monotonic()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -46,6 +48,12 @@ class Launching:
     def says(self, words: str, seconds: float = DEADLINE) -> None:
         """Waits until it has."""
         self._wait(lambda: words in "\n".join(self._lines), f"{words!r}", seconds)
+
+    def when(self, words: str) -> float:
+        """Waits until it has said `words`; returns when it did, in time.monotonic's seconds."""
+        self.says(words)
+        with self._changed:
+            return next(time_ for time_, line in zip(self._times, self._lines, strict=True) if words in line)
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -75,6 +83,7 @@ class Launching:
             for line in output:
                 with self._changed:
                     self._lines.append(line.rstrip("\n"))
+                    self._times.append(time.monotonic())
                     self._changed.notify_all()
 
     def _wait(self, seen: Callable[[], bool], what: str, seconds: float) -> None:

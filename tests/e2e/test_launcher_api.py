@@ -1,108 +1,18 @@
 """The launcher on a real control plane whose nodes are made up: what the API server says and does is real."""
 
-import json
 import pathlib
-import uuid
-from collections.abc import Iterator
+import shutil
+import time
 from typing import Any
 
 import pytest
 
-from tests.control_plane import ControlPlane, control_plane, until
-from tests.e2e.launching import CHART, Launching, launched
+from tests.control_plane import ControlPlane, until
+from tests.e2e.launching import Launching
+from tests.e2e.made_up import RESULT, Cluster
 from trainer.launch_codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
-
-RESULT = {"workers": 2, "epochs": 5, "steps": 2340, "images_per_second": 1000.0, "restarts": 0, "val_accuracy": 0.98}
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory, own_cluster: pathlib.Path) -> Iterator[ControlPlane]:
-    assert own_cluster.is_dir()  # The binaries that it was started from are there.
-    with control_plane(tmp_path_factory.mktemp("plane")) as running:
-        running.node("node1", cpus=16)
-        running.node("node2", cpus=16)
-        yield running
-
-
-class Cluster:
-    """A namespace, and what a kubelet would say in it."""
-
-    def __init__(self, plane: ControlPlane) -> None:
-        self.plane, self.namespace = plane, f"l-{uuid.uuid4().hex[:6]}"
-        self.path = f"/api/v1/namespaces/{self.namespace}"
-        self.jobs_path = f"/apis/batch/v1/namespaces/{self.namespace}/jobs"
-        plane.create("/api/v1/namespaces", {"metadata": {"name": self.namespace}})
-
-    def arguments(self, *more: str) -> list[str]:
-        return [f"--namespace={self.namespace}", *more]
-
-    def submit_arguments(self, *more: str) -> list[str]:
-        base = (f"--chart={CHART}", "--workers=2", "--gpus_per_worker=0", "--image=registry.test/mnist-train:1")
-        return self.arguments(*base, *more)
-
-    def submit(self, *more: str) -> Launching:
-        return Launching(*self.submit_arguments(*more), kubeconfig=self.plane.kubeconfig)
-
-    def run(self, *arguments: str) -> tuple[int, str]:
-        return launched(*arguments, kubeconfig=self.plane.kubeconfig)
-
-    def jobs(self) -> list[dict[str, Any]]:
-        return list(self.plane.get(self.jobs_path)["items"])
-
-    def pods(self) -> list[dict[str, Any]]:
-        return list(self.plane.get(f"{self.path}/pods")["items"])
-
-    def placed(self, count: int = 2) -> list[dict[str, Any]]:
-        """Waits until so many pods have a node."""
-
-        def there() -> list[dict[str, Any]] | None:
-            pods = [pod for pod in self.pods() if pod["spec"].get("nodeName")]
-            return pods if len(pods) >= count else None
-
-        return list(until(30, f"{count} pods on nodes", there))
-
-    def set(self, pod: dict[str, Any], phase: str, state: dict[str, Any]) -> None:
-        """Writes a pod's status as its kubelet would."""
-        status = {
-            "phase": phase,
-            "containerStatuses": [
-                {"name": "worker", "state": state, "image": "", "imageID": "", "ready": True, "restartCount": 0}
-            ],
-        }
-        self.plane.patch(f"{self.path}/pods/{pod['metadata']['name']}/status", {"status": status})
-
-    def start(self) -> list[dict[str, Any]]:
-        """Lets both workers run."""
-        pods = self.placed()
-        for pod in pods:
-            self.set(pod, "Running", {"running": {"startedAt": "2026-01-01T00:00:00Z"}})
-        return pods
-
-    def finish(self, pod: dict[str, Any], code: int, message: dict[str, Any]) -> None:
-        ended = {
-            "exitCode": code,
-            "message": json.dumps(message),
-            "reason": "Error" if code else "Completed",
-            "startedAt": "2026-01-01T00:00:00Z",
-            "finishedAt": "2026-01-01T00:01:00Z",
-        }
-        self.set(pod, "Failed" if code else "Succeeded", {"terminated": ended})
-
-    def empty(self) -> None:
-        """Gives the nodes' room back; no kubelet would."""
-        self.plane.request("DELETE", f"{self.jobs_path}?propagationPolicy=Background")
-        self.plane.request("DELETE", f"{self.path}/pods?gracePeriodSeconds=0")
-        until(60, "the end of its pods", lambda: not self.pods())
-
-
-@pytest.fixture
-def cluster(plane: ControlPlane) -> Iterator[Cluster]:
-    used = Cluster(plane)
-    yield used
-    Launching.end_all()
-    used.empty()
 
 
 def chief(pods: list[dict[str, Any]]) -> dict[str, Any]:
@@ -115,6 +25,7 @@ def test_an_api_server_restart_is_survived(plane: ControlPlane, cluster: Cluster
     launching.says("workers: 2 running")
     plane.stop("apiserver")
     launching.says("cannot be reached")
+    time.sleep(30)  # For so long it is to be survived.
     plane.start_again("apiserver")
     until(60, "the API server", plane.ready)
     launching.says("the API server answers again")
@@ -183,22 +94,6 @@ def test_a_failed_worker_is_the_verdict_in_json_too(cluster: Cluster) -> None:
     assert verdict["first_cause"]["errors"] == ["error: no"]
 
 
-def test_pods_that_no_quota_allows_and_the_time_for_them(cluster: Cluster) -> None:
-    quota = {"metadata": {"name": "small"}, "spec": {"hard": {"requests.cpu": "1500m"}}}
-    cluster.plane.create(f"{cluster.path}/resourcequotas", quota)
-    until(30, "the quota", lambda: cluster.plane.get(f"{cluster.path}/resourcequotas/small")["status"].get("hard"))
-    code, text = cluster.run(*cluster.submit_arguments())
-    assert code == LaunchCode.NOT_STARTED
-    assert "FAIL  quota: small leaves 1.5 of 1500m requests.cpu, 2 is asked for" in text
-    assert cluster.jobs() == []
-    larger = "--set=worker.resources.requests.cpu=2"
-    code, text = cluster.run(*cluster.submit_arguments("--force", larger, "--pending_timeout=5"))
-    assert code == LaunchCode.NOT_STARTED
-    assert "the namespace's quota does not allow the pods" in text
-    assert "removing mnist-train, which never started" in text
-    assert cluster.jobs() == []
-
-
 def test_an_install_that_fails_leaves_nothing(cluster: Cluster) -> None:
     service = {"metadata": {"name": "mnist-train"}, "spec": {"ports": [{"port": 1}]}}
     cluster.plane.create(f"{cluster.path}/services", service)
@@ -224,34 +119,31 @@ def test_delete_leaves_nothing(cluster: Cluster, helm: str) -> None:
     assert cluster.run("delete", *cluster.arguments())[0] == LaunchCode.FAILED
 
 
-def test_what_preflight_finds(plane: ControlPlane, cluster: Cluster, tmp_path: pathlib.Path) -> None:
-    code, text = cluster.run("doctor", *cluster.submit_arguments())
-    assert code == LaunchCode.DONE, text
-    assert "ok    rights: to make, watch and remove all of it" in text
-    assert "ok    nodes: all 2 worker(s) fit now on 2 node(s)" in text
+def test_ctrl_c_lets_helm_finish(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    helm, begun, go = tmp_path / "helm", tmp_path / "begun", tmp_path / "go"
+    slow = f"if [ $1 = upgrade ]; then touch {begun}; until [ -e {go} ]; do sleep 0.1; done; fi"
+    helm.write_text(f'#!/bin/sh\n{slow}\nexec {shutil.which("helm")} "$@"\n')
+    helm.chmod(0o755)
+    launching = cluster.submit(f"--helm={helm}")
+    until(30, "helm upgrade", begun.exists)
+    launching.interrupt()
+    launching.says("interrupted; helm is let finish first")
+    assert cluster.jobs() == []
+    go.touch()
+    assert launching.ends(60) == LaunchCode.INTERRUPTED
+    (job,) = cluster.jobs()
+    assert f"submitted {job['metadata']['name']}; come back with `python -m trainer.launch attach" in launching.text
+    assert cluster.run("attach", *cluster.arguments("--pending_timeout=1"))[0] == LaunchCode.NOT_STARTED
 
-    code, text = cluster.run("doctor", *cluster.submit_arguments("--workers=100", "--image=x:latest"))
-    assert code == LaunchCode.NOT_STARTED
-    assert "at most 10 of 100 worker(s) ever fit on 2 node(s)" in text
-    assert "FAIL  image: x:latest" in text
 
-    code, text = cluster.run("doctor", f"--chart={CHART}", f"--namespace={cluster.namespace}")
+def test_a_release_whose_job_is_gone(cluster: Cluster) -> None:
+    assert cluster.run(*cluster.submit_arguments("--detach"))[0] == LaunchCode.DONE
+    (job,) = cluster.jobs()
+    cluster.plane.request("DELETE", f"{cluster.jobs_path}/{job['metadata']['name']}?propagationPolicy=Background")
+    until(30, "the end of the job", lambda: not cluster.jobs())
+    code, text = cluster.run("status", *cluster.arguments())
+    assert code == LaunchCode.FAILED
+    assert f"the job {job['metadata']['name']} of mnist-train is gone, and it had no output" in text
+    code, text = cluster.run("logs", *cluster.arguments("--name=other"))
     assert code == LaunchCode.NOT_STARTED
-    assert "FAIL  GPUs: each worker asks for 1, and none of the 2 node(s) has any" in text
-
-    code, text = cluster.run("doctor", f"--chart={CHART}", "--namespace=nowhere")
-    assert code == LaunchCode.NOT_STARTED
-    assert "FAIL  namespace: nowhere does not exist" in text
-    assert "kubectl create namespace nowhere" in text
-
-    code, text = cluster.run("doctor", *cluster.submit_arguments("--output=pvc:runs", "--set=job.queue=team"))
-    assert code == LaunchCode.NOT_STARTED
-    assert f"FAIL  output: there is no claim runs in {cluster.namespace}" in text
-    assert "FAIL  queue: job.queue is team, and this cluster has no Kueue" in text
-
-    config = plane.kubeconfig.read_text().replace("token: control-plane", "token: nobody")
-    (tmp_path / "nobody.conf").write_text(config)
-    code, text = launched("doctor", *cluster.submit_arguments(), kubeconfig=tmp_path / "nobody.conf")
-    assert code == LaunchCode.NOT_STARTED
-    assert "FAIL  rights: this user may not: create, patch, delete, list, watch jobs.batch; " in text
-    assert "note  nodes: this user may not list nodes and pods" in text
+    assert "there is no run other" in text

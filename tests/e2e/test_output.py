@@ -1,9 +1,10 @@
 """A run whose output is an object store: its chief's pod is lost with its disk, and goes on from the store."""
 
-import base64
 import contextlib
 import json
 import os
+import pathlib
+import shutil
 import urllib.parse
 import uuid
 from collections.abc import Iterator
@@ -11,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.release import NAME, SHORT, VALUES, Release, run, until
+from tests.e2e.conftest import locally
+from tests.e2e.release import NAME, VALUES, Release, run, until
+from tests.e2e.screenshot import screenshot
 from tests.servers import BUCKET, KEY_ID, SECRET, tool
 
 pytestmark = pytest.mark.e2e
 
-STEP = 250  # Of 1404, when the chief's pod is lost.
-EPOCHS = 3
+EPOCHS = 12  # Long enough for TensorBoard, which starts with the workers, to show the run in the middle.
+STEP = 250  # Of the first epoch's 468.
 PORT = 7070
 
 
@@ -36,20 +39,24 @@ class StorePod:
         return f"mkdir -p /data/{BUCKET} && exec {emulator} -host 0.0.0.0 -port {PORT} -external-url {self.address}"
 
     def objects(self) -> list[str]:
-        """The keys in the bucket."""
-        listed = run("kubectl", "-n", self.namespace, "exec", "store", "--", "find", f"/data/{BUCKET}", "-type", "f")
-        # The emulator writes a key's slashes as %2F.
-        return [urllib.parse.unquote(line.split(f"/data/{BUCKET}/", 1)[1]) for line in listed.stdout.split()]
+        """The keys in the bucket; both servers keep an object as the file of its name."""
+        return [
+            path.split(f"/data/{BUCKET}/", 1)[1] for path in self._do("find", f"/data/{BUCKET}", "-type", "f").split()
+        ]
 
-    def read(self, key: str) -> bytes:
-        """An object, read by a client in a pod, with the client that the mirror uses."""
-        code = (
-            "import base64, os, sys; from trainer.storage import open_store;"
-            "print(base64.b64encode(b''.join(open_store(sys.argv[1]).stream(sys.argv[2]))).decode())"
-        )
-        environ = [f"{name}={value}" for name, value in self.environ.items()]
-        command = ["env", *environ, "python", "-W", "ignore", "-c", code, f"{self.scheme}://{BUCKET}", key]
-        return base64.b64decode(run("kubectl", "-n", self.namespace, "exec", "store", "--", *command).stdout)
+    def read(self, key: str) -> str:
+        """An object's text."""
+        return self._do("cat", f"/data/{BUCKET}/{key}")
+
+    def run_with_a_checkpoint(self) -> str | None:
+        """The name of the run below `e2e/`, once one of its checkpoints can be restored."""
+        for key in self.objects():
+            if key.endswith("/mirror.json") and json.loads(self.read(key))["checkpoints"]:
+                return key.split("/")[1]
+        return None
+
+    def _do(self, *command: str) -> str:
+        return run("kubectl", "--namespace", self.namespace, "exec", "store", "--", *command).stdout
 
     @property
     def environ(self) -> dict[str, str]:
@@ -114,45 +121,81 @@ def store(request: pytest.FixtureRequest, own_cluster: Any) -> Iterator[StorePod
         run("kubectl", "delete", "namespace", pod.namespace, "--wait=false")
 
 
-def scalars(release: Release, tag: str, run_: str) -> list[int]:
-    """The steps that the chart's TensorBoard shows of a tag, asked through the API server."""
-    path = f"/api/v1/namespaces/{release.namespace}/services/{NAME}-tensorboard:6006/proxy/data/plugin/scalars/scalars"
-    done = run("kubectl", "get", "--raw", f"{path}?tag={tag}&run={urllib.parse.quote(run_, safe='')}", check=False)
-    with contextlib.suppress(json.JSONDecodeError):
-        return [step for _, step, _ in json.loads(done.stdout)]
-    return []
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """`weights_sha256` of the same training as two processes of this machine."""
+    return locally(tmp_path_factory.mktemp("weights"), f"--epochs={EPOCHS}")
 
 
-def test_a_lost_chief_goes_on_from_the_store(release: Release, store: StorePod, short_weights: str) -> None:
+class Board:
+    """The chart's TensorBoard of one run."""
+
+    def __init__(self, release: Release, name: str) -> None:
+        self._release, self._name = release, name
+
+    def epochs(self, kind: str) -> list[int]:
+        """The epochs that it shows, asked through the API server; none while it does not answer."""
+        service = f"/api/v1/namespaces/{self._release.namespace}/services/{NAME}-tensorboard:6006/proxy"
+        run_ = urllib.parse.quote(f"{self._name}/{kind}", safe="")
+        path = f"{service}/data/plugin/scalars/scalars?tag=epoch_loss&run={run_}"
+        done = run("kubectl", "get", "--raw", path, check=False)
+        with contextlib.suppress(json.JSONDecodeError):
+            epochs = [step for _, step, _ in json.loads(done.stdout)]
+            assert epochs == list(range(len(epochs))), f"TensorBoard shows the epochs {epochs} of {kind}"
+            return epochs
+        return []
+
+    def picture(self, path: pathlib.Path) -> None:
+        """Its page, seen on a node, which is this machine."""
+        (pod,) = self._release.get("pods", "--selector", "trainer/role=tensorboard")["items"]
+        screenshot(f"http://{pod['status']['podIP']}:6006", path)
+
+
+def test_a_lost_chief_goes_on_from_the_store(
+    release: Release, store: StorePod, weights: str, tmp_path: pathlib.Path
+) -> None:
     release.kubectl(
         "create", "secret", "generic", "store", *(f"--from-literal={k}={v}" for k, v in store.environ.items())
     )
     # TensorFlow's gs:// cannot be pointed at an emulator, so TensorBoard shows only what lies on the S3 server.
-    board = store.scheme == "s3"
-    credentials = "credentials.s3Secret=store" if board else "worker.envFrom[0].secretRef.name=store"
-    more = f"output={store.scheme}://{BUCKET}/e2e,{credentials},tensorboard.enabled={str(board).lower()}"
-    release.install(*VALUES, *SHORT, "--set", more)
+    shown = store.scheme == "s3"
+    credentials = "credentials.s3Secret=store" if shown else "worker.envFrom[0].secretRef.name=store"
+    output = f"output={store.scheme}://{BUCKET}/e2e,{credentials},tensorboard.enabled={str(shown).lower()}"
+    release.install(*VALUES, "--set", f"train.epochs={EPOCHS},{output}")
     release.at_step(STEP)
-    until(60, "a checkpoint in the store", lambda: [key for key in store.objects() if "/checkpoints/step-" in key])
-    (name,) = {key.split("/")[1] for key in store.objects() if key.startswith("e2e/")}
-    shown: list[int] = []
-    if board:
-        shown = until(120, "TensorBoard", lambda: scalars(release, "epoch_loss", f"{name}/train"))
-    chief = release.pod(0)["metadata"]["name"]
-    release.kubectl("delete", "pod", chief, "--force", "--grace-period=0", "--wait=false")
-    assert release.ended(400)[0] == "Complete", release.story()
+    name = until(120, "a checkpoint in the store", store.run_with_a_checkpoint)
+    board = Board(release, name) if shown else None
+    before = len(until(180, "TensorBoard", lambda: board.epochs("train"))) if board else 0
+    assert release.condition() is None, "the job has ended before it lost its chief"
+    release.kubectl("delete", "pod", release.pod(0)["metadata"]["name"], "--force", "--grace-period=0", "--wait=false")
 
+    on_the_way = before
+
+    def ended() -> tuple[str, str, str] | None:
+        nonlocal on_the_way
+        epochs = len(board.epochs("train")) if board else 0
+        if condition := release.condition():
+            return condition
+        on_the_way = max(on_the_way, epochs)
+        return None
+
+    assert until(400, "the job's end", ended)[0] == "Complete", release.story()
     result = json.loads(store.read(f"e2e/{name}/result.json"))
-    assert result["weights_sha256"] == short_weights
+    assert result["weights_sha256"] == weights
     assert result == release.message()
-    attempts = [json.loads(line) for line in store.read(f"e2e/{name}/attempts.jsonl").splitlines()]
-    assert attempts[-1]["step_from"] > 0
-    keys = store.objects()
-    for worker in (0, 1):
-        assert f"e2e/{name}/workers/{worker}/attempt-{attempts[-1]['attempt']}.log" in keys
-    assert f"e2e/{name}/model.keras" in keys
+    last = json.loads(store.read(f"e2e/{name}/attempts.jsonl").splitlines()[-1])
+    assert last["step_from"] > 0
+    logs = [f"e2e/{name}/workers/{worker}/attempt-{last['attempt']}.log" for worker in (0, 1)]
+    assert {*logs, f"e2e/{name}/model.keras"} <= set(store.objects())
     if board:
-        assert shown == list(range(len(shown)))
+        assert on_the_way > before, "TensorBoard showed no more epochs between the loss and the end"
         for kind in ("train", "validation"):
-            everything = list(range(EPOCHS))
-            until(120, f"every epoch of {kind}", lambda: scalars(release, "epoch_loss", f"{name}/{kind}") == everything)  # noqa: B023
+            until(120, f"every epoch of {kind}", lambda: len(board.epochs(kind)) == EPOCHS)  # noqa: B023
+        board.picture(tmp_path / "tensorboard.png")
+        if wanted := os.environ.get("PICTURE"):  # docs/tensorboard.png was made so.
+            shutil.copy(tmp_path / "tensorboard.png", wanted)
+    kinds = "jobs,pods,services,deployments,networkpolicies,serviceaccounts,configmaps,events"
+    told = [release.kubectl("get", kinds, "--output", "json"), release.helm("get", "all", NAME).stdout]
+    told += [release.kubectl("logs", pod) for pod in release.kubectl("get", "pods", "--output", "name").split()]
+    told += [store.read(key) for key in logs]
+    assert SECRET not in "".join(told)

@@ -24,6 +24,7 @@ _HERE = Path(__file__).parent
 _PACKAGES = {
     "fake-gcs-server": "github.com/fsouza/fake-gcs-server",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw",
+    "kwok": "sigs.k8s.io/kwok/cmd/kwok",
     "toxiproxy": "github.com/Shopify/toxiproxy/v2/cmd/server",
 }
 BUCKET = "bucket"

@@ -1,0 +1,47 @@
+"""The strategy's all-reduce of one tensor as large as all gradients, and nothing else.
+
+Together with the same step without communication it is the least that a step of several workers takes on TensorFlow's
+collectives. Usage: allreduce.py STEPS, one of several workers by TF_CONFIG; prints seconds a step, the best of five.
+"""
+
+import os
+import sys
+import time
+
+import tensorflow as tf
+
+from trainer import strategy
+from trainer.cluster import Cluster
+from trainer.config import Config
+
+FLOATS = 407_050
+
+config = Config(threads=1)
+strategy.configure_devices(config)
+cluster = Cluster.from_tf_config(os.environ["TF_CONFIG"])
+together = strategy.create(config, cluster)
+
+
+def summed(value: tf.Tensor) -> tf.Tensor:
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value * 0.5)
+
+
+def loop(count: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    return tf.while_loop(
+        lambda i, _: i < count,
+        lambda i, value: (i + 1, together.run(summed, args=(value,))),
+        [0, value],
+        parallel_iterations=1,
+    )[1]
+
+
+run, steps, ones = tf.function(loop, autograph=False), tf.constant(int(sys.argv[1])), tf.ones([FLOATS])
+run(tf.constant(5), ones)
+best = float("inf")
+for _ in range(5):
+    started = time.perf_counter()
+    float(run(steps, ones)[0])
+    best = min(best, (time.perf_counter() - started) / int(sys.argv[1]))
+print(best, flush=True)
+strategy.leave(together, cluster)
+os._exit(0)

@@ -1,0 +1,163 @@
+"""What the launcher finds before it makes anything, and why workers do not run, on a real control plane."""
+
+import pathlib
+import shutil
+import time
+from typing import Any
+
+import pytest
+
+from tests.control_plane import ControlPlane, until
+from tests.e2e.launching import CHART, Launching, launched
+from tests.e2e.made_up import Cluster
+from trainer.launch_codes import LaunchCode
+
+pytestmark = pytest.mark.e2e
+
+
+def test_pods_that_no_quota_allows_and_the_time_for_them(cluster: Cluster) -> None:
+    quota = {"metadata": {"name": "small"}, "spec": {"hard": {"requests.cpu": "1500m"}}}
+    cluster.plane.create(f"{cluster.path}/resourcequotas", quota)
+    until(30, "the quota", lambda: cluster.plane.get(f"{cluster.path}/resourcequotas/small")["status"].get("hard"))
+    code, text = cluster.run(*cluster.submit_arguments())
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  quota: small leaves 1.5 of 1500m requests.cpu, 2 is asked for" in text
+    assert cluster.jobs() == []
+    larger = "--set=worker.resources.requests.cpu=2"
+    code, text = cluster.run(*cluster.submit_arguments("--force", larger, "--pending_timeout=5"))
+    assert code == LaunchCode.NOT_STARTED
+    assert "the namespace's quota does not allow the pods" in text
+    assert "removing mnist-train, which never started" in text
+    assert cluster.jobs() == []
+
+
+def test_what_preflight_finds(plane: ControlPlane, cluster: Cluster) -> None:
+    code, text = cluster.run("doctor", *cluster.submit_arguments())
+    assert code == LaunchCode.DONE, text
+    assert "ok    rights: to make, watch and remove all of it" in text
+    assert "ok    nodes: all 2 worker(s) fit now on 2 node(s)" in text
+
+    code, text = cluster.run("doctor", *cluster.submit_arguments("--workers=100", "--image=x:latest"))
+    assert code == LaunchCode.NOT_STARTED
+    assert "at most 10 of 100 worker(s) ever fit on 2 node(s)" in text
+    assert "FAIL  image: x:latest" in text
+
+    code, text = cluster.run("doctor", f"--chart={CHART}", f"--namespace={cluster.namespace}")
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  GPUs: each worker asks for 1, and none of the 2 node(s) has any" in text
+
+    code, text = cluster.run("doctor", f"--chart={CHART}", "--namespace=nowhere")
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  namespace: nowhere does not exist" in text
+    assert "kubectl create namespace nowhere" in text
+
+    code, text = cluster.run("doctor", *cluster.submit_arguments("--output=pvc:runs", "--set=job.queue=team"))
+    assert code == LaunchCode.NOT_STARTED
+    assert f"FAIL  output: there is no claim runs in {cluster.namespace}" in text
+    assert "FAIL  queue: job.queue is team, and this cluster has no Kueue" in text
+
+    code, text = launched("doctor", *cluster.submit_arguments(), kubeconfig=plane.kubeconfig_of("nobody"))
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  rights: this user may not: get, create, patch, delete, list, watch jobs.batch; " in text
+    assert "note  nodes: this user may not list nodes and pods" in text
+    assert "note  pods: whether the namespace admits them is not known" in text
+
+
+def test_gpus_are_found_out_and_said(plane: ControlPlane, cluster: Cluster) -> None:
+    plane.node("gpu1", cpus=64, memory="64Gi", gpus=5)
+    try:
+        arguments = [argument for argument in cluster.submit_arguments() if not argument.startswith("--gpus")]
+        code, text = cluster.run(*arguments, "--detach")
+    finally:
+        plane.request("DELETE", "/api/v1/nodes/gpu1")
+    assert code == LaunchCode.DONE, text
+    assert "ok    GPUs: 2 for each worker, found out from the nodes" in text
+    assert "ok    GPUs: 5 of 5 are free, 4 are asked for" in text
+    (job,) = cluster.jobs()
+    assert container(job)["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert "--expect_gpus=2" in container(job)["args"]
+
+
+def test_claims(plane: ControlPlane, cluster: Cluster) -> None:
+    claims = {"runs": cluster.namespace, "lost": "no-such-class"}
+    waiting = {"provisioner": "test/none", "volumeBindingMode": "WaitForFirstConsumer"}
+    plane.create("/apis/storage.k8s.io/v1/storageclasses", {"metadata": {"name": cluster.namespace}, **waiting})
+    for name, storage in claims.items():
+        wanted = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+        claim = {"metadata": {"name": name}, "spec": {**wanted, "storageClassName": storage}}
+        plane.create(f"{cluster.path}/persistentvolumeclaims", claim)
+    code, text = cluster.run("doctor", *cluster.submit_arguments("--output=pvc:runs"))
+    assert code == LaunchCode.DONE, text
+    assert f"{cluster.namespace} makes the volume when the first worker has its node" in text
+    code, text = cluster.run("doctor", *cluster.submit_arguments("--output=pvc:lost"))
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  storage class: claim lost has no volume, and its storage class no-such-class does not exist" in text
+    launching = cluster.submit("--force", "--output=pvc:lost")
+    soon(launching, "unbound immediate PersistentVolumeClaims")
+
+
+def test_a_namespace_that_admits_no_such_pods(plane: ControlPlane, cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    plane.patch(f"/api/v1/namespaces/{cluster.namespace}", {"metadata": {"labels": labels}})
+    code, text = cluster.run("doctor", *cluster.submit_arguments())
+    assert code == LaunchCode.DONE, text
+    assert "ok    pods: the namespace admits them (Pod Security" in text
+    shutil.copytree(CHART, tmp_path / "helm")
+    names = tmp_path / "helm/templates/_names.tpl"
+    names.write_text(names.read_text().replace("runAsNonRoot: true\n", ""))
+    changed = (*cluster.submit_arguments(), f"--chart={tmp_path}/helm")
+    code, text = cluster.run("doctor", *changed)
+    assert code == LaunchCode.NOT_STARTED
+    assert 'FAIL  pods: the namespace does not admit them: violates PodSecurity "restricted:latest"' in text
+    launching = Launching(*changed, "--force", kubeconfig=plane.kubeconfig)
+    soon(launching, "the namespace's Pod Security does not allow the pods")
+
+
+def test_a_limit_range_and_a_priority_that_is_not_there(plane: ControlPlane, cluster: Cluster) -> None:
+    code, text = cluster.run("doctor", *cluster.submit_arguments("--set=worker.priorityClassName=urgent"))
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  pods: the namespace does not admit them: no PriorityClass with name urgent was found" in text
+    limits = {"metadata": {"name": "small"}, "spec": {"limits": [{"type": "Pod", "max": {"memory": "1Gi"}}]}}
+    plane.create(f"{cluster.path}/limitranges", limits)
+    code, text = cluster.run("doctor", *cluster.submit_arguments("--set=worker.resources.limits.memory=4Gi"))
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  pods: the namespace does not admit them: maximum memory usage per Pod is 1Gi" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--set=worker.resources.requests.cpu=1000",), "Insufficient cpu"),
+        (("--output=pvc:nothing",), 'persistentvolumeclaim "nothing" not found'),
+    ],
+)
+def test_pods_that_wait_say_why(cluster: Cluster, arguments: tuple[str, ...], words: str) -> None:
+    soon(cluster.submit("--force", *arguments), words)
+
+
+def test_a_job_that_kueue_has_not_admitted(plane: ControlPlane, cluster: Cluster) -> None:
+    launching = cluster.submit("--force", "--set=job.queue=team")
+    cluster.placed()
+    (job,) = cluster.jobs()
+    name, now = job["metadata"]["name"], time.time()
+    # What Kueue does: no controller of its own runs here.
+    plane.patch(f"{cluster.jobs_path}/{name}", {"spec": {"suspend": True}})
+    cluster.plane.request("DELETE", f"{cluster.path}/pods?gracePeriodSeconds=0")
+    launching.says("Kueue has not admitted the job to queue team: not yet", 30)
+    workload = {"kind": "Workload", "name": f"job-{name}-0c1d2", "namespace": cluster.namespace, "uid": "workload"}
+    why = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default, 1 more needed"
+    event = {"metadata": {"name": "pending"}, "involvedObject": workload, "type": "Warning", "reason": "Pending"}
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    plane.create(f"{cluster.path}/events", {**event, "message": why, "lastTimestamp": stamp})
+    launching.says(f"Kueue has not admitted the job to queue team: {why}", 5)
+
+
+def soon(launching: Launching, words: str) -> None:
+    """It gives the reason within 5 s of submitting."""
+    submitted = launching.when("submitted ")
+    assert launching.when(words) - submitted < 5.0, launching.text
+
+
+def container(job: dict[str, Any]) -> dict[str, Any]:
+    (found,) = job["spec"]["template"]["spec"]["containers"]
+    return dict(found)
