@@ -14,6 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from tests.memory_store import MemoryStore, Weather
+from tests.processes import until
 from trainer import records
 from trainer.chain import SupersededError
 from trainer.exit_codes import OutputError
@@ -316,3 +317,22 @@ def test_an_output_that_comes_and_goes_is_told_of_once_a_minute() -> None:
         clock.wait(0.5)
     assert said.count("the output s3://b/run is written again, after 0 s") == 10
     assert len(said) == 20
+
+
+def test_a_checkpoint_that_may_soon_be_removed_goes_at_once(tmp_path: Path) -> None:
+    store = MemoryStore(etags=True)
+    training = Training(tmp_path, 1)
+    training.do_step(10)
+    training.save()
+    mirror = Mirror(
+        store,
+        tmp_path,
+        worker=0,
+        interval=3600.0,
+        max_disk=2**30,
+        final_timeout=300.0,
+        say=lambda _: None,
+    )
+    mirror.begin()
+    until(lambda: list(store.keys("checkpoints/")) == ["checkpoints/step-0000000001.npz"], "the checkpoint")
+    mirror.finish()

@@ -92,6 +92,7 @@ class Mirror:
             self._steps.insert(-1, self._attempts.resume)
         self._logs: dict[str, GrowingFile] = {}  # By key; the last is the one that grows.
         self._cleared: str | None = None  # The newest checkpoint whose events are stored.
+        self._clears = threading.Event()  # Another one is: it may not be on disk for long.
         self._trouble = Trouble(store.url, say=say, clock=clock)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -166,6 +167,7 @@ class Mirror:
         limit = self._final_timeout if timeout is None else timeout
         deadline = self._clock() + limit
         self._stop.set()
+        self._clears.set()
         for thread in self._threads:
             thread.join(max(deadline - self._clock(), 0.0))
         failures = 0
@@ -202,7 +204,9 @@ class Mirror:
         newest = newest_checkpoint(self._run_dir) if self._worker == 0 else None
         for stream in self._streams:
             stream.flush()
-        self._cleared = newest  # What was on disk when it appeared is stored now.
+        if newest != self._cleared:
+            self._cleared = newest  # What was on disk when it appeared is stored now.
+            self._clears.set()
         if self._attempts:
             self._copy_attempts(self._attempts)
         self._copy_logs()
@@ -263,13 +267,19 @@ class Mirror:
 
     def _start(self) -> None:
         """Starts the threads that copy."""
-        for name, copy in (("growing", self.copy_growing), ("whole", self.copy_whole)):
+        for name, copy, event in (
+            ("growing", self.copy_growing, self._stop),
+            ("whole", self.copy_whole, self._clears),
+        ):
             if name == "growing" or self._worker == 0:
-                thread = threading.Thread(target=self._repeat, args=(name, copy), name=f"mirror-{name}", daemon=True)
+                thread = threading.Thread(
+                    target=self._repeat, args=(name, copy, event), name=f"mirror-{name}", daemon=True
+                )
                 self._threads.append(thread)
                 thread.start()
 
-    def _repeat(self, name: str, copy: Callable[[], None]) -> None:
+    def _repeat(self, name: str, copy: Callable[[], None], event: threading.Event) -> None:
+        """Copies again and again: every interval, and at once upon the event."""
         failures = 0
         while not self._stop.is_set():
             start = self._clock()
@@ -277,7 +287,9 @@ class Mirror:
                 copy()
                 self._trouble.over(name)
                 failures = 0
-                self._stop.wait(max(self._interval - (self._clock() - start), 0.0))
+                event.wait(max(self._interval - (self._clock() - start), 0.0))
+                if event is not self._stop:
+                    event.clear()
             except (StorageError, OSError) as error:
                 self._trouble.report(error, self.backlog(), who=name)
                 self._stop.wait(self._pause(failures))
