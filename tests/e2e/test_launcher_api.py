@@ -31,7 +31,7 @@ def test_an_api_server_restart_is_survived(plane: ControlPlane, cluster: Cluster
     launching.says("the API server answers again")
     for pod in pods:
         cluster.finish(pod, 0, RESULT)
-    assert launching.ends(60) == LaunchCode.DONE
+    assert launching.ends() == LaunchCode.DONE  # The Job controller may wait a minute before it asks again.
     assert "succeeded: mnist-train reached validation accuracy 0.9800" in launching.text
     code, text = cluster.run("status", *cluster.arguments())
     assert (code, text.splitlines()[0][:10]) == (0, "succeeded:")
