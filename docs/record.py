@@ -37,10 +37,11 @@ class Keeping(rich.console.Console):
 class Recording(LiveView):
     """The live view, whose screen is drawn into a picture once."""
 
-    def __init__(self, running: str) -> None:
+    def __init__(self, running: str, command: str) -> None:
         self.console = Keeping()
         super().__init__(self.console, prefixed=False)
         self._running = running
+        self.console.print(f"$ {command}")
 
     def show(self, picture: Picture) -> None:  # noqa: D102
         super().show(picture)
@@ -58,11 +59,11 @@ def draw(path: str, lines: list[Any]) -> None:
     console = rich.console.Console(file=io.StringIO(), record=True, force_terminal=True, width=WIDTH)
     for line in lines:
         console.print(line, markup=False, highlight=False)
-    Path(path).write_text(console.export_svg(title="python -m trainer.launch"))
+    Path(path).write_text(console.export_svg(title=""))
 
 
 def main(running: str, ended: str, *arguments: str) -> int:
-    view = Recording(running)
+    view = Recording(running, " ".join(("python -m trainer.launch", *arguments)))
 
     @contextlib.contextmanager
     def open_view(**_: Any) -> Iterator[LiveView]:

@@ -49,9 +49,9 @@ def check(kube: Kube, rendered: Sequence[Json], nodes: "Nodes | None") -> Iterat
         lambda: _quota(kube, job, rendered), "quota", "this user may not see quotas; whether they allow it"
     )
     yield from _admission(kube, job)
-    yield from claim(kube, job)
+    yield from asking(lambda: claim(kube, job), "output", "this user may not see claims; whether it can be used")
     yield from bucket(Job.output_of(job["spec"]))
-    yield from _queue(kube, job)
+    yield from asking(lambda: _queue(kube, job), "queue", "this user may not see Kueue's queues; whether it is there")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """What a person does with the launcher on a real cluster, and what they are told."""
 
+import html
 import http.client
 import json
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -39,11 +43,20 @@ def tensorboard(path: str) -> Any:
         return None
 
 
+def picture(release: Release, path: pathlib.Path) -> str:
+    """What a terminal shows of a run that has ended, as text; PICTURES=docs make e2e draws the README's pictures so."""
+    command = (sys.executable, "-m", "docs.record", "-", str(path), "attach", at(release))
+    subprocess.run(command, capture_output=True, timeout=120)
+    if wanted := os.environ.get("PICTURES"):
+        shutil.copy(path, wanted)
+    return html.unescape(path.read_text()).replace("\xa0", " ")
+
+
 def at(release: Release) -> str:
     return f"--namespace={release.namespace}"
 
 
-def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release) -> None:
+def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release, tmp_path: pathlib.Path) -> None:
     submitted = Launching(*submission(release, "--workers=2"), trainer=FLAGS)
     submitted.says("progress worker=0/2")
     submitted.interrupt()
@@ -66,6 +79,9 @@ def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release) -> 
     assert "worker 1 | " in attached.text
     assert "its pod was replaced" in attached.text
     assert "lost to failures" in attached.text
+    drawn = picture(release, tmp_path / "launcher.svg")
+    assert "restarts" in drawn
+    assert "succeeded: mnist-train reached validation accuracy" in drawn
 
     code, text = launched("logs", at(release), "--logs=1")
     assert code == 0
@@ -77,13 +93,14 @@ def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release) -> 
     assert left == ["serviceaccount/default"]
 
 
-def test_data_that_is_missing_is_the_verdict(release: Release) -> None:
+def test_data_that_is_missing_is_the_verdict(release: Release, tmp_path: pathlib.Path) -> None:
     code, text = launched(*submission(release, "--json"), trainer=(*FLAGS, "--data_dir=/nowhere"))
     assert code == LaunchCode.TRAINING, text
     verdict = json.loads(text.splitlines()[-1])
     assert verdict["first_cause"]["exit_code"] == 65
     assert "--data_dir=/nowhere is not a folder" in verdict["first_cause"]["errors"][-1]
     assert launched("status", at(release))[0] == LaunchCode.TRAINING
+    assert "| error: --data_dir=/nowhere is not a folder" in picture(release, tmp_path / "launcher-failed.svg")
     assert release.ended(60)[:2] == ("Failed", "PodFailurePolicy"), "there may be retries"
 
 

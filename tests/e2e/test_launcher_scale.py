@@ -30,7 +30,8 @@ LINE = Progress(
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def plane(tmp_path_factory: pytest.TempPathFactory, own_cluster: pathlib.Path) -> Iterator[ControlPlane]:
+    assert own_cluster.is_dir()  # The binaries that it was started from are there.
     folder = tmp_path_factory.mktemp("plane")
     with control_plane(folder) as running:
         (port,) = free_ports(1)
