@@ -20,24 +20,24 @@ START = 25  # Seconds that a pod's start may add to the controller's wait: impor
 STANDSTILL = 30  # Seconds without a step in which an elastic attempt may be handed over to the next.
 
 
-def lose(release: Release) -> float:
-    """Deletes worker 1's pod; returns when."""
-    pod = release.pod(1)["metadata"]["name"]
+def lose(release: Release) -> tuple[float, str]:
+    """Deletes worker 1's pod; returns when, and its UID."""
+    pod = release.pod(1)["metadata"]
     moment = time.time()
-    release.kubectl("delete", "pod", pod, "--wait=false")
-    return moment
+    release.kubectl("delete", "pod", pod["name"], "--wait=false")
+    return moment, pod["uid"]
 
 
-def replacement(release: Release, lost: int) -> float:
-    """When worker 1's next pod was made."""
-    pods = until(400, "a replacement", lambda: _newer(release, lost))
-    created = str(pods[-1]["metadata"]["creationTimestamp"]).rstrip("Z")
+def replacement(release: Release, lost: str) -> float:
+    """When the pod was made that took the place of the one with this UID."""
+    pod = until(400, "a replacement", lambda: _other(release, lost))
+    created = str(pod["metadata"]["creationTimestamp"]).rstrip("Z")
     return datetime.datetime.fromisoformat(created).replace(tzinfo=datetime.UTC).timestamp()
 
 
-def _newer(release: Release, lost: int) -> list[Json] | None:
-    pods = release.pods(1)
-    return pods if len(pods) > lost else None
+def _other(release: Release, lost: str) -> Json | None:
+    pods = release.pods(1)  # A pod that was deleted is soon not among them.
+    return pods[-1] if pods and pods[-1]["metadata"]["uid"] != lost else None
 
 
 def test_exact(release: Release, claim: pathlib.Path, local_weights: str) -> None:
@@ -45,8 +45,8 @@ def test_exact(release: Release, claim: pathlib.Path, local_weights: str) -> Non
     release.install(*VALUES, "--set", "output=pvc:runs,tensorboard.enabled=false")
     release.at_step(BETWEEN)
     for lost in range(1, LOSSES + 1):
-        gone = lose(release)
-        made = replacement(release, lost)
+        gone, uid = lose(release)
+        made = replacement(release, uid)
         name = release.pod(0)["metadata"]["name"]
 
         def stepped(name: str = name, gone: float = gone, lost: int = lost) -> float | None:
@@ -67,8 +67,8 @@ def test_elastic(release: Release) -> None:
     release.at_step(BETWEEN)
     began = time.time()
     for lost in range(1, LOSSES + 1):
-        gone = lose(release)
-        made = replacement(release, lost)
+        gone, uid = lose(release)
+        made = replacement(release, uid)
         print(f"loss {lost}: replaced after {made - gone:.0f} s")
         until(120, "both workers", lambda: release.progress(0)[-1].workers == 2)
     log = release.timed_progress(release.pod(0)["metadata"]["name"])
