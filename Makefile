@@ -28,7 +28,7 @@ train: setup ## train on this machine, in one process: make train ARGS="--epochs
 .PHONY: test
 test: setup ## all tests that need no cluster; those on real object stores where Go is there to build them
 	@command -v go >/dev/null || echo "make: Go is not installed, so the tests on real object stores are left out" >&2
-	$(python) -m pytest -m "not chart and not e2e and not soak$$(command -v go >/dev/null || echo ' and not servers')" $(ARGS)
+	$(python) -m pytest --numprocesses=2 --dist=loadfile -m "not chart and not e2e and not soak$$(command -v go >/dev/null || echo ' and not servers')" $(ARGS)
 
 .PHONY: soak
 soak: setup ## long runs with random failures, about 20 minutes

@@ -7,11 +7,11 @@ run ended. The agents die with it.
 import collections
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import pathlib
 import queue
-import random
 import signal
 import socket
 import subprocess
@@ -266,6 +266,10 @@ def share(cores: Sequence[int], index: int, workers: int) -> Sequence[int]:
     return cores[index * len(cores) // workers : (index + 1) * len(cores) // workers]
 
 
+# Every process begins elsewhere: a port is taken only some time after it was chosen.
+_places = itertools.count(os.getpid() * 7919)
+
+
 def free_ports(count: int) -> list[int]:
     """Ports on 127.0.0.1 that nobody listens on.
 
@@ -273,10 +277,10 @@ def free_ports(count: int) -> list[int]:
     worker is between two attempts.
     """
     lowest_outgoing = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = list(range(max(1024, lowest_outgoing - 20000), lowest_outgoing)) or list(range(1024, 65536))
-    random.shuffle(candidates)
+    candidates = range(max(1024, lowest_outgoing - 20000), lowest_outgoing) or range(1024, 65536)
     ports: list[int] = []
-    for port in candidates:
+    for place in itertools.islice(_places, len(candidates)):
+        port = candidates[place % len(candidates)]
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.servers.refusing_proxy import refusing_proxy
+from trainer.fleet import free_ports
 
 _HERE = Path(__file__).parent
 _PACKAGES = {
@@ -53,12 +54,6 @@ def tool(name: str) -> Path:
     return binary
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
-
-
 @contextlib.contextmanager
 def started(
     *command: str | Path, port: int, environ: dict[str, str] | None = None
@@ -87,7 +82,7 @@ def started(
 @contextlib.contextmanager
 def s3_server(folder: Path, *, port: int = 0, modest: bool = False) -> Iterator[str]:
     """versitygw over a folder, in which BUCKET is; its address. A modest one takes only the time that nobody wants."""
-    port = port or free_port()
+    port = port or free_ports(1)[0]
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     secrets = {"ROOT_ACCESS_KEY_ID": KEY_ID, "ROOT_SECRET_ACCESS_KEY": SECRET}
     command = (tool("versitygw"), "--port", f"127.0.0.1:{port}", "--quiet", "posix", folder)
@@ -111,7 +106,7 @@ def s3_environ(address: str) -> dict[str, str]:
 @contextlib.contextmanager
 def gcs_server(*, port: int = 0, address: str = "") -> Iterator[str]:
     """fake-gcs-server with BUCKET in it; its address, which clients may be told to be another (a proxy's)."""
-    port = port or free_port()
+    port = port or free_ports(1)[0]
     own = f"http://127.0.0.1:{port}"
     command = (tool("fake-gcs-server"), "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1")
     outside = address or own
@@ -167,7 +162,8 @@ class Toxics:
 @contextlib.contextmanager
 def toxiproxy(upstream: str, *, port: int = 0) -> Iterator[tuple[str, Toxics]]:
     """toxiproxy before `upstream` ("http://host:port"); the address to use instead, and its toxics."""
-    control, port = free_port(), port or free_port()
+    control, free = free_ports(2)
+    port = port or free
     with started(tool("toxiproxy"), "-host", "127.0.0.1", "-port", str(control), port=control):
         toxics = Toxics(control, "store")
         proxy = {"name": "store", "listen": f"127.0.0.1:{port}", "upstream": upstream.removeprefix("http://")}
