@@ -28,8 +28,9 @@ def test_an_api_server_restart_is_survived(plane: ControlPlane, cluster: Cluster
     time.sleep(30)  # For so long it is to be survived.
     plane.start_again("apiserver")
     until(60, "the API server", plane.ready)
-    plane.stop("controller-manager")  # It would wait for up to a minute before it asks again.
-    plane.start_again("controller-manager")
+    for waiting in ("controller-manager", "scheduler"):  # For up to a minute they would not ask again.
+        plane.stop(waiting)
+        plane.start_again(waiting)
     launching.says("the API server answers again")
     for pod in pods:
         cluster.finish(pod, 0, RESULT)
