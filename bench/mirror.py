@@ -64,7 +64,6 @@ def growth(scheme: str, folder: Path) -> Growth:
             folder / "run",
             worker=0,
             interval=5.0,
-            max_disk=MIB,
             final_timeout=60.0,
             say=print,
             threads=False,

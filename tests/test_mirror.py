@@ -20,11 +20,12 @@ from tests.agents import STAND_IN, running
 from tests.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_server, toxiproxy
 from tests.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from tests.test_mirror_properties import Training, steps_in, steps_in_bucket, steps_on_disk
+from tests.test_worker_log import a_log, write
 from trainer import stored_run
 from trainer.exit_codes import OutputError, UsageError
 from trainer.mirror import Mirror
 from trainer.storage import PIECES, Found, Store, open_store
-from trainer.worker_log import WorkerLog, in_order
+from trainer.worker_log import in_order
 
 pytestmark = pytest.mark.servers
 
@@ -79,7 +80,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
 
 def a_mirror(store: Store, run_dir: Path, **options: Any) -> tuple[Mirror, list[str]]:
     said: list[str] = []
-    defaults: dict[str, Any] = {"worker": 0, "interval": 0.3, "max_disk": 2**24, "final_timeout": 20.0}
+    defaults: dict[str, Any] = {"worker": 0, "interval": 0.3, "final_timeout": 20.0}
     return Mirror(store, run_dir, say=said.append, **{**defaults, **options}), said
 
 
@@ -87,10 +88,10 @@ def test_a_run_and_its_successor_on_an_empty_disk(server: Server, run: str, tmp_
     first, _ = a_mirror(server.store(run), tmp_path / "first")
     first.begin()
     training = Training(tmp_path / "first", 1)
-    log = first.attempt_log(1)
+    log, _ = a_log(tmp_path / "first")
     for _ in range(9):
         training.do_step(1000)
-        log.write(b"step %d\n" % training.step)
+        write(log, b"step %d\n" % training.step)
     training.save()
     (tmp_path / "first" / "attempts.jsonl").write_text('{"attempt": 1}\n')
     wait_until(lambda: "checkpoints/step-0000000009.npz" in server.store(run).keys("checkpoints/"))
@@ -264,10 +265,8 @@ def test_a_log_of_any_length_in_order(server: Server, run: str, tmp_path: Path) 
     mirror, _ = a_mirror(server.store(run), tmp_path, worker=3)
     mirror.begin()
     lines = [b"%06d %s\n" % (number, b"x" * 100) for number in range(8000)]
-    log = mirror.attempt_log(1)
-    for line in lines:
-        log.write(line)
-    mirror.attempt_log(2).write(b"second\n")
+    write(a_log(tmp_path, worker=3)[0], *lines)
+    write(a_log(tmp_path, 2, worker=3)[0], b"second\n")
     mirror.finish()
     objects = server.objects(run)
     keys = in_order(key for key in objects if key.startswith("workers/3/attempt-1.log"))
@@ -280,34 +279,19 @@ def test_a_log_of_any_length_in_order(server: Server, run: str, tmp_path: Path) 
 def test_a_log_takes_no_more_disk_than_it_may(tmp_path: Path, run: str) -> None:
     with s3_server(tmp_path / "s3") as address:
         server = Server("s3", address)
-        mirror, said = a_mirror(server.store(run), tmp_path / "run", max_disk=2**20, threads=False)
+        mirror, _ = a_mirror(server.store(run), tmp_path / "run", threads=False)
         mirror.begin()
-        log = mirror.attempt_log(1)
-        for number in range(30_000):
-            log.write(b"%06d %s\n" % (number, b"x" * 100))
+        log, said = a_log(tmp_path / "run", limit=2**20)
+        write(log, *(b"%06d %s\n" % (number, b"x" * 100) for number in range(30_000)))
         taken = sum(path.stat().st_size for path in (tmp_path / "run" / "workers" / "0").iterdir())
         assert taken <= 2**20
         assert said == ["the log of this worker has a gap from here on: --mirror_max_disk=1 is used up"]
         mirror.copy_growing()
-        log.write(b"the end\n")
+        write(log, b"the end\n")
         mirror.finish()
         objects = server.objects(run)
         text = b"".join(objects[key].data for key in in_order(objects))
         assert text.endswith(b"bytes of this log were left out here]\nthe end\n")
-
-
-def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(tmp_path: Path) -> None:
-    said: list[str] = []
-    (tmp_path / "workers" / "0").mkdir(parents=True)
-    (tmp_path / "workers" / "0" / "attempt-1.log").symlink_to("/dev/full")
-    log = WorkerLog(tmp_path, "workers/0/attempt-1.log", limit=2**20, warn=said.append)
-    for _ in range(3):
-        log.write(b"a line\n")
-    assert said == ["the log of this worker has a gap from here on: No space left on device"]
-    (tmp_path / "workers" / "0" / "attempt-1.log").unlink()
-    log.write(b"another\n")
-    text = (tmp_path / "workers" / "0" / "attempt-1.log").read_text()
-    assert text == "[21 bytes of this log were left out here]\nanother\n"
 
 
 def test_a_disk_that_cannot_take_what_is_there(server: Server, run: str, tmp_path: Path) -> None:
@@ -357,9 +341,7 @@ def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None
     assert stored_run.result(server.store(run)) is None
     lines = [b"%06d %s\n" % (number, b"x" * 100) for number in range(4000)]
     for attempt in (1, 2):
-        log = mirror.attempt_log(attempt)
-        for line in lines:
-            log.write(line)
+        write(a_log(tmp_path, attempt)[0], *lines)
     (tmp_path / "attempts.jsonl").write_text('{"attempt": 1}\n{"attempt": 2}\n')
     (tmp_path / "model.keras").write_bytes(b"model")
     (tmp_path / "result.json").write_text('{"epochs": 5}')

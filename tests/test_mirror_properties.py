@@ -132,7 +132,6 @@ class Run(RuleBasedStateMachine):
             self.run_dir,
             worker=0,
             interval=5.0,
-            max_disk=2**30,
             final_timeout=10**6,
             say=lambda _: None,
             threads=False,
@@ -286,7 +285,6 @@ def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
         tmp_path,
         worker=0,
         interval=5.0,
-        max_disk=2**30,
         final_timeout=300.0,
         say=said.append,
         threads=False,
@@ -329,7 +327,6 @@ def test_a_checkpoint_that_may_soon_be_removed_goes_at_once(tmp_path: Path) -> N
         tmp_path,
         worker=0,
         interval=3600.0,
-        max_disk=2**30,
         final_timeout=300.0,
         say=lambda _: None,
     )

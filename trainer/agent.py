@@ -83,7 +83,6 @@ class Agent:
         trainer_argv: Sequence[str],
         environ: Mapping[str, str],
         *,
-        output: Output | None = None,
         program: Sequence[str] = TRAINER,
     ) -> None:
         """Reads the environment; nothing is started yet.
@@ -92,14 +91,12 @@ class Agent:
           config: the agent's flags.
           trainer_argv: the training program's flags.
           environ: this process's environment, the training process's too.
-          output: where the run directory and the worker's log are brought to; by default what the flags say.
           program: the command that the training flags are given to.
 
         Raises:
           UsageError: the environment names no usable place among the workers.
         """
         self._config, self._environ = config, environ
-        self._given_output, self._output = output, LocalOutput() if output is None else output
         self._place = Place(environ)
         self._index = self._place.index
         if config.min_workers > self._place.workers:
@@ -109,6 +106,7 @@ class Agent:
             )
         self._trainer_argv = tuple(trainer_argv)
         self._run_dir = pathlib.Path()
+        self._output: Output = LocalOutput(self._run_dir)
         self._flags: tuple[str, ...] = ()
         self._token = uuid.uuid4().hex
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -177,10 +175,14 @@ class Agent:
 
     def _begin(self) -> None:
         """Opens the output, and brings back from there what this disk lacks; SIGTERM ends the waiting for it."""
-        if self._given_output is None:
-            self._output = open_output(
-                self._config, self._run_dir, worker=self._index, say=self._log.say, on_end=self._events.put
-            )
+        self._output = open_output(
+            self._config,
+            self._run_dir,
+            worker=self._index,
+            say=self._log.say,
+            warn=self._log.warn,
+            on_end=self._events.put,
+        )
 
         def begin() -> _Begun:
             return _Begun(last_attempt=self._output.begin())
@@ -197,6 +199,7 @@ class Agent:
             self._log.say(f"exit {finish.code} ({meaning(finish.code)}): {finish.reason}")
         if self._meeting:
             self._meeting.close()  # Its last line in attempts.jsonl is part of what the output is to have.
+        self._log.flush()
         try:
             self._output.finish(timeout=None if finish.code == ExitCode.DONE else _FLUSH_SECONDS)
         except OutputError as error:
@@ -252,7 +255,7 @@ class Agent:
         self._begun_at, self._span = time.monotonic(), None
         self._newest = newest_checkpoint(self._run_dir)
         self._status.begin_attempt()
-        self._log.keep(self._output.attempt_log(begin.attempt))
+        self._log.keep(self._run_dir, begin.attempt, limit=self._config.mirror_max_disk * 2**20)
         environ = {supervision.ATTEMPT: str(begin.attempt), "TF_CONFIG": self._place.tf_config(begin.present)}
         child, kind = self._children.start(environ, self._trainer_argv)
         there, all_ = len(begin.present), self._place.workers
@@ -367,13 +370,13 @@ class Agent:
         self._show("ended", pid=0)
 
 
-def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER, output: Output | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER) -> int:
     """Runs an agent; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     own, trainer_argv = settings.split(arguments)
     try:
         config = settings.parse(AgentConfig, own, program=PROGRAM)
-        agent = Agent(config, trainer_argv, os.environ, output=output, program=program)
+        agent = Agent(config, trainer_argv, os.environ, program=program)
         return agent.run()
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)

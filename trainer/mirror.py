@@ -28,7 +28,7 @@ from trainer.stored_files import (
     put_final,
 )
 from trainer.trouble import Trouble
-from trainer.worker_log import WorkerLog, highest_attempt, is_next, log_files, log_key
+from trainer.worker_log import highest_attempt, is_next, log_files
 
 FOLDERS = (TRAIN, VALIDATION)
 FINALS = (MODEL, RESULT)  # In this order: the result says that all is there.
@@ -46,7 +46,6 @@ class Mirror:
         *,
         worker: int,
         interval: float,
-        max_disk: int,
         final_timeout: float,
         say: Callable[[str], None],
         warn: Callable[[str], None] | None = None,
@@ -62,7 +61,6 @@ class Mirror:
           run_dir: its directory on disk.
           worker: this worker's index; 0 is the chief, which writes the run directory.
           interval: seconds between two looks at what was written.
-          max_disk: bytes that this worker's log may take on disk while it waits for the store.
           final_timeout: seconds to wait for a store that is away, before the run and at its end.
           say: takes a sentence for a person.
           warn: takes one about the worker's log, which for that reason must not go there; `say` if not given.
@@ -72,7 +70,7 @@ class Mirror:
           wait: waits for seconds.
         """
         self._store, self._run_dir, self._worker = store, run_dir, worker
-        self._interval, self._max_disk, self._final_timeout = interval, max_disk, final_timeout
+        self._interval, self._final_timeout = interval, final_timeout
         self._in_threads, self._warn = threads, warn or say
         self._say, self._on_end, self._clock, self._wait = say, on_end, clock, wait
         owner = uuid.uuid4().hex
@@ -147,11 +145,6 @@ class Mirror:
         if self._in_threads:
             self._start()
         return self._last_attempt
-
-    def attempt_log(self, attempt: int) -> WorkerLog:
-        """The file that takes this worker's log of an attempt."""
-        key = log_key(self._worker, attempt)
-        return WorkerLog(self._run_dir, key, limit=self._max_disk, warn=self._warn)
 
     def finish(self, *, timeout: float | None = None) -> None:
         """Stops the copying when everything is there.

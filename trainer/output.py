@@ -2,12 +2,12 @@
 
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import Protocol
 
 from trainer.run_files import CHECKPOINTS
 from trainer.settings import setting
+from trainer.worker_log import highest_attempt
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,28 +19,15 @@ class OutputSettings:
     )
     mirror_interval: float = setting(5.0, "seconds between two looks at what was written", above=0.0)
     mirror_max_disk: int = setting(
-        256, "MiB of disk that a worker's log may take while it waits for the output; the rest needs no copy", minimum=1
+        256, "MiB of disk that a worker's logs may take; with an output, those that it does not have yet", minimum=1
     )
     mirror_final_timeout: float = setting(
         300.0, "seconds to wait for an output that is away, before the run and at its end", minimum=0.0
     )
 
 
-class LogFile(Protocol):
-    """What takes whole lines of a log."""
-
-    def write(self, line: bytes, /) -> int | None:
-        """Adds a line."""
-
-    def flush(self) -> None:
-        """Brings it to the disk."""
-
-    def close(self) -> None:
-        """Ends the log."""
-
-
 class Output(Protocol):
-    """What an agent does with the run directory and the worker's log."""
+    """What an agent does with the run directory, in which the worker's log lies, too."""
 
     def begin(self) -> int:
         """Before the first attempt: refuses an output that cannot be used, and brings back what lies there.
@@ -54,9 +41,6 @@ class Output(Protocol):
           DataError: what lies there is not this run's, or is damaged.
         """
 
-    def attempt_log(self, attempt: int) -> LogFile | None:
-        """The file that takes this worker's log of an attempt; None: nobody wants it."""
-
     def finish(self, *, timeout: float | None = None) -> None:
         """At the end: everything is there when it returns.
 
@@ -69,14 +53,15 @@ class Output(Protocol):
 
 
 class LocalOutput:
-    """The run directory is where it shall stay; the worker's log is what the agent prints."""
+    """The run directory is where it shall stay."""
+
+    def __init__(self, run_dir: pathlib.Path) -> None:
+        """Takes the run directory."""
+        self._run_dir = run_dir
 
     def begin(self) -> int:
         """Nothing lies elsewhere."""
-        return 0
-
-    def attempt_log(self, attempt: int) -> None:
-        """Nobody wants it."""
+        return highest_attempt(str(path.relative_to(self._run_dir)) for path in self._run_dir.glob("workers/*/*"))
 
     def finish(self, *, timeout: float | None = None) -> None:
         """All is there."""
@@ -88,6 +73,7 @@ def open_output(
     *,
     worker: int,
     say: Callable[[str], None],
+    warn: Callable[[str], None],
     on_end: Callable[[Exception], None],
 ) -> Output:
     """Makes the output that the flags ask for; nothing is asked of it yet.
@@ -97,13 +83,14 @@ def open_output(
       run_dir: the run directory; its name is the run's below the output.
       worker: this worker's index.
       say: takes a sentence for a person.
+      warn: takes one about the worker's log, which for that reason must not go there.
       on_end: called, in another thread, when the output cannot be used any more by this agent.
 
     Raises:
       UsageError: the address is none.
     """
     if not settings.output:
-        return LocalOutput()
+        return LocalOutput(run_dir)
     # The clients are large: a worker without an output has no use for them.
     from trainer.mirror import Mirror
     from trainer.storage import open_store
@@ -113,10 +100,9 @@ def open_output(
         run_dir,
         worker=worker,
         interval=settings.mirror_interval,
-        max_disk=settings.mirror_max_disk * 2**20,
         final_timeout=settings.mirror_final_timeout,
         say=say,
-        warn=lambda text: print(f"warning: {text}", file=sys.stderr, flush=True),
+        warn=warn,
         on_end=on_end,
     )
 
