@@ -27,6 +27,16 @@ def tensorboard(run_dir: pathlib.Path | str, port: int, *, fast: bool) -> Iterat
         process.wait()
 
 
+def wait_for_page(port: int) -> None:
+    """Waits until TensorBoard answers."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10):
+            return
+        time.sleep(0.25)
+    raise AssertionError(f"TensorBoard on port {port} does not answer")
+
+
 def scalars(port: int, run: str, tag: str, *, at_least: int) -> list[tuple[int, float]]:
     """The (step, value) pairs of a tag, as soon as TensorBoard shows `at_least` that many."""
     url = f"http://127.0.0.1:{port}/data/plugin/scalars/scalars?tag={tag}&run={run}"

@@ -11,7 +11,9 @@ import socket
 import pytest
 
 from tests.agents import children, running, wait_until_gone
+from tests.tensorboard_client import wait_for_page
 from trainer import termination
+from trainer.fleet import free_ports
 from trainer.status import StateLine
 
 
@@ -231,6 +233,23 @@ def test_bad_agent_flags_and_environment(
         assert agent.end() == 64
         assert part in agent.text
         assert "Traceback" not in agent.text
+
+
+def test_of_tensorboard_a_person_hears_only_that_it_does_not_run(tmp_path: pathlib.Path) -> None:
+    (port,) = free_ports(1)
+    flags, environ = ["--tensorboard", f"--tensorboard_port={port}"], {"BEHAVIOUR": "hang 0 7"}
+    prelude = "from trainer import children; children._PAUSE = 0.5"
+    with running(tmp_path, 1, agent_flags=flags, environ=environ, prelude=prelude) as run:
+        with socket.create_server(("", port)):
+            agent = run.start(0)
+            agent.wait_for_line("ERROR: TensorBoard could not bind to port")
+        wait_for_page(port)
+        theirs = ("tensor", "pkg_resources", "fast data")
+        (line,) = (line for line in agent.lines if any(word in line.lower() for word in theirs))
+        assert line == (
+            f"agent 0: warning: TensorBoard has ended with 255: ERROR: TensorBoard could not bind to port {port}, "
+            "it was already in use; it is started again every 0.5 s"
+        )
 
 
 def test_orphans_are_reaped(tmp_path: pathlib.Path) -> None:

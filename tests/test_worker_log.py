@@ -6,7 +6,8 @@ import re
 import signal
 
 from tests.agents import running, wait_until_gone
-from trainer.worker_log import SEGMENT_BYTES, WorkerLog, log_files, log_key
+from trainer.chain import SEGMENT_BYTES
+from trainer.worker_log import WorkerLog, log_files, log_key
 
 
 def a_log(

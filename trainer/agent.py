@@ -112,7 +112,7 @@ class Agent:
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._log = AgentLog(self._index)
         self._status = Status(worker=self._index, workers=self._place.workers)
-        self._children = Children(program, environ, on_line=self._line)
+        self._children = Children(program, environ, on_line=self._line, say=self._log.say)
         self._meeting: Meeting | None = None
         self._party: Party
         self._terminated: float | None = None  # When SIGTERM came.

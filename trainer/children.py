@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from trainer.child import Child
-from trainer.process import spawn
 
 _PAUSE = 10.0  # Seconds before a spare or a TensorBoard that ended by itself is started again.
 
@@ -16,7 +15,12 @@ class Children:
     """Starts them and reaps them."""
 
     def __init__(
-        self, program: Sequence[str], environ: Mapping[str, str], *, on_line: Callable[[bytes, bool], None]
+        self,
+        program: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        on_line: Callable[[bytes, bool], None],
+        say: Callable[[str], None],
     ) -> None:
         """Starts none yet.
 
@@ -24,11 +28,13 @@ class Children:
           program: the command that the training flags are given to.
           environ: their environment.
           on_line: called with each line of a training process, in a thread of its own.
+          say: takes a sentence for a person.
         """
-        self._program, self._environ, self._on_line = tuple(program), dict(environ), on_line
+        self._program, self._environ, self._on_line, self._say = tuple(program), dict(environ), on_line, say
         self._training: Child | None = None
         self._spare: Child | None = None
-        self._tensorboard = 0
+        self._tensorboard: Child | None = None
+        self._trouble = ""  # With TensorBoard, as it was said last.
         self._spare_due = self._tensorboard_due = 0.0
 
     @property
@@ -59,10 +65,11 @@ class Children:
             self._spare = Child(self._program, self._environ, spare=True, on_line=self._on_line)
 
     def keep_tensorboard(self, logdir: pathlib.Path, port: int) -> None:
-        """Starts TensorBoard if it does not run."""
-        if not self._tensorboard and time.monotonic() >= self._tensorboard_due:
+        """Starts TensorBoard if it does not run; of what it prints only the reason of its end is for a person."""
+        if self._tensorboard is None and time.monotonic() >= self._tensorboard_due:
             options = ("--logdir", str(logdir), "--host", "0.0.0.0", "--port", str(port))  # noqa: S104 (it is asked for)
-            self._tensorboard = spawn((sys.executable, "-m", "trainer.board", *options), self._environ).pid
+            command = (sys.executable, "-m", "trainer.board", *options)
+            self._tensorboard = Child(command, self._environ, spare=False, on_line=lambda *_: None)
 
     def reap(self) -> None:
         """Reaps all that has ended: this process may be process 1, to which orphans fall."""
@@ -76,7 +83,8 @@ class Children:
             self._bury(ended.si_pid)
 
     def _bury(self, pid: int) -> None:
-        child = next((child for child in (self._training, self._spare) if child and child.pid == pid), None)
+        children = (self._training, self._spare, self._tensorboard)
+        child = next((child for child in children if child and child.pid == pid), None)
         if child:
             child.kill()  # What it has started; as long as it is not reaped its group cannot be another's.
         _, status = os.waitpid(pid, 0)
@@ -84,5 +92,9 @@ class Children:
             child.ended(status)
         if child and child is self._spare:
             self._spare, self._spare_due = None, time.monotonic() + _PAUSE
-        if pid == self._tensorboard:
-            self._tensorboard, self._tensorboard_due = 0, time.monotonic() + _PAUSE
+        if child and child is self._tensorboard:
+            self._tensorboard, self._tensorboard_due = None, time.monotonic() + _PAUSE
+            before = self._trouble
+            self._trouble = ": ".join((f"TensorBoard has ended with {child.code}", *child.errors[-1:]))
+            if self._trouble != before:
+                self._say(f"warning: {self._trouble}; it is started again every {_PAUSE:g} s")

@@ -101,9 +101,8 @@ def logs(config: Logs) -> int:
         if not chosen and "://" in job.output:
             return _stored_logs(Past(job.output, job.run), config.logs, view)
         if not chosen:
-            raise LaunchError(
-                f"no pod of {job.name} is left that --logs={config.logs} means, and no bucket kept its log"
-            )
+            kept = _on_claim(job.output, job.run, config, kube) if job.output else "no output kept its log"
+            raise LaunchError(f"no pod of {job.name} is left that --logs={config.logs} means, and {kept}")
         for pod in chosen:
             for _, line in kube.log(pod.name):
                 view.log(pod.index, line)
@@ -138,10 +137,18 @@ def _run(config: Look) -> tuple[Kube, Job] | Past:
     if "://" in output:
         return past.newest(output, config.name, name)
     kept = "it had no output, so nothing was kept"
-    if output:  # A claim, which only pods can read; TensorBoard's does.
-        reader = f"kubectl --namespace={kube.namespace} exec deploy/{config.name[:51]}-tensorboard --"
-        kept = f"its run lies on the claim {output[4:]}; {reader} sh -c 'cat /runs/{name}-*/result.json' reads it"
+    if output:
+        kept = _on_claim(output, f"{name}-*", config, kube)
     raise LaunchError(f"the job {name} of {config.name} is gone, and {kept}")
+
+
+def _on_claim(output: str, run: str, config: Look, kube: Kube) -> str:
+    """How a person reads a run on a claim: only pods can, and TensorBoard's does."""
+    reader = f"kubectl --namespace={kube.namespace} exec deploy/{config.name[:51].removesuffix('-')}-tensorboard --"
+    return (
+        f"its run lies on the claim {output[4:]}: {reader} sh -c 'cat /runs/{run}/result.json' reads its result, and "
+        f"{reader} sh -c 'cat /runs/{run}/workers/0/*' the log of its chief"
+    )
 
 
 def list_runs(config: Where) -> int:
