@@ -158,7 +158,8 @@ def throughput(folder: Path) -> tuple[list[float], float]:
                     agent = agents.start(0)
                     agent.wait_for_step(1)
                     began, before = time.monotonic(), cpu_seconds(agent.process.pid)
-                    agent.wait_for_step((EPOCHS - 1) * 468)
+                    first = agent.progress[0]
+                    agent.wait_for_step(first.steps - first.steps // first.epochs)
                     share = (cpu_seconds(agent.process.pid) - before) / (time.monotonic() - began)
                     assert agent.end(300) == 0
                     speeds[bool(output)] = float(agents.result["images_per_second"])

@@ -75,6 +75,10 @@ def resumed(release: Release, claim: pathlib.Path, weights: str) -> list[Json]:
     assert result["weights_sha256"] == weights
     assert result["restarts"] >= 1
     assert all(attempt["step_from"] > 0 for attempt in attempts if attempt["attempt"] > 1), attempts
+    for attempt in attempts:
+        for worker in attempt["workers"]:
+            log = (file.parent / f"workers/{worker}/attempt-{attempt['attempt']}.log").read_text()
+            assert f"agent {worker}: attempt {attempt['attempt']} begins" in log
     return attempts
 
 
