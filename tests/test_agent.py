@@ -39,6 +39,9 @@ def test_killed_training_processes_are_restarted_and_the_run_ends_with_its_resul
         first_failure = run.attempts[0]["failure"]
         assert (first_failure["worker"], first_failure["exit_code"], first_failure["signal"]) == (1, 137, "SIGKILL")
         assert run.attempts[1]["failure"]["worker"] in (0, 2)
+        for line in run.attempts:
+            assert line["seconds"].keys() == {"rendezvous", "start_up", "training"}
+            assert 0 < line["seconds"]["training"] < 60
         for before, after in zip(run.attempts, run.attempts[1:], strict=False):
             assert before["step_to"] - 5 <= after["step_from"] <= before["step_to"]
         assert run.termination(0) == run.result
@@ -64,6 +67,7 @@ def test_a_step_that_always_crashes_ends_the_run_after_max_restarts(tmp_path: pa
         assert agent.end() == 1
         # The first crash comes after a newer checkpoint than none; the others find none newer.
         assert [line["ended"] for line in run.attempts] == ["crash"] * 3
+        assert [line["failure"]["errors"] for line in run.attempts] == [["the step is bad"]] * 3
         message = run.termination(0)
         assert message["exit_code"] == 1
         assert message["errors"] == ["the step is bad"]

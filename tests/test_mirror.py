@@ -374,6 +374,34 @@ def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) ->
         assert "workers/0/attempt-2.log" in stored(server, tmp_path)
 
 
+def test_what_was_written_is_brought_to_the_output_after_sigterm(server: Server, tmp_path: Path) -> None:
+    with an_agent(server, tmp_path, flags={"mirror_interval": 3600}) as agents:
+        agent = agents.start(0)
+        agent.wait_for_step(7)
+        agent.process.send_signal(signal.SIGTERM)
+        assert agent.end() == 143
+        objects = stored(server, tmp_path)
+        assert f"checkpoints/step-{agent.step:010d}.npz" in objects
+        assert json.loads(objects["attempts.jsonl"].data)["step_to"] == agent.step
+        assert b"exit 143" in objects["workers/0/attempt-1.log"].data
+
+
+def test_a_chief_that_is_lost_while_it_waits_for_the_output_has_a_successor(server: Server, tmp_path: Path) -> None:
+    with toxiproxy(server.address) as (front, toxics), an_agent(server, tmp_path, front, workers=2) as agents:
+        chief, other = agents.start_all()
+        chief.wait_for_step(3)
+        toxics.enable(False)
+        chief.wait_for_line("is over: worker 0 is done")
+        other.wait_for_line("state=meeting restarts=0 pid=0 spare=none last=done")
+        chief.process.kill()
+        chief.end()
+        assert other.process.poll() is None
+        toxics.enable(True)
+        agents.start(0)
+        assert agents.codes() == [0, 0]
+        assert json.loads(stored(server, tmp_path)["result.json"].data)["steps"] == 50
+
+
 def test_an_output_that_is_gone_at_the_end_exits_74(server: Server, tmp_path: Path) -> None:
     flags = {"mirror_final_timeout": 1}
     with (

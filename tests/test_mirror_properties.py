@@ -1,6 +1,7 @@
 """Whatever the schedule of kills, failures and restarts: what is read back is what was written, in order, once."""
 
 import random
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.memory_store import MemoryStore, Weather
 from tests.processes import until
 from trainer import records
 from trainer.chain import SupersededError
-from trainer.exit_codes import OutputError
+from trainer.exit_codes import DataError, OutputError
 from trainer.manifest import KEY, Manifest
 from trainer.mirror import FOLDERS, Mirror
 from trainer.records import Mark
@@ -277,12 +278,11 @@ Run.TestCase.settings = settings(
 test_run = Run.TestCase
 
 
-def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
-    clock, said = Clock(), list[str]()
-    store = MemoryStore(etags=True)
+def a_mirror(store: MemoryStore, run_dir: Path, clock: Clock, said: list[str]) -> Mirror:
+    """One that has begun, and has no threads."""
     mirror = Mirror(
         store,
-        tmp_path,
+        run_dir,
         worker=0,
         interval=5.0,
         final_timeout=300.0,
@@ -292,6 +292,13 @@ def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
         wait=clock.wait,
     )
     mirror.begin()
+    return mirror
+
+
+def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
+    clock, said = Clock(), list[str]()
+    store = MemoryStore(etags=True)
+    mirror = a_mirror(store, tmp_path, clock, said)
     training = Training(tmp_path, 1)
     training.do_step(10)
     training.save()
@@ -333,3 +340,49 @@ def test_a_checkpoint_that_may_soon_be_removed_goes_at_once(tmp_path: Path) -> N
     mirror.begin()
     until(lambda: list(store.keys("checkpoints/")) == ["checkpoints/step-0000000001.npz"], "the checkpoint")
     mirror.finish()
+
+
+def test_the_newest_checkpoint_that_is_whole_is_fetched_and_old_ones_are_removed(tmp_path: Path) -> None:
+    store, clock = MemoryStore(etags=True), Clock()
+    mirror = a_mirror(store, tmp_path / "disk", clock, [])
+    training = Training(tmp_path / "disk", 1)
+    for _ in range(KEEP + 2):
+        training.do_step(10)
+        training.save()
+        mirror.copy_growing()
+        mirror.copy_whole()
+    older, newest = (f"checkpoints/step-{step:010d}.npz" for step in (KEEP + 1, KEEP + 2))
+    assert sorted(store.keys("checkpoints/")) == [older, newest]
+    store.objects[newest] = Found(b"weights", "damaged")
+    said: list[str] = []
+    a_mirror(store, tmp_path / "another disk", clock, said)
+    assert newest_checkpoint(tmp_path / "another disk") == Path(older).name
+    assert said == [f"{Path(older).name} and what led to it were fetched from {store.url}"]
+    del store.objects[older]
+    with pytest.raises(
+        DataError, match=re.escape(f"none of the checkpoints that it should, whole: {Path(older).name}")
+    ):
+        a_mirror(store, tmp_path / "a third", clock, [])
+    assert newest_checkpoint(tmp_path / "a third") is None
+
+
+def test_what_a_run_ends_with_is_read_back(tmp_path: Path) -> None:
+    """A store that takes a file and keeps half of it does not make a success."""
+    store, clock, said = MemoryStore(etags=True), Clock(), list[str]()
+    mirror = a_mirror(store, tmp_path, clock, said)
+    for name in ("model.keras", "result.json"):
+        (tmp_path / name).write_text(name)
+    whole = store.upload
+
+    def half(key: str, path: Path, *, replace: bool = False) -> None:
+        whole(key, path, replace=replace)
+        store.objects[key] = Found(store.objects[key].data[:5], "half")
+
+    store.upload = half  # type: ignore[method-assign]
+    with pytest.raises(
+        OutputError, match=r"lacks model.keras, result.json .*model.keras was read back and is not what"
+    ):
+        mirror.finish()
+    store.upload = whole  # type: ignore[method-assign]
+    mirror.finish()
+    assert store.objects["model.keras"].data == b"model.keras"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e import node_processes
-from tests.e2e.release import SHORT, VALUES, Json, Release, run, until
+from tests.e2e.release import NAME, SHORT, VALUES, Json, Release, run, until
 
 pytestmark = pytest.mark.e2e
 
@@ -148,7 +148,7 @@ def test_loss_of_a_node(training: Release, claim: pathlib.Path, short_weights: s
 
 def test_an_out_of_memory_kill_of_training(release: Release, claim: pathlib.Path, short_weights: str) -> None:
     """On cgroup v1 the kernel takes one process, on v2 the kubelet has it take the whole container."""
-    limits = "worker.resources.limits.memory=2Gi,output=pvc:runs,tensorboard.enabled=false"
+    limits = "worker.resources.limits.memory=2Gi,output=pvc:runs"
     release.install(*VALUES, *SHORT, "--set", limits)
     release.at_step(STEP)
     pod = release.pod(1)
@@ -158,6 +158,11 @@ def test_an_out_of_memory_kill_of_training(release: Release, claim: pathlib.Path
     release.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", hog, check=False)
     until(60, "the kill", lambda: not pathlib.Path(f"/proc/{victim}").exists())
     resumed(release, claim, short_weights)
+    board = f"deploy/{NAME}-tensorboard"  # It reads the claim, and so can a person.
+    release.kubectl("rollout", "status", board, "--timeout=120s")
+    assert "agent 1: attempt 2 begins" in release.kubectl("exec", board, "--", "sh", "-c", "cat /runs/*/workers/1/*")
+    service = f"/api/v1/namespaces/{release.namespace}/services/{NAME}-tensorboard:6006/proxy/data/runs"
+    until(60, "the run in TensorBoard", lambda: "/train" in release.kubectl("get", "--raw", service, check=False))
 
 
 def _inside(pid: int) -> int:
