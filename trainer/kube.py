@@ -180,10 +180,13 @@ class Kube:
         Raises:
           KubeError: with what the server said.
         """
-        with self._open("GET", self._log_path(pod), {"container": "worker", "timestamps": "true"}) as answer:
-            for line in _lines(answer):
-                stamp, _, text = line.partition(" ")
-                yield stamp, text
+        try:
+            with self._open("GET", self._log_path(pod), {"container": "worker", "timestamps": "true"}) as answer:
+                for line in _lines(answer):
+                    stamp, _, text = line.partition(" ")
+                    yield stamp, text
+        except _InterruptedError as error:
+            raise KubeError(f"{self.server} broke off the log of {pod}: {error}") from None
 
     def tunnel(self, pod: str, port: int) -> socket.socket:
         """A connection to a port of a pod.

@@ -61,6 +61,10 @@ class Picture:
         most = next(iter(self.counts()), "")
         return [row for row in self.rows if row.state != most or row.pods > 1]
 
+    def shown(self, space: int) -> Sequence[Row]:
+        """The workers that have a line of their own where there are `space` lines: all, or else the odd ones out."""
+        return self.rows if len(self.rows) <= space else self.odd()[:space]
+
     def summary(self) -> str:
         """The counts as text: 3 running, 1 unschedulable."""
         return ", ".join(f"{count} {state}" for state, count in self.counts().items())
