@@ -39,8 +39,8 @@ def test_a_line_a_worker(
     assert said.startswith("big has been going on for ")
     assert head.split() == ["worker", "phase", "node", "step", "restarts", "reason"]
     assert [line.split() for line in workers] == [
-        ["0", "running", "node0", "7", "0"],
-        ["1", "running", "node1", "8", "0"],
+        ["0", "running", "node0", "7"],
+        ["1", "running", "node1", "8"],
         ["2", "pending", "0", "unschedulable"],
     ]
     assert why == "worker 2: no node can take it: 0/50 nodes are available"
@@ -57,7 +57,7 @@ def test_counts_and_the_odd_ones_out_of_hundreds(
     assert counts == "500 workers: 498 running, 1 unschedulable, 1 Evicted"
     assert [line.split() for line in workers] == [
         ["3", "pending", "0", "unschedulable"],
-        ["400", "failed", "node0", "407", "0", "Evicted"],
+        ["400", "failed", "node0", "407", "Evicted"],
     ]
     assert figures.startswith("step 7/1000 ")  # The chief's.
     assert sum("/log" in request for request in told.requests) == 2

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Container, Sequence
 
@@ -28,10 +29,10 @@ from trainer.watch import Watch
 
 def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
     """Checks, submits, and watches to the end."""
-    made = submission.make_chart(config, None, trainer_argv, "")  # What cannot be used is refused before anything else.
     if config.dry_run:
-        print(made.render(), end="")
+        print(submission.dry_run(config, trainer_argv, lambda line: print(line, file=sys.stderr, flush=True)), end="")
         return LaunchCode.DONE
+    submission.make_chart(config, None, trainer_argv, "")  # What cannot be used is refused before anything else.
     with open_view(json_lines=config.json, prefixed=config.logs == "all") as view:
         view.say(str(preflight.helm(config.helm)))  # The first word comes before the slower ones.
         kube = Kube(config.context, config.namespace)

@@ -21,7 +21,7 @@ class Row:
     reason: str  # Why it is in it, in a word or two: "unschedulable", "exit 64".
     node: str
     step: int | None  # None: not known.
-    restarts: int
+    restarts: int | None  # None: not known.
     pods: int  # How many it has had.
 
     @property

@@ -161,7 +161,8 @@ class LiveView:
         picture = self._picture
         if picture is None:
             return rich.text.Text("…")
-        space = max(1, self._console.height - _BESIDE - len(picture.pending))
+        # Of more workers than that it is not read what each does.
+        space = min(self.rows, max(1, self._console.height - _BESIDE - len(picture.pending)))
         width = self._console.width
         parts = _workers(picture, space, width)
         for line in described(picture.pending):
