@@ -66,6 +66,20 @@ def test_no_kubeconfig(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert "no cluster to talk to" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"a: [b", b"hello", b"\xff\xfe", None])
+def test_a_damaged_kubeconfig(
+    content: bytes | None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "damaged"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    assert launch.main(["list"]) == LaunchCode.FAILED
+    assert f"error: the kubeconfig {path} cannot be read: " in capsys.readouterr().err
+
+
 def test_no_api_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert launch.main(["list"]) == LaunchCode.FAILED
     assert "the API server at http://127.0.0.1:9 cannot be reached" in capsys.readouterr().err

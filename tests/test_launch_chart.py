@@ -2,11 +2,14 @@
 
 import pathlib
 import shutil
+import threading
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.api_server import Handler, Query, api_server
+from tests.test_room import node
 from trainer import chart, launch
 from trainer.launch_codes import LaunchCode
 
@@ -15,17 +18,30 @@ pytestmark = pytest.mark.chart
 CHART = f"--chart={pathlib.Path(__file__).resolve().parents[1]}/helm"
 
 
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here may need a cluster."""
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+
+
 @pytest.fixture(params=["helm", "helm3"])
-def helm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def helm(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
     assert shutil.which(name), f"{name} is not on PATH; `make test-chart` builds it"
-    monkeypatch.setenv("KUBECONFIG", "/nowhere")  # Nothing here may need a cluster.
     return f"--helm={name}"
 
 
 def job(*arguments: str, capsys: pytest.CaptureFixture[str]) -> Any:
     assert launch.main([CHART, "--dry_run", *arguments]) == LaunchCode.DONE
     return chart.the_job(chart.objects(capsys.readouterr().out))
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, int, str]:
+    """The exit code, the GPUs of a worker, and what stands on standard error."""
+    code = launch.main([CHART, "--dry_run", *arguments])
+    said = capsys.readouterr()
+    (container,) = chart.the_job(chart.objects(said.out))["spec"]["template"]["spec"]["containers"]
+    return code, int(container["resources"]["limits"]["nvidia.com/gpu"]), said.err
 
 
 def test_a_dry_run_prints_the_manifests(helm: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,6 +53,60 @@ def test_a_dry_run_prints_the_manifests(helm: str, capsys: pytest.CaptureFixture
     assert container["image"] == "r.test/m:1"
     assert {"--epochs=2", "--jit_compile=false"} <= set(container["args"])
     assert "nvidia.com/gpu" not in container["resources"].get("limits", {})
+
+
+def test_a_dry_run_without_a_cluster_shows_the_charts_gpus_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    code, gpus, said = dry_run(capsys)
+    assert (code, gpus) == (LaunchCode.DONE, 1)
+    assert said.startswith(
+        "note  GPUs: 1 for each worker, as the chart has it: no cluster answered (no cluster to talk"
+    )
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "gpus", "words"),
+    [
+        (8, 4, "ok    GPUs: 4 for each worker, found out from the nodes"),
+        (0, 1, "note  GPUs: 1 for each worker, as the chart has it: none of the 1 node(s) has any, so submit would"),
+    ],
+)
+def test_a_dry_run_finds_the_gpus_out_as_submit_does(
+    there: int, gpus: int, words: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    asked: list[str] = []
+
+    def answer(server: Handler, _: Query) -> None:
+        asked.append(server.path.split("?")[0])
+        nodes = [node("n", cpu="64", memory="64Gi", gpus=there)]
+        server.reply({"items": nodes if asked[-1] == "/api/v1/nodes" else []})
+
+    with api_server(answer, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        assert dry_run(capsys, "--workers=2")[:2] == (LaunchCode.DONE, gpus)
+        assert words in dry_run(capsys, "--workers=2")[2]
+        assert set(asked) == {"/api/v1/nodes", "/api/v1/pods"}  # And only with GET, the one thing it answers.
+        asked.clear()
+        assert dry_run(capsys, "--gpus_per_worker=3") == (LaunchCode.DONE, 3, "")
+        assert asked == []
+
+
+def test_a_dry_run_waits_only_so_long_for_a_cluster(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainer.submission._LOOK_SECONDS", 0.5)
+    done = threading.Event()
+
+    def answer(*_: object) -> None:
+        done.wait(60)
+
+    with api_server(answer, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        code, gpus, said = dry_run(capsys)
+        done.set()
+    assert (code, gpus) == (LaunchCode.DONE, 1)
+    assert said == "note  GPUs: 1 for each worker, as the chart has it: no cluster answered within 0.5 s\n"
 
 
 def test_flags_win_over_files_and_set_wins_over_both(

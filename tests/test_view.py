@@ -43,7 +43,7 @@ def screen(shown: Picture, *, width: int, height: int = 25) -> list[str]:
 def test_a_line_a_worker_and_the_bar() -> None:
     lines = screen(ONE_WAITS, width=100)
     assert lines[0].split() == ["worker", "phase", "node", "step", "restarts", "reason"]
-    assert lines[1].split() == ["0", "running", "node1", "0"]
+    assert lines[1].split() == ["0", "running", "node1"]  # Its log has said nothing yet.
     assert lines[2].split() == ["1", "pending", "0", "unschedulable"]
     assert lines[3] == "worker 1: no node can take it: 0/2 nodes are available"
     assert lines[4].startswith("epoch 3/5 ━━━━━━━━━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 50%")
@@ -88,6 +88,7 @@ def test_hundreds_of_workers_stay_one_screen() -> None:
     assert lines[0] == "500 workers: 499 running, 1 unschedulable"
     assert lines[2].split() == ["7", "pending", "0", "unschedulable"]
     assert len(lines) < 24
+    assert screen(picture(many), width=80, height=900)[0] == lines[0]
     all_odd = seen(*(pod(i, unschedulable=f"no room {i % 2}") for i in range(500)), workers=500)
     assert len(screen(picture(all_odd, 0), width=80, height=24)) < 24
 

@@ -47,6 +47,7 @@ class ToldRun:
 
     workers: int
     change: dict[str, Any] | None = None  # A pod as it is a moment later.
+    others: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)  # Pods that do not simply run.
     refusal: str = ""  # Instead of watching pods.
     requests: list[str] = dataclasses.field(default_factory=list)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -55,13 +56,17 @@ class ToldRun:
         path = server.path.split("?")[0]
         self.requests.append(server.path)
         if path.endswith("/log"):
-            line = Progress(
-                worker=0, workers=self.workers, attempt=1, epoch=1, epochs=5, step=7, steps=100, loss=1.0, accuracy=0.5,
-                images_per_second=1.0,
+            worker = int(path.split("/")[-2].split("-")[-2])
+            line = Progress(  # No two workers are at one step, so that it can be seen whose is shown.
+                worker=worker, workers=self.workers, attempt=1, epoch=1, epochs=5, step=7 + worker, steps=1000,
+                loss=1.0, accuracy=0.5, images_per_second=1.0,
             )  # fmt: skip
             server.begin()
             server.send(f"2026-01-01T00:00:20.000000001Z {line.format()}\n".encode())
-            self._wait(server)
+            if "follow" in query:
+                self._wait(server)
+            else:
+                server.end()
         elif "watch" in query and path.endswith("/pods") and self.refusal:
             server.refuse(401, self.refusal)
         elif "watch" in query:
@@ -70,7 +75,7 @@ class ToldRun:
                 server.send_event("MODIFIED", self.change)
             self._wait(server)
         else:
-            pods = [pod(index) for index in range(self.workers)]
+            pods = [self.others.get(index) or pod(index) for index in range(self.workers)]
             items = {"jobs": [job(self.workers)], "pods": pods}.get(path.rsplit("/", 1)[1], [])
             server.reply({"metadata": {"resourceVersion": "1"}, "items": items})
 

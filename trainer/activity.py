@@ -28,6 +28,8 @@ class Activity:
         """The last step of a worker; None before its first, or if its log is not read."""
         return self._steps.get(worker)
 
-    def restarts(self, pods: list[Pod]) -> int:
-        """How often a worker began anew, given all its pods: in place, or in another pod."""
-        return len(pods) - 1 + sum(self._states[pod.uid].restarts for pod in pods if pod.uid in self._states)
+    def restarts(self, pods: list[Pod]) -> int | None:
+        """How often a worker began anew, given all its pods: in place, or in another pod; None: it is not known."""
+        known = len(pods) - 1 + sum(self._states[pod.uid].restarts for pod in pods if pod.uid in self._states)
+        told = pods[-1].started is None or pods[-1].uid in self._states
+        return known if known or told else None

@@ -1,10 +1,12 @@
 """The launcher's commands on a cluster; each returns its exit code."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from trainer import past, preflight, submission
 from trainer.activity import Activity
@@ -17,18 +19,20 @@ from trainer.launch_config import Attach, Logs, Look, Submit, Target, Where
 from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_order, seconds
 from trainer.past import Past
 from trainer.picture import Picture
+from trainer.progress import Progress
+from trainer.status import StateLine
 from trainer.timeline import Timeline
 from trainer.verdict import End, duration, judge
-from trainer.view import View, open_view
+from trainer.view import JsonView, TableView, View, open_view
 from trainer.watch import Watch
 
 
 def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
     """Checks, submits, and watches to the end."""
-    made = submission.make_chart(config, None, trainer_argv, "")  # What cannot be used is refused before anything else.
     if config.dry_run:
-        print(made.render(), end="")
+        print(submission.dry_run(config, trainer_argv, lambda line: print(line, file=sys.stderr, flush=True)), end="")
         return LaunchCode.DONE
+    submission.make_chart(config, None, trainer_argv, "")  # What cannot be used is refused before anything else.
     with open_view(json_lines=config.json, prefixed=config.logs == "all") as view:
         view.say(str(preflight.helm(config.helm)))  # The first word comes before the slower ones.
         kube = Kube(config.context, config.namespace)
@@ -68,23 +72,24 @@ def attach(config: Attach) -> int:
 def status(config: Look) -> int:
     """How a run stands, or how it ended: with the exit code that watching it would have ended with."""
     run = _run(config)
-    with open_view(json_lines=config.json, prefixed=False, live=False) as view:
-        if isinstance(run, Past):
-            verdict = run.verdict()
-            view.end(verdict)
-            return verdict.code
-        kube, job = run
-        seen = _look(kube, job)
-        timeline = _history(kube, seen)
-        if seen.job.ended:
-            verdict = judge(seen, End.JOB, timeline.spent(seen, seen.job.finished or time.time()))
-            view.end(verdict)
-            return verdict.code
-        view.say(f"{config.name} has been going on for {duration(time.time() - seen.job.created)} as the job "
-                 f"{seen.job.name}")  # fmt: skip
-        view.show(Picture.of(seen, timeline.attempt, timeline.progress, Activity()))
-        if timeline.progress:
-            view.log(0, timeline.progress.format())
+    view: View = JsonView() if config.json else TableView()
+    if isinstance(run, Past):
+        verdict = run.verdict()
+        view.end(verdict)
+        return verdict.code
+    kube, job = run
+    seen = _look(kube, job)
+    wanted = {row.worker for row in Picture.of(seen, 0, None, Activity()).shown(view.rows)}
+    timeline, activity = _history(kube, seen, {0, *wanted})
+    if seen.job.ended:
+        verdict = judge(seen, End.JOB, timeline.spent(seen, seen.job.finished or time.time()))
+        view.end(verdict)
+        return verdict.code
+    view.say(f"{config.name} has been going on for {duration(time.time() - seen.job.created)} as the job "
+             f"{seen.job.name}")  # fmt: skip
+    view.show(Picture.of(seen, timeline.attempt, timeline.progress, activity))
+    if config.json and timeline.progress:
+        view.log(0, timeline.progress.format())
     return LaunchCode.DONE
 
 
@@ -205,21 +210,34 @@ def _look(kube: Kube, job: Job) -> Seen:
     return Seen(job=job, pods=in_order(map(Pod.from_json, pods)), warnings=tuple(warnings))
 
 
-def _history(kube: Kube, seen: Seen) -> Timeline:
-    """What the chief's logs, as far as they are there, tell of the past."""
-    timeline = Timeline()
-    for pod in seen.of(0):
-        if pod.started is None:
-            continue
-        try:
-            for stamp, text in kube.log(pod.name):
-                timeline.read(seconds(stamp) or 0.0, text)
-        except KubeError as error:
-            if error.status in (401, 403):
-                raise  # Otherwise the pod or its node is gone, and its log with it.
-        if pod.finished:
+def _history(kube: Kube, seen: Seen, workers: Container[int]) -> tuple[Timeline, Activity]:
+    """What the logs of these workers, as far as they are there, tell of the past."""
+    timeline, activity = Timeline(), Activity()
+    pods = [pod for pod in seen.pods if pod.index in workers and pod.started is not None]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        told = pool.map(lambda pod: _told(kube, pod), pods)
+    for pod, lines in zip(pods, told, strict=True):
+        for stamp, state, progress in lines:
+            activity.read(pod, state, progress)
+            if pod.index == 0:
+                timeline.take(stamp, state, progress)
+        if pod.index == 0 and pod.finished:
             timeline.pod_lost(pod.finished)
-    return timeline
+    return timeline, activity
+
+
+def _told(kube: Kube, pod: Pod) -> list[tuple[float, StateLine | None, Progress | None]]:
+    """The state and progress lines of a pod's log; none where the log is gone with the pod or its node."""
+    lines = []
+    try:
+        for stamp, text in kube.log(pod.name):
+            state, progress = StateLine.parse(text), Progress.parse(text)
+            if state or progress:
+                lines.append((seconds(stamp) or 0.0, state, progress))
+    except KubeError as error:
+        if error.status in (401, 403):
+            raise
+    return lines
 
 
 def _chosen(pod: Pod, logs: str) -> bool:

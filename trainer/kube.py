@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import urllib3
+import yaml
 
 from trainer.launch_codes import LaunchCode, LaunchError
 
@@ -25,6 +26,9 @@ _WATCH_SECONDS = 300  # After which the server ends a watch.
 _SILENCE_SECONDS = 150.0  # Of a watch; the server sends a bookmark every minute.
 _WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)  # Between tries, the last for ever.
 _SAID_AFTER = 3.0  # Seconds without the API server until a person is told.
+
+# What the client library raises at a kubeconfig that is no YAML, not UTF-8, not a mapping, or not to be opened.
+_DAMAGED = (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError)
 
 Json = dict[str, Any]
 
@@ -102,8 +106,8 @@ class Kube:
 
         configuration = kubernetes.client.Configuration()
         configuration.retries = False
+        files = os.environ.get("KUBECONFIG") or None
         try:
-            files = os.environ.get("KUBECONFIG") or None
             contexts, active = kubernetes.config.list_kube_config_contexts(files)
             chosen = next((c for c in contexts if c["name"] == context), None) if context else active
             if chosen is None:
@@ -120,6 +124,11 @@ class Kube:
                     "`kubectl get pods` works; --local trains on this machine"
                 ) from None
             self.context, default = "in-cluster", "default"
+        except _DAMAGED as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise LaunchError(
+                f"the kubeconfig {files or '~/.kube/config'} cannot be read: {why}; KUBECONFIG names another"
+            ) from None
         self.namespace = namespace or default
         self.server = str(configuration.host)
         configuration.connection_pool_maxsize = 64
@@ -180,10 +189,13 @@ class Kube:
         Raises:
           KubeError: with what the server said.
         """
-        with self._open("GET", self._log_path(pod), {"container": "worker", "timestamps": "true"}) as answer:
-            for line in _lines(answer):
-                stamp, _, text = line.partition(" ")
-                yield stamp, text
+        try:
+            with self._open("GET", self._log_path(pod), {"container": "worker", "timestamps": "true"}) as answer:
+                for line in _lines(answer):
+                    stamp, _, text = line.partition(" ")
+                    yield stamp, text
+        except _InterruptedError as error:
+            raise KubeError(f"{self.server} broke off the log of {pod}: {error}") from None
 
     def tunnel(self, pod: str, port: int) -> socket.socket:
         """A connection to a port of a pod.

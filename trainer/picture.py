@@ -21,7 +21,7 @@ class Row:
     reason: str  # Why it is in it, in a word or two: "unschedulable", "exit 64".
     node: str
     step: int | None  # None: not known.
-    restarts: int
+    restarts: int | None  # None: not known.
     pods: int  # How many it has had.
 
     @property
@@ -60,6 +60,10 @@ class Picture:
         """The workers that are not as most are, or whose pod was replaced."""
         most = next(iter(self.counts()), "")
         return [row for row in self.rows if row.state != most or row.pods > 1]
+
+    def shown(self, space: int) -> Sequence[Row]:
+        """The workers that have a line of their own where there are `space` lines: all, or else the odd ones out."""
+        return self.rows if len(self.rows) <= space else self.odd()[:space]
 
     def summary(self) -> str:
         """The counts as text: 3 running, 1 unschedulable."""

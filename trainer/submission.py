@@ -2,8 +2,10 @@
 
 import dataclasses
 import datetime
+import queue
 import re
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +19,9 @@ from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.launch_config import Submit
 from trainer.observed import RELEASE, Job
 from trainer.preflight import Nodes
+from trainer.room import GPU
 
+_LOOK_SECONDS = 5.0  # That --dry_run waits for a cluster.
 _CHARTS_OWN = {"run_dir": "the chart names the run's folder", "expect_gpus": "it follows from --gpus_per_worker"}
 
 
@@ -104,12 +108,77 @@ def prepare(
         return made, rendered
     nodes = Nodes.of(kube)
     if nodes and not made.gives("worker", "gpus") and (gpus := nodes.gpus(chart.the_job(rendered))):
-        made = dataclasses.replace(made, own={**made.own, "worker": {"gpus": gpus}})
+        made = _with_gpus(made, gpus)
         rendered = chart.objects(made.render())
-        say(Line("ok", "GPUs", f"{gpus} for each worker, found out from the nodes; --gpus_per_worker asks for others"))
+        say(_found(gpus))
     for line in preflight.check(kube, rendered, nodes):
         say(line)
     return made, rendered
+
+
+def dry_run(config: Submit, trainer_argv: Sequence[str], say: Callable[[Line], None]) -> str:
+    """The manifests that would be made; `say` hears where the number of GPUs comes from, if nobody has said it.
+
+    Raises:
+      UsageError: something given cannot be used.
+      LaunchError: helm cannot be used.
+    """
+    made = make_chart(config, None, trainer_argv, "")
+    text = made.render()
+    if made.gives("worker", "gpus"):
+        return text
+    job = chart.the_job(chart.objects(text))
+    stands = f"{_gpus(job)} for each worker, as the chart has it"
+    try:
+        nodes = _look(config)
+    except LaunchError as error:
+        say(Line("note", "GPUs", f"{stands}: {error}"))
+        return text
+    if nodes is None:
+        say(Line("note", "GPUs", f"{stands}: this user may not list nodes and pods"))
+    elif gpus := nodes.gpus(job):
+        say(_found(gpus))
+        return _with_gpus(made, gpus).render()
+    else:
+        say(Line("note", "GPUs", f"{stands}: none of the {len(nodes.nodes)} node(s) has any, so submit would refuse"))
+    return text
+
+
+def _look(config: Submit) -> Nodes | None:
+    """The nodes of the cluster, if it answers soon; None: this user may not see them.
+
+    Raises:
+      LaunchError: it does not.
+    """
+    answers: queue.SimpleQueue[Nodes | LaunchError | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(Nodes.of(Kube(config.context, config.namespace)))
+        except LaunchError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="nodes", daemon=True).start()  # Whatever it waits for, nobody waits for it.
+    try:
+        answer = answers.get(timeout=_LOOK_SECONDS)
+    except queue.Empty:
+        raise LaunchError(f"no cluster answered within {_LOOK_SECONDS:g} s") from None
+    if isinstance(answer, LaunchError):
+        raise LaunchError(f"no cluster answered ({answer})")
+    return answer
+
+
+def _found(gpus: int) -> Line:
+    return Line("ok", "GPUs", f"{gpus} for each worker, found out from the nodes; --gpus_per_worker asks for others")
+
+
+def _gpus(job: dict[str, Any]) -> int:
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    return int(container["resources"].get("limits", {}).get(GPU, 0))
+
+
+def _with_gpus(made: Chart, gpus: int) -> Chart:
+    return dataclasses.replace(made, own={**made.own, "worker": {"gpus": gpus}})
 
 
 def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callable[[str], None]) -> str:
@@ -161,11 +230,10 @@ def described(made: Chart, rendered: Sequence[dict[str, Any]]) -> str:
     """What is about to be made, in one line."""
     job = chart.the_job(rendered)
     container = job["spec"]["template"]["spec"]["containers"][0]
-    gpus = container["resources"].get("limits", {}).get("nvidia.com/gpu", 0)
     kinds = ", ".join(str(value["kind"]) for value in rendered)
     return (
         f"release {made.release} in {made.namespace} ({made.context}): {job['spec']['completions']} worker(s), "
-        f"{gpus or 'no'} GPU(s) each, image {container['image']}; {kinds}"
+        f"{_gpus(job) or 'no'} GPU(s) each, image {container['image']}; {kinds}"
     )
 
 

@@ -42,12 +42,6 @@ class Timeline:
         self._first: float | None = None  # When training first began.
         self._last: float | None = None  # The last line.
 
-    def read(self, time: float, text: str) -> None:
-        """A line of the chief's log, of whatever kind."""
-        state, progress = StateLine.parse(text), Progress.parse(text)
-        if state or progress:
-            self.take(time, state, progress)
-
     def take(self, time: float, state: StateLine | None, progress: Progress | None) -> None:
         """A state or progress line of the chief's log, and its Unix time."""
         if state is not None:

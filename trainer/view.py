@@ -20,6 +20,7 @@ from trainer.verdict import Verdict
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
 _NARROW = 60  # Columns of a terminal.
 _BESIDE = 9  # Lines of the live screen beside the workers'.
+_UNBOUND = 1000  # Columns where there is no terminal.
 
 
 class View(Protocol):
@@ -160,33 +161,62 @@ class LiveView:
         picture = self._picture
         if picture is None:
             return rich.text.Text("…")
-        space = max(1, self._console.height - _BESIDE - len(picture.pending))
-        parts: list[rich.console.RenderableType] = []
-        rows = picture.rows if len(picture.rows) <= space else tuple(picture.odd())
-        if len(picture.rows) > space:
-            parts.append(rich.text.Text(f"{len(picture.rows)} workers: {picture.summary()}", overflow="ellipsis"))
-        if rows:
-            parts.append(_table(rows[:space], self._console.width))
-        if len(rows) > space:
-            parts.append(rich.text.Text(f"and {len(rows) - space} more"))
+        # Of more workers than that it is not read what each does.
+        space = min(self.rows, max(1, self._console.height - _BESIDE - len(picture.pending)))
+        width = self._console.width
+        parts = _workers(picture, space, width)
         for line in described(picture.pending):
             parts.append(rich.text.Text(line, style="yellow", no_wrap=True, overflow="ellipsis"))
-        if picture.progress is not None:
-            parts += self._progress(picture.progress, picture.attempt)
-        return rich.console.Group(*parts)
+        return rich.console.Group(*parts, *_progress(picture, self._step_seconds, width))
 
-    def _progress(self, progress: Progress, attempt: int) -> list[rich.console.RenderableType]:
-        width = max(5, min(40, self._console.width - 40))
-        share = progress.step / progress.steps
-        remaining = eta(progress, self._step_seconds)
-        head = f"epoch {progress.epoch}/{progress.epochs} {bar(share, width)} {share:.0%} {remaining}"
-        figures = (
-            f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  "
-            f"{progress.images_per_second:,.0f} images/s"
-        )
-        if attempt > 1:
-            figures += f"  attempt {attempt}"
-        return [rich.text.Text(line, no_wrap=True, overflow="ellipsis") for line in (head, figures)]
+
+class TableView(PlainView):
+    """The screen as it is at one moment, in lines that stay."""
+
+    rows = LiveView.rows
+
+    def __init__(self) -> None:
+        """Prints nothing yet."""
+        super().__init__(prefixed=False)
+        self._console = rich.console.Console(width=None if sys.stdout.isatty() else _UNBOUND)
+
+    def show(self, picture: Picture) -> None:
+        """Prints it."""
+        for part in _workers(picture, self.rows, self._console.width):
+            self._console.print(part)
+        for line in described(picture.pending):
+            self.say(line)
+        for part in _progress(picture, None, self._console.width):
+            self._console.print(part)
+
+
+def _workers(picture: Picture, space: int, width: int) -> list[rich.console.RenderableType]:
+    """A line a worker; of more than `space` workers their counts, and the odd ones out."""
+    parts: list[rich.console.RenderableType] = []
+    if len(picture.rows) > space:
+        parts.append(rich.text.Text(f"{len(picture.rows)} workers: {picture.summary()}", overflow="ellipsis"))
+    if rows := picture.shown(space):
+        parts.append(_table(rows, width))
+        if (left := len(picture.odd()) - space) > 0 and len(picture.rows) > space:
+            parts.append(rich.text.Text(f"and {left} more"))
+    return parts
+
+
+def _progress(picture: Picture, step_seconds: float | None, width: int) -> list[rich.console.RenderableType]:
+    """How far training is, as its chief says."""
+    progress = picture.progress
+    if progress is None:
+        return []
+    share = progress.step / progress.steps
+    drawn = bar(share, max(5, min(40, width - 40)))
+    head = f"epoch {progress.epoch}/{progress.epochs} {drawn} {share:.0%} {eta(progress, step_seconds)}"
+    figures = (
+        f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  "
+        f"{progress.images_per_second:,.0f} images/s"
+    )
+    if picture.attempt > 1:
+        figures += f"  attempt {picture.attempt}"
+    return [rich.text.Text(line.rstrip(), no_wrap=True, overflow="ellipsis") for line in (head, figures)]
 
 
 def _table(rows: Sequence[Row], width: int) -> rich.table.Table:
