@@ -12,7 +12,6 @@ RELEASE = "app.kubernetes.io/instance"
 # The second ones come when all pods have ended, which on a lost node can take for ever.
 _ENDS = {"SuccessCriteriaMet": "complete", "FailureTarget": "failed", "Complete": "complete", "Failed": "failed"}
 QUEUE = "kueue.x-k8s.io/queue-name"
-STOPPED = "Stopped"  # Kueue's event about a Job that it has suspended again, which is no warning.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,7 +135,7 @@ class Pod:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Warned:
-    """A warning event, or Kueue's that it has stopped the Job."""
+    """A warning event."""
 
     about: str  # The object's kind and name, "Pod mnist-train-1a2b3c4d-0-xyz12".
     uid: str  # The object's.

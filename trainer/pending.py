@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from trainer.observed import STOPPED, Pod, Seen, Warned
+from trainer.observed import Pod, Seen, Warned
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _STARTING = {"ContainerCreating", "PodInitializing"}
@@ -49,11 +49,8 @@ def _not_made(seen: Seen) -> tuple[str, str] | None:
     job = seen.job
     if job.suspended:
         if job.queue:
-            said = [w for w in seen.warnings if w.reason == STOPPED or w.about.startswith("Workload ")]
-            if said and said[-1].reason == STOPPED:
-                return "queued", f"Kueue has stopped the job, it waits in queue {job.queue}: {said[-1].message}"
-            why = said[-1].message if said else "not yet"
-            return "queued", f"Kueue has not admitted the job to queue {job.queue}: {why}"
+            said = [w.message for w in seen.warnings if w.about.startswith("Workload ")]
+            return "queued", f"Kueue has not admitted the job to queue {job.queue}: {said[-1] if said else 'not yet'}"
         return "suspended", "the job is suspended (spec.suspend)"
     refused = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate"]
     if not refused:

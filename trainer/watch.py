@@ -10,7 +10,7 @@ from typing import Any
 from trainer.activity import Activity
 from trainer.kube import Changed, Connection, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch_codes import LaunchError
-from trainer.observed import JOB_NAME, STOPPED, Job, Pod, Seen, Warned, concerns, in_order, seconds
+from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_order, seconds
 from trainer.pending import none_ran
 from trainer.picture import Picture
 from trainer.progress import Progress
@@ -116,7 +116,7 @@ class Watch:
                     self._pod(Pod.from_json(item))
             case Listed(kind="job", items=items):
                 self._listed_job(items)
-            case Listed(items=items):
+            case Listed(kind="event", items=items):
                 for item in items:
                     self._warned(item)
             case Changed(kind="pod", item=item):
@@ -127,16 +127,17 @@ class Watch:
                 self._job = Job.from_json(item)
             case Gone(kind="job"):
                 self._deleted = True
-            case Changed(kind="event" | "stop", item=item):
+            case Changed(kind="event", item=item):
                 self._warned(item)
+            case Changed(kind="stop", item=item):
+                self._view.say(f"Kueue has stopped the job: {item['message']}")
 
     def _listed_job(self, items: Sequence[Mapping[str, Any]]) -> None:
         if items:
             job = Job.from_json(items[0])
             if self._job is None and job.queue:
-                only = f"involvedObject.kind=Job,involvedObject.name={self._name},reason={STOPPED}"
-                path = "/api/v1/namespaces/{namespace}/events"
-                self._kube.watch("stop", path, self._news.put, fieldSelector=only)
+                only = f"involvedObject.kind=Job,involvedObject.name={self._name},reason=Stopped"
+                self._kube.watch("stop", "/api/v1/namespaces/{namespace}/events", self._news.put, fieldSelector=only)
             self._job = job
         elif self._job is None:
             raise LaunchError(f"there is no job {self._name} in namespace {self._kube.namespace}")

@@ -72,7 +72,7 @@ def test_a_job_waits_for_quota_and_goes_on_after_preemption(
 ) -> None:
     flags = (*(f"--{name}={value}" for name, value in FLAGS.items()), "--epochs=3")
     first = Launching(*submission(team, "--output=pvc:runs", "--set=tensorboard.enabled=false"), trainer=flags)
-    until(60, "the first job's admission", lambda: team.get("jobs")["items"] and not team.job()["spec"]["suspend"])
+    until(60, "the first job's admission", lambda: team.get("jobs")["items"] and not team.job()["spec"].get("suspend"))
 
     second = Launching(*submission(team, "--name=second", "--pending_timeout=6"))
     words = "Kueue has not admitted the job to queue training: couldn't assign flavors to pod set main: insufficient"
@@ -84,7 +84,7 @@ def test_a_job_waits_for_quota_and_goes_on_after_preemption(
     team.at_step(STEP)
     before = {pod["metadata"]["uid"] for pod in team.pods()}
     apply(urgent(team))
-    first.says("Kueue has stopped the job, it waits in queue training: Preempted to accommodate a workload")
+    first.says("Kueue has stopped the job: Preempted to accommodate a workload")
     assert first.ends() == LaunchCode.DONE, first.text
     assert before.isdisjoint(pod["metadata"]["uid"] for pod in team.pods())
     (file,) = claim.glob("*/attempts.jsonl")
