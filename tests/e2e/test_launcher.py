@@ -34,6 +34,15 @@ def submission(release: Release, *more: str) -> list[str]:
     return [*where, "--gpus_per_worker=0", f"--values={CHART}/values-cpu.yaml", *more]
 
 
+def typed(release: Release, folder: pathlib.Path) -> tuple[list[str], pathlib.Path]:
+    """All that a person types whose nodes have the image that the chart names, in the context's namespace."""
+    kubeconfig = folder / "config"
+    kubeconfig.write_text(run("kubectl", "config", "view", "--raw", "--flatten", "--minify").stdout)
+    run("kubectl", f"--kubeconfig={kubeconfig}", "config", "set-context", "--current", at(release))
+    own = [] if "OWN_CLUSTER" in os.environ else [f"--image={os.environ['IMAGE']}"]
+    return ["--workers=2", "--gpus_per_worker=0", *own], kubeconfig
+
+
 def tensorboard(path: str) -> Any:
     """What TensorBoard answers on this machine's port; None: nothing yet."""
     try:
@@ -57,7 +66,8 @@ def at(release: Release) -> str:
 
 
 def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release, tmp_path: pathlib.Path) -> None:
-    submitted = Launching(*submission(release, "--workers=2"), trainer=FLAGS)
+    arguments, kubeconfig = typed(release, tmp_path)
+    submitted = Launching(*arguments, kubeconfig=kubeconfig)
     submitted.says("progress worker=0/2")
     submitted.interrupt()
     assert submitted.ends() == LaunchCode.INTERRUPTED
@@ -147,10 +157,10 @@ def test_gpus_that_tensorflow_does_not_see(release: Release, own_cluster: pathli
 
 
 def test_what_never_starts_says_why(release: Release) -> None:
-    image = os.environ["IMAGE"].rpartition(":")[0]
-    code, text = launched(*submission(release, f"--image={image}:none", "--pending_timeout=15"))
+    image = "localhost/mnist-train:none"  # No other machine is asked for it.
+    code, text = launched(*submission(release, f"--image={image}", "--pending_timeout=15"))
     assert code == LaunchCode.NOT_STARTED
-    assert f'Failed to pull image "{image}:none"' in text
+    assert f'Failed to pull image "{image}"' in text
     greedy = ("--set=worker.resources.requests.cpu=1000", "--pending_timeout=5")
     code, text = launched(*submission(release, *greedy))
     assert (code, "nothing was submitted" in text) == (LaunchCode.NOT_STARTED, True)
