@@ -43,7 +43,7 @@ def kueue(folder: pathlib.Path) -> Iterator[None]:
             manager = subprocess.Popen([tool("kueue"), f"--config={configuration}"], stdout=log, stderr=log)
         try:
             until(60, f"Kueue, see {folder}/kueue.log", lambda: manager.poll() is not None or _ready(health))
-            assert manager.poll() is None, (folder / "kueue.log").read_text()
+            assert manager.poll() is None, (folder / "kueue.log").read_text()[-3000:]
             yield
         finally:
             for kinds in (_WEBHOOKS, (_CONVERTED,)):  # The manager lets go of what it holds.

@@ -9,41 +9,73 @@ import pytest
 
 from tests.e2e.kueue import kueue
 from tests.e2e.launching import CHART, Launching, launched
-from tests.e2e.release import FLAGS, Release, run, until
+from tests.e2e.release import FLAGS, VALUES, Json, Release, run, until
 from trainer.launch_codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
 
 STEP = 250  # Of 1404, when it is stopped.
-QUOTA = {"cpu": "1", "memory": "3000Mi"}  # What two workers of values-cpu.yaml ask for.
-KUEUE = "kueue.x-k8s.io/v1beta2"
+
+# Room for two workers of values-cpu.yaml. The scheduler itself is to preempt nothing.
+CLUSTER = """
+{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: training}, value: 1, preemptionPolicy: Never}
+---
+{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: urgent}, value: 2, preemptionPolicy: Never}
+---
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ResourceFlavor
+metadata: {name: linux}
+spec:
+  nodeLabels: {kubernetes.io/os: linux}
+---
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ClusterQueue
+metadata: {name: all}
+spec:
+  namespaceSelector: {}
+  preemption: {withinClusterQueue: LowerPriority}
+  resourceGroups:
+    - coveredResources: [cpu, memory]
+      flavors:
+        - name: linux
+          resources:
+            - {name: cpu, nominalQuota: 1}
+            - {name: memory, nominalQuota: 3000Mi}
+"""
+QUEUE = """
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: LocalQueue
+metadata: {name: training}
+spec: {clusterQueue: all}
+"""
+URGENT = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: urgent, labels: {kueue.x-k8s.io/queue-name: training}}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      priorityClassName: urgent
+      containers:
+        - name: urgent
+          image: IMAGE
+          command: ["true"]
+          resources: {requests: {cpu: 1, memory: 100Mi}}
+          securityContext:
+            allowPrivilegeEscalation: false
+            capabilities: {drop: [ALL]}
+            runAsNonRoot: true
+            seccompProfile: {type: RuntimeDefault}
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster_queue(own_cluster: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Kueue, with room for one job of two workers, which a more urgent one may take."""
+    """Kueue, with a quota for one job that a more urgent one may take."""
     assert own_cluster.is_dir()  # Its API server reaches what runs here.
-    quota = [{"name": name, "nominalQuota": amount} for name, amount in QUOTA.items()]
-    group = {"coveredResources": list(QUOTA), "flavors": [{"name": "default", "resources": quota}]}
-    preemption = {"withinClusterQueue": "LowerPriority"}
-    queue = {"namespaceSelector": {}, "resourceGroups": [group], "preemption": preemption}
-    # The scheduler itself is to preempt nothing.
-    classes = [
-        {
-            "apiVersion": "scheduling.k8s.io/v1",
-            "kind": "PriorityClass",
-            "metadata": {"name": name},
-            "value": value,
-            "preemptionPolicy": "Never",
-        }
-        for name, value in (("training", 1), ("urgent", 2))
-    ]
     with kueue(tmp_path_factory.mktemp("kueue")):
-        apply(
-            *classes,
-            {"apiVersion": KUEUE, "kind": "ResourceFlavor", "metadata": {"name": "default"}},
-            {"apiVersion": KUEUE, "kind": "ClusterQueue", "metadata": {"name": "all"}, "spec": queue},
-        )
+        run("kubectl", "apply", "--filename", "-", text=CLUSTER)
         yield
     run("kubectl", "delete", "priorityclass", "training", "urgent")
 
@@ -51,9 +83,7 @@ def cluster_queue(own_cluster: pathlib.Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def team(release: Release) -> Iterator[Release]:
     """A namespace that has the queue `training`."""
-    spec = {"clusterQueue": "all"}
-    metadata = {"name": "training", "namespace": release.namespace}
-    apply({"apiVersion": KUEUE, "kind": "LocalQueue", "metadata": metadata, "spec": spec})
+    release.kubectl("apply", "--filename", "-", text=QUEUE)
     yield release
     Launching.end_all()
 
@@ -67,12 +97,23 @@ def test_a_queue_is_looked_for(team: Release) -> None:
     assert f"FAIL  queue: there is no LocalQueue nowhere in {team.namespace}" in text
 
 
+def test_an_upgrade_that_changes_nothing_leaves_an_admitted_job(team: Release) -> None:
+    values = (*VALUES, "--values", f"{CHART}/values-kueue.yaml")
+    team.install(*values)
+    before = until(30, "admission", lambda: admitted(team))
+    assert before["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    team.install(*values)
+    after = admitted(team)
+    assert after
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
 def test_a_job_waits_for_quota_and_goes_on_after_preemption(
     team: Release, claim: pathlib.Path, short_weights: str
 ) -> None:
     flags = (*(f"--{name}={value}" for name, value in FLAGS.items()), "--epochs=3")
     first = Launching(*submission(team, "--output=pvc:runs", "--set=tensorboard.enabled=false"), trainer=flags)
-    until(60, "the first job's admission", lambda: team.get("jobs")["items"] and not team.job()["spec"].get("suspend"))
+    until(60, "the first job's admission", lambda: admitted(team))
 
     second = Launching(*submission(team, "--name=second", "--pending_timeout=6"))
     words = "Kueue has not admitted the job to queue training: couldn't assign flavors to pod set main: insufficient"
@@ -83,7 +124,7 @@ def test_a_job_waits_for_quota_and_goes_on_after_preemption(
 
     team.at_step(STEP)
     before = {pod["metadata"]["uid"] for pod in team.pods()}
-    apply(urgent(team))
+    team.kubectl("apply", "--filename", "-", text=URGENT.replace("IMAGE", os.environ["IMAGE"]))
     first.says("Kueue has stopped the job: Preempted to accommodate a workload")
     assert first.ends() == LaunchCode.DONE, first.text
     assert before.isdisjoint(pod["metadata"]["uid"] for pod in team.pods())
@@ -95,32 +136,12 @@ def test_a_job_waits_for_quota_and_goes_on_after_preemption(
     assert json.loads(result.read_text())["weights_sha256"] == short_weights
 
 
+def admitted(release: Release) -> Json | None:
+    """The job, once it may run."""
+    return next((job for job in release.get("jobs")["items"] if not job["spec"]["suspend"]), None)
+
+
 def submission(release: Release, *more: str) -> list[str]:
     where = (f"--namespace={release.namespace}", f"--chart={CHART}", f"--image={os.environ['IMAGE']}")
     values = (f"--values={CHART}/values-cpu.yaml", f"--values={CHART}/values-kueue.yaml")
     return [*where, *values, "--workers=2", "--gpus_per_worker=0", *more]
-
-
-def urgent(release: Release) -> dict[str, object]:
-    """A job that takes all of the quota for a moment."""
-    security = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "runAsNonRoot": True,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    container = {
-        "name": "urgent",
-        "image": os.environ["IMAGE"],
-        "command": ["true"],
-        "resources": {"requests": {"cpu": QUOTA["cpu"], "memory": "100Mi"}},
-        "securityContext": security,
-    }
-    pod = {"restartPolicy": "Never", "priorityClassName": "urgent", "containers": [container]}
-    labels = {"kueue.x-k8s.io/queue-name": "training"}
-    metadata = {"name": "urgent", "namespace": release.namespace, "labels": labels}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": {"spec": pod}}}
-
-
-def apply(*objects: dict[str, object]) -> None:
-    run("kubectl", "apply", "--filename", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
