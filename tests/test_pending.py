@@ -40,8 +40,11 @@ def test_pods_that_are_not_made() -> None:
     assert reasons(queued)[0].text == "Kueue has not admitted the job to queue team: not yet"
     taken_back = Seen(job=job(suspended=True, queue="team"), pods=(running(0, gone=True), running(1, gone=True)))
     assert reasons(taken_back)[0].workers == (0, 1)
-    short = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default, 2 more"
-    warnings = (Warned(about="Workload job-run-1a2b3c4d-0c1d2", uid="w", reason="Pending", message=short, time=1.0),)
+    short = (  # Kueue 0.16.1's.
+        "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default, 1 more needed, "
+        "insufficient unused quota for memory in flavor default, 3000Mi more needed"
+    )
+    warnings = (Warned(about="Workload job-run-1a2b3c4d-16503", uid="w", reason="Pending", message=short, time=1.0),)
     (reason,) = reasons(Seen(job=job(suspended=True, queue="team"), warnings=warnings))
     assert (reason.word, reason.text) == ("queued", f"Kueue has not admitted the job to queue team: {short}")
     assert reasons(Seen(job=job(suspended=True)))[0].word == "suspended"

@@ -9,7 +9,7 @@ from typing import Any
 from trainer import chart
 from trainer.answer import Line, asking
 from trainer.kube import Kube, KubeError
-from trainer.observed import Job
+from trainer.observed import QUEUE, Job
 from trainer.output_check import bucket, claim
 from trainer.quantity import number, words
 from trainer.room import GPU, asked, gpus_for_each, room
@@ -221,16 +221,16 @@ def _admission(kube: Kube, job: Json) -> Iterator[Line]:
 
 
 def _queue(kube: Kube, job: Json) -> Iterator[Line]:
-    queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name")
+    queue = job["metadata"].get("labels", {}).get(QUEUE)
     if not queue:
         return
-    groups = [group["name"] for group in kube.get("/apis")["groups"]]
-    if "kueue.x-k8s.io" not in groups:
+    groups = kube.get("/apis")["groups"]
+    group = next((group for group in groups if group["name"] == QUEUE.partition("/")[0]), None)
+    if group is None:
         yield Line(
             "FAIL", "queue", f"job.queue is {queue}, and this cluster has no Kueue", "install Kueue, or no queue"
         )
         return
-    group = next(group for group in kube.get("/apis")["groups"] if group["name"] == "kueue.x-k8s.io")
     version = group["preferredVersion"]["groupVersion"]
     if kube.find(f"/apis/{version}/namespaces/{{namespace}}/localqueues/{queue}") is None:
         yield Line("FAIL", "queue", f"there is no LocalQueue {queue} in {kube.namespace}", "kubectl get localqueues")

@@ -116,7 +116,7 @@ class Watch:
                     self._pod(Pod.from_json(item))
             case Listed(kind="job", items=items):
                 self._listed_job(items)
-            case Listed(items=items):
+            case Listed(kind="event", items=items):
                 for item in items:
                     self._warned(item)
             case Changed(kind="pod", item=item):
@@ -129,10 +129,16 @@ class Watch:
                 self._deleted = True
             case Changed(kind="event", item=item):
                 self._warned(item)
+            case Changed(kind="stop", item=item):
+                self._view.say(f"Kueue has stopped the job: {item['message']}")
 
     def _listed_job(self, items: Sequence[Mapping[str, Any]]) -> None:
         if items:
-            self._job = Job.from_json(items[0])
+            job = Job.from_json(items[0])
+            if self._job is None and job.queue:
+                only = f"involvedObject.kind=Job,involvedObject.name={self._name},reason=Stopped"
+                self._kube.watch("stop", "/api/v1/namespaces/{namespace}/events", self._news.put, fieldSelector=only)
+            self._job = job
         elif self._job is None:
             raise LaunchError(f"there is no job {self._name} in namespace {self._kube.namespace}")
         else:

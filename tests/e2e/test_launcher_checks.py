@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import time
 from typing import Any
 
 import pytest
@@ -133,23 +132,6 @@ def test_a_limit_range_and_a_priority_that_is_not_there(plane: ControlPlane, clu
 )
 def test_pods_that_wait_say_why(cluster: Cluster, arguments: tuple[str, ...], words: str) -> None:
     soon(cluster.submit("--force", *arguments), words)
-
-
-def test_a_job_that_kueue_has_not_admitted(plane: ControlPlane, cluster: Cluster) -> None:
-    launching = cluster.submit("--force", "--set=job.queue=team")
-    cluster.placed()
-    (job,) = cluster.jobs()
-    name, now = job["metadata"]["name"], time.time()
-    # What Kueue does: no controller of its own runs here.
-    plane.patch(f"{cluster.jobs_path}/{name}", {"spec": {"suspend": True}})
-    cluster.plane.request("DELETE", f"{cluster.path}/pods?gracePeriodSeconds=0")
-    launching.says("Kueue has not admitted the job to queue team: not yet", 30)
-    workload = {"kind": "Workload", "name": f"job-{name}-0c1d2", "namespace": cluster.namespace, "uid": "workload"}
-    why = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default, 1 more needed"
-    event = {"metadata": {"name": "pending"}, "involvedObject": workload, "type": "Warning", "reason": "Pending"}
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    plane.create(f"{cluster.path}/events", {**event, "message": why, "lastTimestamp": stamp})
-    launching.says(f"Kueue has not admitted the job to queue team: {why}", 5)
 
 
 def soon(launching: Launching, words: str) -> None:

@@ -26,6 +26,7 @@ _PACKAGES = {
     "fake-gcs-server": "github.com/fsouza/fake-gcs-server",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw",
     "kwok": "sigs.k8s.io/kwok/cmd/kwok",
+    "kueue": "sigs.k8s.io/kueue/cmd/kueue",
     "toxiproxy": "github.com/Shopify/toxiproxy/v2/cmd/server",
 }
 BUCKET = "bucket"
@@ -52,6 +53,13 @@ def tool(name: str) -> Path:
             )
             part.rename(binary)
     return binary
+
+
+def source(name: str) -> Path:
+    """The folder of the module that a tool comes from: what else is in it."""
+    command = ("go", "mod", "download", "-json", _PACKAGES[name].partition("/cmd/")[0])
+    done = subprocess.run(command, cwd=_HERE / name, check=True, capture_output=True, text=True)
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 @contextlib.contextmanager

@@ -1,0 +1,147 @@
+"""Kueue itself decides when a job runs: the launcher says so, and a job that it stopped goes on where it was."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.kueue import kueue
+from tests.e2e.launching import CHART, Launching, launched
+from tests.e2e.release import FLAGS, VALUES, Json, Release, run, until
+from trainer.launch_codes import LaunchCode
+
+pytestmark = pytest.mark.e2e
+
+STEP = 250  # Of 1404, when it is stopped.
+
+# Room for two workers of values-cpu.yaml. The scheduler itself is to preempt nothing.
+CLUSTER = """
+{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: training}, value: 1, preemptionPolicy: Never}
+---
+{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: urgent}, value: 2, preemptionPolicy: Never}
+---
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ResourceFlavor
+metadata: {name: linux}
+spec:
+  nodeLabels: {kubernetes.io/os: linux}
+---
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ClusterQueue
+metadata: {name: all}
+spec:
+  namespaceSelector: {}
+  preemption: {withinClusterQueue: LowerPriority}
+  resourceGroups:
+    - coveredResources: [cpu, memory]
+      flavors:
+        - name: linux
+          resources:
+            - {name: cpu, nominalQuota: 1}
+            - {name: memory, nominalQuota: 3000Mi}
+"""
+QUEUE = """
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: LocalQueue
+metadata: {name: training}
+spec: {clusterQueue: all}
+"""
+URGENT = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: urgent, labels: {kueue.x-k8s.io/queue-name: training}}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      priorityClassName: urgent
+      containers:
+        - name: urgent
+          image: IMAGE
+          command: ["true"]
+          resources: {requests: {cpu: 1, memory: 100Mi}}
+          securityContext:
+            allowPrivilegeEscalation: false
+            capabilities: {drop: [ALL]}
+            runAsNonRoot: true
+            seccompProfile: {type: RuntimeDefault}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster_queue(own_cluster: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Kueue, with a quota for one job that a more urgent one may take."""
+    assert own_cluster.is_dir()  # Its API server reaches what runs here.
+    with kueue(tmp_path_factory.mktemp("kueue")):
+        run("kubectl", "apply", "--filename", "-", text=CLUSTER)
+        yield
+    run("kubectl", "delete", "priorityclass", "training", "urgent")
+
+
+@pytest.fixture
+def team(release: Release) -> Iterator[Release]:
+    """A namespace that has the queue `training`."""
+    release.kubectl("apply", "--filename", "-", text=QUEUE)
+    yield release
+    Launching.end_all()
+
+
+def test_a_queue_is_looked_for(team: Release) -> None:
+    code, text = launched("doctor", *submission(team))
+    assert code == LaunchCode.DONE, text
+    assert "ok    queue: LocalQueue training" in text
+    code, text = launched("doctor", *submission(team, "--set=job.queue=nowhere"))
+    assert code == LaunchCode.NOT_STARTED
+    assert f"FAIL  queue: there is no LocalQueue nowhere in {team.namespace}" in text
+
+
+def test_an_upgrade_that_changes_nothing_leaves_an_admitted_job(team: Release) -> None:
+    values = (*VALUES, "--values", f"{CHART}/values-kueue.yaml")
+    team.install(*values)
+    before = until(30, "admission", lambda: admitted(team))
+    assert before["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    team.install(*values)
+    after = admitted(team)
+    assert after
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+def test_a_job_waits_for_quota_and_goes_on_after_preemption(
+    team: Release, claim: pathlib.Path, short_weights: str
+) -> None:
+    flags = (*(f"--{name}={value}" for name, value in FLAGS.items()), "--epochs=3")
+    first = Launching(*submission(team, "--output=pvc:runs", "--set=tensorboard.enabled=false"), trainer=flags)
+    until(60, "the first job's admission", lambda: admitted(team))
+
+    second = Launching(*submission(team, "--name=second", "--pending_timeout=6"))
+    words = "Kueue has not admitted the job to queue training: couldn't assign flavors to pod set main: insufficient"
+    assert second.when(words) - second.when("submitted ") < 5.0, second.text
+    assert second.ends() == LaunchCode.NOT_STARTED
+    assert "never started: no worker of second ran within --pending_timeout=6 s" in second.text
+    assert len(team.get("jobs")["items"]) == 1
+
+    team.at_step(STEP)
+    before = {pod["metadata"]["uid"] for pod in team.pods()}
+    team.kubectl("apply", "--filename", "-", text=URGENT.replace("IMAGE", os.environ["IMAGE"]))
+    first.says("Kueue has stopped the job: Preempted to accommodate a workload")
+    assert first.ends() == LaunchCode.DONE, first.text
+    assert before.isdisjoint(pod["metadata"]["uid"] for pod in team.pods())
+    (file,) = claim.glob("*/attempts.jsonl")
+    attempts = [json.loads(line) for line in file.read_text().splitlines()]
+    assert attempts[-1]["attempt"] == 2
+    assert attempts[-1]["step_from"] > 0
+    (result,) = claim.glob("*/result.json")
+    assert json.loads(result.read_text())["weights_sha256"] == short_weights
+
+
+def admitted(release: Release) -> Json | None:
+    """The job, once it may run."""
+    return next((job for job in release.get("jobs")["items"] if not job["spec"]["suspend"]), None)
+
+
+def submission(release: Release, *more: str) -> list[str]:
+    where = (f"--namespace={release.namespace}", f"--chart={CHART}", f"--image={os.environ['IMAGE']}")
+    values = (f"--values={CHART}/values-cpu.yaml", f"--values={CHART}/values-kueue.yaml")
+    return [*where, *values, "--workers=2", "--gpus_per_worker=0", *more]
