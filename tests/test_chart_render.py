@@ -19,7 +19,8 @@ CHART = ROOT / "helm"
 GOLDEN = ROOT / "tests/golden/chart.yaml"
 SCHEMAS = sorted((ROOT / "tests/schemas").glob("v1.*.json"))
 HELMS = ("helm", "helm3")
-VALUES = (None, *sorted(CHART.glob("values-*.yaml")))
+EVERY = ROOT / "tests/every-value.yaml"
+VALUES = (None, *sorted(CHART.glob("values-*.yaml")), EVERY)
 
 Json = dict[str, Any]
 
@@ -82,6 +83,26 @@ def test_kubernetes_takes_it(schema: pathlib.Path, values: pathlib.Path | None) 
         checked = subprocess.run(command, input=done.stdout, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert "Skipped: 0" in checked.stdout
+
+
+@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem if path else "values")
+def test_both_helms_render_the_same(values: pathlib.Path | None) -> None:
+    extra = ["--values", str(values)] if values else []
+    new, old = (
+        {(value["kind"], value["metadata"]["name"]): value for value in yaml.safe_load_all(done.stdout) if value}
+        for done in (template(*extra, helm=helm) for helm in HELMS)
+    )
+    assert new
+    assert new == old
+
+
+def test_every_value_is_every_value() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    given = yaml.safe_load(EVERY.read_text())
+    assert set(given) == set(schema["properties"]) - {"global"}
+    for section, value in given.items():
+        if properties := schema["properties"][section].get("properties"):
+            assert set(value) == set(properties), section
 
 
 def test_older_kubernetes_is_refused() -> None:
