@@ -418,7 +418,14 @@ def test_notes_say_what_to_do() -> None:
         ["helm", "install", "mnist-train", str(CHART), "--dry-run=client"], capture_output=True, text=True
     )
     notes = done.stdout.partition("NOTES:")[2]
-    for words in ("logs --follow", "port-forward service/mnist-train-tensorboard 6006", "Pending", "no output"):
+    for words in (
+        "logs --follow",
+        "--field-selector status.phase=Succeeded",  # A chief that was lost has left a message, too.
+        "agent.rendezvous_timeout",
+        "port-forward service/mnist-train-tensorboard 6006",
+        "Pending",
+        "no output",
+    ):
         assert words in notes, done.stdout[-2000:] + done.stderr
 
 
