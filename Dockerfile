@@ -13,17 +13,20 @@ RUN python3 -c "import sys, tomllib; project = tomllib.load(open('/pyproject.tom
 print(*project['dependencies'], *project['optional-dependencies'][sys.argv[1]], sep='\n')" "$ACCELERATOR" >/requirements.txt
 
 FROM ${BASE}
+# GKE mounts the driver's libcuda.so.1 here when a container starts, too late for the loader's cache (see ldconfig below).
 ENV PATH=/opt/venv/bin:$PATH \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib64 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp
 
 # The locked dependencies come before the code, so that a change of code rebuilds (and moves) a small layer only.
-# CUDA's libraries from pip lie where the loader does not look (tensorflow#63362): its cache is told of them.
+# CUDA's libraries from pip lie where the loader does not look (tensorflow#63362): its cache is told of them, which
+# takes a wildcard, as LD_LIBRARY_PATH does not.
 COPY --from=requirements /requirements.txt /opt/
 COPY constraints.txt /opt/
 RUN python3 -m venv /opt/venv \
  && pip install --no-cache-dir --disable-pip-version-check --requirement /opt/requirements.txt --constraint /opt/constraints.txt \
- && printf '%s\n' /opt/venv/lib/python3.*/site-packages/nvidia/*/lib /usr/local/nvidia/lib64 >/etc/ld.so.conf.d/nvidia.conf \
+ && printf '%s\n' /opt/venv/lib/python3.*/site-packages/nvidia/*/lib >/etc/ld.so.conf.d/nvidia.conf \
  && ldconfig \
  && printf 'trainer:x:10001:10001::/tmp:/usr/sbin/nologin\n' >>/etc/passwd
 

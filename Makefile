@@ -31,7 +31,10 @@ test: setup ## all tests that need no cluster; those on real object stores where
 	$(python) -m pytest --numprocesses=2 --dist=loadfile -m "not chart and not e2e and not soak$$(command -v go >/dev/null || echo ' and not servers')" $(ARGS)
 
 .PHONY: soak
-soak: setup ## long runs with random failures, about 20 minutes
+soak: local-soak e2e-soak ## long runs with failures, on this machine and then on a cluster: both of these
+
+.PHONY: local-soak
+local-soak: setup ## long runs with random failures that need no cluster (20 min)
 	$(python) -m pytest -m 'soak and not e2e' $(ARGS)
 
 .PHONY: check

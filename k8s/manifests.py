@@ -31,6 +31,18 @@ SET_BY_CHART = {
 }
 """Flags that follow from other values, and so are none of `train` and `agent`."""
 
+_NUMBER = r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?"
+_POSITIVE = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]*\.[0-9]*[1-9][0-9]*)([eE][-+]?[0-9]+)?"
+_BELOW_1 = r"(0+|0*\.[0-9]+)([eE]-[0-9]+)?|[0-9](\.[0-9]+)?[eE]-0*[1-9][0-9]*"
+_AS_TEXT = {
+    (("minimum", 0),): _NUMBER,
+    (("exclusiveMinimum", 0),): _POSITIVE,
+    (("exclusiveMaximum", 1), ("minimum", 0)): _BELOW_1,
+}
+"""What a fraction within these bounds looks like: `--set train.dropout=0.5` brings it as text, which has no bounds."""
+
+_BOUNDS = {"minimum", "exclusiveMinimum", "exclusiveMaximum"}
+
 _GENERATED = "# Made from the chart by `make manifests`; change the chart instead.\n"
 
 Json = dict[str, Any]
@@ -43,15 +55,17 @@ def schema(text: str) -> str:
       text: the schema as it stands; all but `train` and `agent` is kept.
     """
     value = json.loads(text)
-    for key, config in (("train", Config), ("agent", AgentConfig)):
+    # `train.global_batch_size=null` would take away what the chart compares with the number of workers.
+    for key, config, required in (("train", Config, ["global_batch_size"]), ("agent", AgentConfig, [])):
         flags = settings.schema(config)
         flags["properties"] = {
             name: rule for name, rule in flags["properties"].items() if name not in SET_BY_CHART[config]
         }
         for rule in flags["properties"].values():
-            if rule["type"] == "number":  # `--set train.learning_rate=0.01` brings it as text.
-                rule |= {"type": ["number", "string"], "pattern": r"^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$"}
-        value["properties"][key] = flags
+            if rule["type"] == "number":
+                bounds = tuple(sorted((name, rule[name]) for name in _BOUNDS & set(rule)))
+                rule |= {"type": ["number", "string"], "pattern": f"^({_AS_TEXT[bounds]})$"}
+        value["properties"][key] = flags | {"required": required}
     return json.dumps(value, indent=2) + "\n"
 
 

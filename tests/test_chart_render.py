@@ -19,7 +19,8 @@ CHART = ROOT / "helm"
 GOLDEN = ROOT / "tests/golden/chart.yaml"
 SCHEMAS = sorted((ROOT / "tests/schemas").glob("v1.*.json"))
 HELMS = ("helm", "helm3")
-VALUES = (None, *sorted(CHART.glob("values-*.yaml")))
+EVERY = ROOT / "tests/every-value.yaml"
+VALUES = (None, *sorted(CHART.glob("values-*.yaml")), EVERY)
 
 Json = dict[str, Any]
 
@@ -84,6 +85,26 @@ def test_kubernetes_takes_it(schema: pathlib.Path, values: pathlib.Path | None) 
         assert "Skipped: 0" in checked.stdout
 
 
+@pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem if path else "values")
+def test_both_helms_render_the_same(values: pathlib.Path | None) -> None:
+    extra = ["--values", str(values)] if values else []
+    new, old = (
+        {(value["kind"], value["metadata"]["name"]): value for value in yaml.safe_load_all(done.stdout) if value}
+        for done in (template(*extra, helm=helm) for helm in HELMS)
+    )
+    assert new
+    assert new == old
+
+
+def test_every_value_is_every_value() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    given = yaml.safe_load(EVERY.read_text())
+    assert set(given) == set(schema["properties"]) - {"global"}
+    for section, value in given.items():
+        if properties := schema["properties"][section].get("properties"):
+            assert set(value) == set(properties), section
+
+
 def test_older_kubernetes_is_refused() -> None:
     done = template("--kube-version", "v1.32.0")
     assert done.returncode
@@ -112,6 +133,16 @@ def test_older_kubernetes_is_refused() -> None:
         ('output="s3://key:secret@bucket/a"', "output"),
         ('worker.shm="a lot"', "shm"),
         ('image.tag="a b"', "tag"),
+        ("image.tag=0.5", "tag"),
+        ("runId=true", "runId"),
+        ("train.global_batch_size=null", "global_batch_size"),
+        ('train.dropout="1.5"', "dropout"),
+        ('train.learning_rate="0.0"', "learning_rate"),
+        ('worker.tolerations=[{"keys": "spot"}]', "keys"),
+        ('worker.topologySpreadConstraints=[{"maxskew": 1}]', "maxskew"),
+        ('worker.envFrom=[{"secret": {"name": "s"}}]', "secret"),
+        ('worker.affinity={"nodeAfinity": {}}', "nodeAfinity"),
+        ('tensorboard.tolerations=[{"keys": "spot"}]', "keys"),
     ],
 )
 def test_refused_with_the_key_named(helm: str, given: str, says: str) -> None:
@@ -162,6 +193,32 @@ def test_set_takes_fractions() -> None:
     assert template("--set", "train.learning_rate=fast").returncode
 
 
+@pytest.mark.parametrize("helm", HELMS)
+@pytest.mark.parametrize(
+    ("key", "taken", "refused"),
+    [
+        ("dropout", ("0", "0.0", ".5", "0.999", "5e-1"), ("1", "1.0", "1.5", "01.5", "5e1", "-0.5", "1e-0")),
+        ("learning_rate", ("0.01", "1", ".5", "1e-5", "10.0"), ("0", "0.0", ".0", "0e5", "-1", "-0.1")),
+    ],
+)
+def test_fractions_that_are_set_have_their_bounds(
+    key: str, taken: tuple[str, ...], refused: tuple[str, ...], helm: str
+) -> None:
+    for text in taken:
+        assert f"--{key}={text}" in template("--set-string", f"train.{key}={text}", helm=helm).stdout
+        assert template("--set", f"train.{key}={text}", helm=helm).returncode == 0
+    for text in refused:
+        done = template("--set", f"train.{key}={text}", helm=helm)
+        assert done.returncode, text
+        assert key in done.stderr
+
+
+def test_survivors_wait_for_the_last_of_the_job_controllers_replacements() -> None:
+    back_off, start = 600, 120
+    flag = next(argument for argument in arguments() if argument.startswith("--rendezvous_timeout="))
+    assert float(flag.partition("=")[2]) > back_off + start
+
+
 def test_elastic() -> None:
     assert "--min_workers=2" in arguments("worker.minWorkers=2")
     assert not any(argument.startswith("--min_workers") for argument in arguments())
@@ -171,6 +228,36 @@ def test_image() -> None:
     given = worker('image={"repository": "registry.example/a/b", "tag": "7", "pullPolicy": "Always"}')
     assert (given["image"], given["imagePullPolicy"]) == ("registry.example/a/b:7", "Always")
     assert pod('image.pullSecrets=[{"name": "key"}]')["imagePullSecrets"] == [{"name": "key"}]
+
+
+@pytest.mark.parametrize("helm", HELMS)
+def test_names_that_look_like_numbers(helm: str, tmp_path: pathlib.Path) -> None:
+    numbers = {"image": {"tag": 20261130}, "runId": 20261130, "worker": {"shm": 1073741824}}
+    texts = {"image": {"tag": "20261130"}, "runId": "20261130", "worker": {"shm": "1073741824"}}
+    rendered = []
+    for name, values in (("numbers", numbers), ("texts", texts)):
+        (tmp_path / name).write_text(json.dumps(values))
+        rendered.append(template("--values", str(tmp_path / name), helm=helm).stdout)
+    assert rendered[0] == rendered[1]
+    assert "mnist-train:20261130" in rendered[0]
+    assert job("image.tag=0")["spec"]["template"]["spec"]["containers"][0]["image"] == "mnist-train:0"
+    assert template("--set", "runId=2", helm=helm).stdout == template("--set-string", "runId=2", helm=helm).stdout
+    names = ("123", "true", "null")
+    for name in names:
+        given = objects(f'output="pvc:{name}"', f'credentials.s3Secret="{name}"', release="true", helm=helm)
+        assert given["Job"]["metadata"]["labels"]["app.kubernetes.io/instance"] == "true"
+        spec = given["Job"]["spec"]["template"]["spec"]
+        assert spec["volumes"][0]["persistentVolumeClaim"] == {"claimName": name}
+        assert spec["containers"][0]["envFrom"] == [{"secretRef": {"name": name}}]
+        assert (given["ServiceAccount"]["metadata"]["name"], spec["serviceAccountName"]) == ("true", "true")
+
+
+@pytest.mark.parametrize("helm", HELMS)
+@pytest.mark.parametrize("release", ["my.run", "2nd-run", "123"])
+def test_a_release_whose_name_no_service_can_have(release: str, helm: str) -> None:
+    done = template(release=release, helm=helm)
+    assert done.returncode
+    assert f'the release is called "{release}", but its name must be' in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -212,6 +299,7 @@ def test_limits_of_the_job() -> None:
     given = job("job.backoffLimit=0", "job.activeDeadlineSeconds=1000000", "job.ttlSecondsAfterFinished=60")["spec"]
     assert (given["backoffLimit"], given["activeDeadlineSeconds"], given["ttlSecondsAfterFinished"]) == (0, 1000000, 60)
     assert not {"activeDeadlineSeconds", "ttlSecondsAfterFinished", "suspend"} & set(job()["spec"])
+    assert job("job.ttlSecondsAfterFinished=0")["spec"]["ttlSecondsAfterFinished"] == 0
     assert job('job.queue="q"')["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "q"
 
 
@@ -259,6 +347,25 @@ def test_credentials_are_named_never_shown() -> None:
     assert "Secret" not in rendered
 
 
+def test_tensorboard_has_what_workers_are_given_for_the_output() -> None:
+    given = ('worker.extraEnv=[{"name": "A", "value": "b"}]', 'worker.envFrom=[{"secretRef": {"name": "s"}}]')
+    (board,) = objects('output="gs://b"', *given)["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "A", "value": "b"} in board["env"]
+    assert board["envFrom"] == [{"secretRef": {"name": "s"}}]
+    (board,) = objects('output="gs://b"')["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert "envFrom" not in board
+
+
+def test_nodes_of_tensorboard_and_of_the_test() -> None:
+    spot = [{"key": "spot", "operator": "Exists"}]
+    given = ('tensorboard.nodeSelector={"disk": "ssd"}', f"tensorboard.tolerations={json.dumps(spot)}")
+    rendered = objects('output="gs://b"', *given)
+    for spec in (rendered["Deployment"]["spec"]["template"]["spec"], rendered["Pod"]["spec"]):
+        assert (spec["nodeSelector"], spec["tolerations"]) == ({"disk": "ssd"}, spot)
+    assert not {"nodeSelector", "tolerations"} & set(objects('output="gs://b"')["Pod"]["spec"])
+    assert "nodeSelector" not in rendered["Job"]["spec"]["template"]["spec"]
+
+
 def test_no_tensorboard() -> None:
     names = [
         value["metadata"]["name"]
@@ -283,9 +390,20 @@ def test_network_policy() -> None:
 def test_the_jobs_name_is_a_checksum_of_what_it_runs() -> None:
     name = job()["metadata"]["name"]
     assert name == job()["metadata"]["name"]
-    assert name == job("serviceAccount.annotations={}")["metadata"]["name"]
-    for change in ("train.epochs=6", "workers=5", 'runId="2"', "worker.gpus=2", 'image.tag="2"', "job.backoffLimit=1"):
+    for change in (
+        "train.epochs=6",
+        "workers=5",
+        'runId="2"',
+        "worker.gpus=2",
+        'image.tag="2"',
+        "job.backoffLimit=1",
+        'job.queue="other"',
+        'serviceAccount.annotations={"iam.gke.io/gcp-service-account": "a@b"}',
+    ):
         assert job(change)["metadata"]["name"] != name, change
+    with_output = job('output="gs://b"')["metadata"]["name"]
+    for other in ("networkPolicy.enabled=false", 'tensorboard.resources={"requests": {"memory": "2Gi"}}'):
+        assert job('output="gs://b"', other)["metadata"]["name"] == with_output, other
 
 
 def test_a_long_release_name_fits_the_pods() -> None:
@@ -300,7 +418,14 @@ def test_notes_say_what_to_do() -> None:
         ["helm", "install", "mnist-train", str(CHART), "--dry-run=client"], capture_output=True, text=True
     )
     notes = done.stdout.partition("NOTES:")[2]
-    for words in ("logs --follow", "port-forward service/mnist-train-tensorboard 6006", "Pending", "no output"):
+    for words in (
+        "logs --follow",
+        "--field-selector status.phase=Succeeded",  # A chief that was lost has left a message, too.
+        "agent.rendezvous_timeout",
+        "port-forward service/mnist-train-tensorboard 6006",
+        "Pending",
+        "no output",
+    ):
         assert words in notes, done.stdout[-2000:] + done.stderr
 
 

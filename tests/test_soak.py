@@ -1,4 +1,4 @@
-"""`make soak`: fifty random failures in one run of four workers, and a long elastic run."""
+"""`make local-soak`: fifty random failures in one run of four workers, and a long elastic run."""
 
 import os
 import pathlib

@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.request
 
-DEADLINE = time.monotonic() + 180  # Seconds; the first epoch has to end before there are scalars.
+SECONDS = 180  # The first epoch has to end before there are scalars.
 
 
 def resolves(name: str) -> bool:
@@ -30,25 +30,29 @@ def runs(tensorboard: str) -> list[str]:
 def main() -> str | None:
     """Returns what is wrong, or None."""
     job, service, tensorboard = (os.environ[name] for name in ("JOB_NAME", "SERVICE_NAME", "TENSORBOARD"))
+    output = os.environ["OUTPUT"]
+    deadline = time.monotonic() + SECONDS
     names = [f"{job}-{index}.{service}" for index in range(int(os.environ["WORKERS"]))]
-    missing = names
-    while time.monotonic() < DEADLINE and (missing := [name for name in missing if not resolves(name)]):
-        if len(missing) == len(names) and tensorboard and os.environ["OUTPUT"] and runs(tensorboard):
-            break  # The job is over, and its output is there.
+    missing, over = names, False
+    while time.monotonic() < deadline and (missing := [name for name in missing if not resolves(name)]):
+        # An output may hold other jobs' runs; this job's, when nobody works on it any more, says that the job is over.
+        if over := missing == names and bool(tensorboard and output) and any(job in run for run in runs(tensorboard)):
+            break
         time.sleep(1)
     print(f"{len(names) - len(missing)} of {len(names)} workers' names resolve")
-    if missing and len(missing) < len(names):
-        return f"these names do not resolve: {', '.join(missing)}"
-    if missing and not os.environ["OUTPUT"]:
+    if missing == names and not over:
         return "no worker's name resolves: the job has ended or has not started; see kubectl get job,pods"
+    if missing and not over:
+        return f"these names do not resolve: {', '.join(missing)}"
     if not tensorboard:
         return None
-    while time.monotonic() < DEADLINE:
-        if found := [run for run in runs(tensorboard) if job in run or not os.environ["OUTPUT"]]:
+    while time.monotonic() < deadline:
+        if found := [run for run in runs(tensorboard) if job in run or not output]:
             print(f"TensorBoard shows the scalars of {', '.join(sorted(found))}")
             return None
         time.sleep(2)
     return f"TensorBoard at http://{tensorboard}:6006 shows no scalars of {job}"
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

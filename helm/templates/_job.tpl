@@ -9,8 +9,8 @@ backoffLimit: {{ int .Values.job.backoffLimit }}
 {{- with .Values.job.activeDeadlineSeconds }}
 activeDeadlineSeconds: {{ int64 . }}
 {{- end }}
-{{- with .Values.job.ttlSecondsAfterFinished }}
-ttlSecondsAfterFinished: {{ int64 . }}
+{{- if not (kindIs "invalid" .Values.job.ttlSecondsAfterFinished) }}
+ttlSecondsAfterFinished: {{ int64 .Values.job.ttlSecondsAfterFinished }}
 {{- end }}
 # A replacement never overlaps the pod it replaces: there is one worker of each rank.
 podReplacementPolicy: Failed
@@ -46,8 +46,8 @@ template:
     {{- end }}
   spec:
     restartPolicy: Never
-    subdomain: {{ .Release.Name }}
-    serviceAccountName: {{ .Release.Name }}
+    subdomain: {{ .Release.Name | quote }}
+    serviceAccountName: {{ .Release.Name | quote }}
     automountServiceAccountToken: false
     enableServiceLinks: false
     terminationGracePeriodSeconds: {{ int64 $worker.gracePeriodSeconds }}
@@ -55,10 +55,10 @@ template:
     imagePullSecrets: {{- toYaml . | nindent 6 }}
     {{- end }}
     {{- with $worker.priorityClassName }}
-    priorityClassName: {{ . }}
+    priorityClassName: {{ . | quote }}
     {{- end }}
     {{- with $worker.runtimeClassName }}
-    runtimeClassName: {{ . }}
+    runtimeClassName: {{ . | quote }}
     {{- end }}
     {{- with $worker.nodeSelector }}
     nodeSelector: {{- toYaml . | nindent 6 }}
@@ -82,7 +82,7 @@ template:
       {{- include "trainer.podSecurity" . | nindent 6 }}
     containers:
       - name: worker
-        image: {{ include "trainer.image" . }}
+        image: {{ include "trainer.image" . | quote }}
         imagePullPolicy: {{ .Values.image.pullPolicy }}
         # The run is named by the Job's name and the first 8 characters of its UID: every replacement pod of a Job
         # resumes its own run, and a new Job never picks up an old one's.
@@ -96,7 +96,7 @@ template:
         env:
           - {name: JOB_NAME, valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}}}
           - {name: JOB_UID, valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']"}}}
-          - {name: SERVICE_NAME, value: {{ .Release.Name }}}
+          - {name: SERVICE_NAME, value: {{ .Release.Name | quote }}}
           - {name: WORKERS, value: {{ int .Values.workers | quote }}}
           {{- with include "trainer.credentialsEnv" . | trim }}
           {{- . | nindent 10 }}
@@ -104,14 +104,9 @@ template:
           {{- with $worker.extraEnv }}
           {{- toYaml . | nindent 10 }}
           {{- end }}
-        {{- if or .Values.credentials.s3Secret $worker.envFrom }}
+        {{- with include "trainer.envFrom" . | trim }}
         envFrom:
-          {{- with include "trainer.credentialsEnvFrom" . | trim }}
           {{- . | nindent 10 }}
-          {{- end }}
-          {{- with $worker.envFrom }}
-          {{- toYaml . | nindent 10 }}
-          {{- end }}
         {{- end }}
         ports:
           - {name: training, containerPort: 2222}
@@ -146,14 +141,14 @@ template:
     volumes:
       - name: runs
         {{- if include "trainer.claim" . }}
-        persistentVolumeClaim: {claimName: {{ include "trainer.claim" . }}}
+        persistentVolumeClaim: {claimName: {{ include "trainer.claim" . | quote }}}
         {{- else }}
         emptyDir: {}
         {{- end }}
       - name: tmp
         emptyDir: {}
       - name: shm
-        emptyDir: {medium: Memory, sizeLimit: {{ $worker.shm }}}
+        emptyDir: {medium: Memory, sizeLimit: {{ include "trainer.text" $worker.shm | quote }}}
       {{- with include "trainer.credentialsVolumes" . | trim }}
       {{- . | nindent 6 }}
       {{- end }}
@@ -185,7 +180,7 @@ template:
 
 {{/* Helm reads every number as a float, which prints as 1e+06. */}}
 {{- define "trainer.text" -}}
-{{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
+{{- if kindIs "string" . }}{{ . }}{{ else if not (kindIs "invalid" .) }}{{ toJson . }}{{ end -}}
 {{- end }}
 
 {{- define "trainer.resources" -}}

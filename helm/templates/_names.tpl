@@ -3,13 +3,14 @@
 {{/* The Job's pods are called <job>-<index>, in at most 63 characters. */}}
 {{- define "trainer.job" -}}
 {{- $digits := len (toString (sub (int .Values.workers) 1)) -}}
-{{- $what := printf "%s %s" (include "trainer.jobSpec" . | fromYaml | toJson) .Values.runId -}}
+{{/* The pods run as this account and through this queue, too, though neither stands in the Job's specification. */}}
+{{- $what := list (include "trainer.jobSpec" . | fromYaml) .Values.serviceAccount.annotations .Values.job.queue (include "trainer.text" .Values.runId) | toJson -}}
 {{- printf "%s-%s" (.Release.Name | trunc (int (sub 53 $digits)) | trimSuffix "-") (sha256sum $what | trunc 8) -}}
 {{- end }}
 
 {{- define "trainer.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "trainer.labels" -}}
@@ -20,7 +21,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 {{- define "trainer.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}:{{ include "trainer.text" .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
 {{/* The claim's name when the output is pvc:NAME. */}}
@@ -53,9 +54,12 @@ capabilities: {drop: [ALL]}
 - {name: GOOGLE_APPLICATION_CREDENTIALS, value: /var/run/gcs/key.json}
 {{- end }}
 {{- end }}
-{{- define "trainer.credentialsEnvFrom" -}}
+{{- define "trainer.envFrom" -}}
 {{- with .Values.credentials.s3Secret }}
-- secretRef: {name: {{ . }}}
+- secretRef: {name: {{ . | quote }}}
+{{- end }}
+{{- with .Values.worker.envFrom }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 {{- define "trainer.credentialsMounts" -}}
@@ -66,6 +70,16 @@ capabilities: {drop: [ALL]}
 {{- define "trainer.credentialsVolumes" -}}
 {{- with .Values.credentials.gcsSecret }}
 - name: gcs
-  secret: {secretName: {{ . }}}
+  secret: {secretName: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* Where TensorBoard and the pod of `helm test` may run: neither needs the workers' nodes. */}}
+{{- define "trainer.tensorboardNodes" -}}
+{{- with .Values.tensorboard.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tensorboard.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

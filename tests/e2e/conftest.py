@@ -11,7 +11,7 @@ import pytest
 from tests.control_plane import ControlPlane, control_plane
 from tests.e2e.launching import Launching
 from tests.e2e.made_up import Cluster
-from tests.e2e.release import FLAGS, Release, namespace, run
+from tests.e2e.release import FLAGS, NAME, Json, Release, namespace, run
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +36,34 @@ def shared_release() -> Iterator[Release]:
         yield release
 
 
+class Claim:
+    """The claim `runs`, as an output, and what lies on it."""
+
+    def __init__(self, release: Release, folder: pathlib.Path | None) -> None:
+        self._release, self._folder = release, folder
+        # Where no folder of this machine is behind it, TensorBoard's pod reads it.
+        self.values = f"output=pvc:runs,tensorboard.enabled={str(folder is None).lower()}"
+
+    def read(self, pattern: str) -> str:
+        """The text of the one file that matches."""
+        if self._folder:
+            (file,) = self._folder.glob(pattern)
+            return file.read_text()
+        return self._release.kubectl("exec", f"deploy/{NAME}-tensorboard", "--", "sh", "-c", f"cat /runs/{pattern}")
+
+
 @pytest.fixture
-def claim(release: Release, own_cluster: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The folder behind the claim `runs`, on this machine and so on no node that could be lost."""
-    assert own_cluster.is_dir()
+def claim(release: Release) -> Iterator[Claim]:
+    """On tests/cluster a folder of this machine, and so of no node that could be lost; elsewhere of $STORAGE_CLASS."""
+    if "OWN_CLUSTER" not in os.environ:
+        storage = os.environ.get("STORAGE_CLASS")
+        if not storage:
+            pytest.skip(
+                "needs a claim that pods on several nodes can write: STORAGE_CLASS=... names a class with ReadWriteMany"
+            )
+        release.kubectl("apply", "--filename", "-", text=json.dumps(_claim({"storageClassName": storage})))
+        yield Claim(release, None)
+        return
     folder = pathlib.Path(tempfile.mkdtemp(prefix="runs-"))
     folder.chmod(0o777)
     volume = {
@@ -54,22 +78,17 @@ def claim(release: Release, own_cluster: pathlib.Path) -> Iterator[pathlib.Path]
             "persistentVolumeReclaimPolicy": "Retain",
         },
     }
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "runs"},
-        "spec": {
-            "accessModes": ["ReadWriteMany"],
-            "resources": {"requests": {"storage": "1Gi"}},
-            "storageClassName": release.namespace,
-            "volumeName": release.namespace,
-        },
-    }
-    for value in (volume, claim):
+    bound = _claim({"storageClassName": release.namespace, "volumeName": release.namespace})
+    for value in (volume, bound):
         release.kubectl("apply", "--filename", "-", text=json.dumps(value))
-    yield folder
+    yield Claim(release, folder)
     run("kubectl", "delete", "persistentvolume", release.namespace, "--wait=false")
     subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def _claim(storage: dict[str, str]) -> Json:
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, **storage}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "runs"}, "spec": spec}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.conftest import Claim
 from tests.e2e.kueue import kueue
 from tests.e2e.launching import CHART, Launching, launched
 from tests.e2e.release import FLAGS, VALUES, Json, Release, run, until
@@ -108,9 +109,7 @@ def test_an_upgrade_that_changes_nothing_leaves_an_admitted_job(team: Release) -
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-def test_a_job_waits_for_quota_and_goes_on_after_preemption(
-    team: Release, claim: pathlib.Path, short_weights: str
-) -> None:
+def test_a_job_waits_for_quota_and_goes_on_after_preemption(team: Release, claim: Claim, short_weights: str) -> None:
     flags = (*(f"--{name}={value}" for name, value in FLAGS.items()), "--epochs=3")
     first = Launching(*submission(team, "--output=pvc:runs", "--set=tensorboard.enabled=false"), trainer=flags)
     until(60, "the first job's admission", lambda: admitted(team))
@@ -128,12 +127,10 @@ def test_a_job_waits_for_quota_and_goes_on_after_preemption(
     first.says("Kueue has stopped the job: Preempted to accommodate a workload")
     assert first.ends() == LaunchCode.DONE, first.text
     assert before.isdisjoint(pod["metadata"]["uid"] for pod in team.pods())
-    (file,) = claim.glob("*/attempts.jsonl")
-    attempts = [json.loads(line) for line in file.read_text().splitlines()]
+    attempts = [json.loads(line) for line in claim.read("*/attempts.jsonl").splitlines()]
     assert attempts[-1]["attempt"] == 2
     assert attempts[-1]["step_from"] > 0
-    (result,) = claim.glob("*/result.json")
-    assert json.loads(result.read_text())["weights_sha256"] == short_weights
+    assert json.loads(claim.read("*/result.json"))["weights_sha256"] == short_weights
 
 
 def admitted(release: Release) -> Json | None:

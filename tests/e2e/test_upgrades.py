@@ -2,11 +2,13 @@
 
 import pytest
 
-from tests.e2e.release import NAME, VALUES, Release, until
+from tests.e2e.release import CHART, NAME, VALUES, Json, Release, until
 
 pytestmark = pytest.mark.e2e
 
-CHANGED = ("--set", "train.seed=1")
+# Of every kind something.
+CHANGED = ("--set", "train.seed=1,networkPolicy.enabled=false,tensorboard.enabled=false,serviceAccount.annotations.a=b")
+KINDS = "jobs,services,deployments,networkpolicies,serviceaccounts"
 
 
 def uid(release: Release) -> str:
@@ -19,9 +21,26 @@ def _only(release: Release) -> str | None:
     return str(jobs[0]["metadata"]["uid"]) if len(jobs) == 1 else None
 
 
+def made(release: Release) -> dict[str, Json]:
+    """What the release consists of, and what each part says; but for what Kubernetes adds to a Job by its UID."""
+    items = release.get(KINDS, "--selector", f"app.kubernetes.io/instance={NAME}")["items"]
+    return {
+        f"{item['kind']} {item['metadata']['name']}": {
+            "annotations": item["metadata"].get("annotations", {}),
+            "spec": item["spec"]["template"]["spec"] if item["kind"] == "Job" else _without_addresses(item),
+        }
+        for item in items
+    }
+
+
+def _without_addresses(item: Json) -> Json:
+    return {key: value for key, value in item.get("spec", {}).items() if key not in ("clusterIP", "clusterIPs")}
+
+
 def test_upgrade_rollback_uninstall(release: Release) -> None:
     release.install(*VALUES)
-    first = uid(release)
+    first, at_first = uid(release), made(release)
+    assert {name.split()[0] for name in at_first} == {"Job", "Service", "NetworkPolicy", "ServiceAccount"}
     release.install(*VALUES)
     assert uid(release) == first, "an upgrade that changes nothing started something"
     release.install(*VALUES, *CHANGED)
@@ -33,9 +52,10 @@ def test_upgrade_rollback_uninstall(release: Release) -> None:
     release.helm("rollback", NAME, "1")
     fourth = uid(release)
     assert fourth not in (first, second, third)
-    args = release.job()["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert not any("--seed" in argument for argument in args)
+    assert made(release) == at_first
 
+    # It cannot have its scalars so soon; the pod of a test that failed goes, too.
+    assert release.helm("test", NAME, "--timeout", "5s", check=False).returncode
     release.helm("uninstall", NAME, "--wait", "--timeout", "2m")
     kinds = "jobs,pods,services,deployments,networkpolicies,serviceaccounts,secrets,configmaps,leases"
     until(120, "nothing left behind", lambda: _left(release, kinds) == ["default", "kube-root-ca.crt"])
@@ -43,6 +63,13 @@ def test_upgrade_rollback_uninstall(release: Release) -> None:
 
 def _left(release: Release, kinds: str) -> list[str]:
     return sorted(item["metadata"]["name"] for item in release.get(kinds)["items"])
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_the_cluster_takes_the_manifests(shared_release: Release, overlay: str) -> None:
+    folder = CHART.parent / "k8s/overlays" / overlay
+    told = shared_release.kubectl("apply", "--kustomize", str(folder), "--dry-run=server")
+    assert "job.batch/mnist-train created (server dry run)" in told
 
 
 @pytest.mark.parametrize(
