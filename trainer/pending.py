@@ -8,6 +8,7 @@ from trainer.observed import Pod, Seen, Warned
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _STARTING = {"ContainerCreating", "PodInitializing"}
+_HELD = {"SchedulingGated": "gated", "SchedulerError": "scheduler error"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +21,40 @@ class Reason:
 
 
 def reasons(seen: Seen) -> list[Reason]:
-    """What keeps workers from running, that of the most workers first; nothing when all run or have run."""
-    job = seen.job
-    if job.ended:
+    """What keeps workers from running, that of the most workers first; nothing when all run, or the Job has ended."""
+    if seen.job.ended:
         return []
-    current = seen.current()
-    waiting = [pod for pod in current.values() if pod.started is None and not pod.gone and not pod.failed]
+    waiting = [pod for pod in seen.current().values() if pod.started is None and not pod.gone and not pod.failed]
+    return _grouped(seen, waiting)
+
+
+def never_ran(seen: Seen) -> list[Reason]:
+    """What kept the newest pods of workers from running, when it is over; at its end a Job's pods are removed."""
+    return _grouped(seen, [pod for pod in seen.current().values() if pod.started is None and not pod.failed])
+
+
+def none_ran(seen: Seen) -> bool:
+    """Whether no worker's container has ever started."""
+    gone = seen.job.failures and not seen.pods  # Nobody knows any more.
+    return not gone and all(pod.started is None for pod in seen.pods)
+
+
+def unstarted(seen: Seen) -> list[int]:
+    """The workers of which no pod has ever run.
+
+    A pod that was made after another one had started takes the place of one that ran, which is no longer known.
+    """
+    first = min((pod.started for pod in seen.pods if pod.started is not None), default=float("inf"))
+    ran = {pod.index for pod in seen.pods if pod.started is not None or pod.created > first}
+    return [index for index in range(seen.job.workers) if index not in ran]
+
+
+def never_began(seen: Seen, attempt: int) -> bool:
+    """Whether training has never begun because workers do not run; `attempt` is the run's last, 0 before the first."""
+    return none_ran(seen) or (attempt == 0 and bool(unstarted(seen)))
+
+
+def _grouped(seen: Seen, waiting: Sequence[Pod]) -> list[Reason]:
     warned: dict[str, list[Warned]] = collections.defaultdict(list)
     for warning in seen.warnings:
         warned[warning.uid].append(warning)
@@ -34,25 +63,34 @@ def reasons(seen: Seen) -> list[Reason]:
         groups[_why(pod, warned[pod.uid])].append(pod.index)
     found = [Reason(word, text, tuple(sorted(workers))) for (word, text), workers in groups.items()]
     found.sort(key=lambda reason: -len(reason.workers))
-    missing = [i for i in range(job.workers) if i not in current or (job.suspended and current[i].gone)]
-    if missing and (refused := _not_made(seen)):
-        found.insert(0, Reason(*refused, tuple(missing)))
+    for refusal, workers in _refused(seen).items():
+        found.insert(0, Reason(*refusal, tuple(workers)))
     return found
 
 
-def none_ran(seen: Seen) -> bool:
-    """Whether no worker's container has ever started."""
-    return all(pod.started is None for pod in seen.pods)
+def _refused(seen: Seen) -> dict[tuple[str, str], list[int]]:
+    """The workers for which Kubernetes makes no pod, and why; not those whose next pod is only not due yet."""
+    current = seen.current()
+    refused: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
+    for index in range(seen.job.workers):
+        pod = current.get(index)
+        if pod is None or (seen.job.suspended and pod.gone):
+            why = _not_made(seen, since=0.0)
+        else:
+            why = _not_made(seen, since=pod.left) if pod.lost and not seen.job.suspended else None
+        if why is not None:
+            refused[why].append(index)
+    return refused
 
 
-def _not_made(seen: Seen) -> tuple[str, str] | None:
+def _not_made(seen: Seen, *, since: float) -> tuple[str, str] | None:
     job = seen.job
     if job.suspended:
         if job.queue:
             said = [w.message for w in seen.warnings if w.about.startswith("Workload ")]
             return "queued", f"Kueue has not admitted the job to queue {job.queue}: {said[-1] if said else 'not yet'}"
         return "suspended", "the job is suspended (spec.suspend)"
-    refused = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate"]
+    refused = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate" and w.time >= since]
     if not refused:
         return None
     text = refused[-1].message.removeprefix("Error creating: ")
@@ -66,6 +104,9 @@ def _not_made(seen: Seen) -> tuple[str, str] | None:
 def _why(pod: Pod, warned: Sequence[Warned]) -> tuple[str, str]:
     if pod.unschedulable:
         return "unschedulable", f"no node can take it: {pod.unschedulable}"
+    if pod.held:
+        word, sentence = pod.held
+        return _HELD.get(word, word), f"the scheduler does not place it ({word}): {sentence}"
     if pod.waiting and pod.waiting[0] in _IMAGE:
         # The kubelet's back-off forgets why; its events remember.
         pulls = [w.message for w in warned if w.reason == "Failed" and "pull" in w.message]
