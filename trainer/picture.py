@@ -111,7 +111,7 @@ def described(found: Iterable[Reason]) -> list[str]:
     all_ = list(found)
     more = sorted(worker for reason in all_[_REASONS:] for worker in reason.workers)
     lines = [f"{indexes(reason.workers)}: {reason.text}" for reason in all_[:_REASONS]]
-    return [*lines, f"and {len(all_) - _REASONS} more, of {len(more)} worker(s)"] if more else lines
+    return [*lines, f"and {len(all_) - _REASONS} more reasons, of {len(more)} worker(s)"] if more else lines
 
 
 def _row(worker: int, pods: list[Pod], word: str, activity: Activity) -> Row:

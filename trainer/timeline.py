@@ -101,12 +101,12 @@ class Timeline:
         # A pod that came after the first step replaced one that is no longer known.
         scheduled = max([created, *(p.scheduled for p in first if p.scheduled and p.scheduled <= limit)])
         started = max([scheduled, *(p.started for p in first if p.started and p.started <= limit)])
-        # Who waits to this day has no time of its own.
-        at_all = {pod.index for pod in first}
-        if not first or at_all - {pod.index for pod in seen.pods if pod.scheduled is not None}:
-            scheduled = max(scheduled, limit)
-        if at_all - {pod.index for pod in seen.pods if pod.started is not None}:
-            started = limit
+        # As long as nobody trains, all wait for those that wait for a node or an image.
+        idle = {pod.index for pod in first} - {pod.index for pod in seen.pods if pod.started is not None}
+        if self._first is None and idle:
+            started = end
+        if not first or (self._first is None and idle - {p.index for p in seen.pods if p.scheduled is not None}):
+            scheduled = end
         started = max(scheduled, started)
         training, lost = self._trained_and_lost(end, started)
         if self._oldest > 1 and self._heard is not None:  # The pod that told of the first attempts is gone.
