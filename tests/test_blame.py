@@ -102,7 +102,10 @@ def test_workers_that_did_not_come_although_their_pods_ran() -> None:
     swept = [failed(i, 143, 6001.0, taken=6000.0) for i in (1, 2)]
     verdict = verdict_on(witness, *swept, **{**BACKOFF, "workers": 3})
     assert verdict.headline.startswith("failed: workers 1, 2 of 3 did not come within --rendezvous_timeout=0 s, as")
-    assert "the pod of worker 1 on node2 was running" in verdict.lines
+    assert "worker 1 on node2 was running" in verdict.lines
+    drained = failed(1, 143, 500.0, disruption=("EvictionByEvictionAPI", "Eviction API: evicting"))
+    verdict = verdict_on(witness, drained, **{**BACKOFF, "workers": 3})
+    assert said(verdict, "worker 1 on node2 was evicted (a drain, or another request to evict it)")
 
 
 def test_a_worker_that_did_not_come_because_it_crashes_is_named_with_its_crash() -> None:

@@ -86,16 +86,21 @@ def test_a_replacement_that_is_refused_has_its_reason() -> None:
 
 
 def test_training_has_never_begun_as_long_as_a_worker_has_never_run() -> None:
-    waits = seen(running(0), running(1), running(2), pod(3, unschedulable="0/2 nodes"), workers=4)
+    late = pod(3, number=1, unschedulable="0/2 nodes")  # Hundreds of pods are not made in a second.
+    waits = seen(running(0), running(1), running(2), late, workers=4)
     assert unstarted(waits) == [3]
-    assert never_began(waits, attempt=0)
-    assert not never_began(waits, attempt=1)  # With fewer workers than all.
-    assert never_began(seen(running(0)), attempt=0)  # Of worker 1 there is no pod.
-    assert never_began(seen(pod(0), pod(1)), attempt=0)
+    assert never_began(waits, waits=True)
+    assert not never_began(waits, waits=False)  # With fewer workers than all, or the chief has not been heard yet.
+    assert never_began(seen(running(0)), waits=True)  # Of worker 1 there is no pod.
+    assert never_began(seen(pod(0), running(1)), waits=False)
+    assert never_began(seen(pod(0), pod(1)), waits=False)
+    assert not never_began(seen(running(0), running(1)), waits=True)
 
 
 def test_a_replacement_that_waits_is_no_beginning() -> None:
-    assert not never_began(seen(running(0), failed(1, 139, 50.0), pod(1, number=1)), attempt=0)
-    assert not never_began(seen(running(0), pod(1, number=1)), attempt=0)  # The pod before it is no longer known.
+    assert not never_began(seen(running(0), failed(1, 139, 50.0), pod(1, number=1)), waits=True)
+    assert not never_began(seen(pod(0, number=1), running(1)), waits=False)  # The chief before it is no longer known.
+    assert not never_began(seen(running(0, number=1), pod(1), running(2), workers=3), waits=True)
+    assert not never_began(seen(running(1)), waits=False)
     assert none_ran(seen(failures=0))
     assert not none_ran(seen(failures=3))  # Nor are any others.

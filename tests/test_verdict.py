@@ -98,7 +98,7 @@ def test_a_job_that_failed_before_any_worker_ran_never_started() -> None:
 def test_pods_that_are_gone_are_not_taken_for_pods_that_never_ran() -> None:
     verdict = judge(seen(**BACKOFF, failures=7), End.JOB, SPENT)
     assert verdict.code == LaunchCode.TRAINING
-    assert verdict.headline == "failed: run failed; its pods are gone, and with them what ended it"
+    assert verdict.headline == "failed: run failed, and the pods that did are no longer known"
     ended: dict[str, Any] = {"ended": "failed", "reason": "DeadlineExceeded", "failures": 1}
     assert " was ended after the chart's" in judge(seen(**ended), End.JOB, SPENT).headline
 
@@ -138,6 +138,14 @@ def test_the_result_of_a_lost_chief_is_not_made_up() -> None:
     assert verdict.lines[0] == "its result could not be read: the chief's pod is gone"
     silent = running(0, phase="Succeeded", exit_code=0)
     assert "left none in its termination message" in judge(seen(silent, ended="complete"), End.JOB, SPENT).lines[0]
+
+
+def test_a_job_that_is_deleted_after_its_chief_was_done_has_succeeded() -> None:
+    done = running(0, phase="Succeeded", exit_code=0, finished=90.0, facts={"val_accuracy": 0.98})
+    verdict = judge(seen(done, running(1)), End.DELETED, SPENT)
+    assert (verdict.code, verdict.headline[:10]) == (LaunchCode.DONE, "succeeded:")
+    assert seen(done, running(1)).ended == 90.0
+    assert seen(done, ended="failed", finished=80.0).ended == 80.0
 
 
 def test_time_of_which_nothing_is_known_is_called_so() -> None:

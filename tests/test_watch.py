@@ -193,7 +193,9 @@ def test_one_worker_that_never_runs_uses_up_the_pending_timeout() -> None:
     both = job_is("ADDED")
     both["object"]["spec"]["completions"] = 2
     waits = {"kind": "pod", "type": "ADDED", "object": {**pod(1), "spec": {}, "status": {"phase": "Pending"}}}
-    verdict = watch(both, chief_is("ADDED", None), waits, timeout=60, pending_timeout=0.01)
+    meets = "2026-01-01T00:00:11Z agent worker=0/2 attempt=0 state=meeting restarts=0 pid=0 spare=none last=new"
+    log = {"kind": "log", "uid": "p0", "line": meets}
+    verdict = watch(both, chief_is("ADDED", None), waits, log, timeout=60, pending_timeout=0.01)
     assert verdict.code == LaunchCode.NOT_STARTED
     assert verdict.headline == "never started: worker 1 of big did not run within --pending_timeout=0.01 s"
 

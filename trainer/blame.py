@@ -83,6 +83,11 @@ def counted(pod: Pod) -> bool:
     return pod.failed and not taken
 
 
+def alike(pod: Pod, other: Pod) -> bool:
+    """Whether two pods ended in the same way."""
+    return (pod.exit_code, pod.reason) == (other.exit_code, other.reason)
+
+
 def lost(pod: Pod) -> str:
     """Why a pod ended, in words that follow "worker 1 on node2"."""
     if pod.reason == "Evicted":
@@ -140,9 +145,8 @@ def _streak(seen: Seen, pod: Pod) -> tuple[Pod, ...]:
     before = [p for p in seen.of(pod.index) if counted(p) and p.left < pod.left]
     for earlier in reversed(before):
         later = streak[0]
-        alike = (earlier.exit_code, earlier.reason) == (later.exit_code, later.reason)
         known = "step" in earlier.facts and "step" in later.facts
-        if not alike or (known and earlier.facts["step"] < later.facts["step"]):
+        if not alike(earlier, later) or (known and earlier.facts["step"] < later.facts["step"]):
             break
         streak.insert(0, earlier)
     return tuple(streak)

@@ -196,10 +196,13 @@ class Seen:
     @property
     def ended(self) -> float | None:
         """When the run ended: with its chief, where it succeeded and that is known."""
+        return self.done.finished if self.done and self.done.finished else self.job.finished
+
+    @property
+    def done(self) -> Pod | None:
+        """The chief's pod, if it has brought the run to its end: the Job says so a little later."""
         chief = self.current().get(0)
-        if self.job.ended == "complete" and chief is not None and chief.exit_code == 0 and chief.finished:
-            return chief.finished
-        return self.job.finished
+        return chief if chief is not None and chief.exit_code == 0 and self.job.ended != "failed" else None
 
 
 def concerns(event: Mapping[str, Any], job: str) -> bool:

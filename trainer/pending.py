@@ -40,18 +40,25 @@ def none_ran(seen: Seen) -> bool:
 
 
 def unstarted(seen: Seen) -> list[int]:
-    """The workers of which no pod has ever run.
-
-    A pod that was made after another one had started takes the place of one that ran, which is no longer known.
-    """
-    first = min((pod.started for pod in seen.pods if pod.started is not None), default=float("inf"))
-    ran = {pod.index for pod in seen.pods if pod.started is not None or pod.created > first}
+    """The workers of which no pod that is known has ever run."""
+    ran = {pod.index for pod in seen.pods if pod.started is not None}
     return [index for index in range(seen.job.workers) if index not in ran]
 
 
-def never_began(seen: Seen, attempt: int) -> bool:
-    """Whether training has never begun because workers do not run; `attempt` is the run's last, 0 before the first."""
-    return none_ran(seen) or (attempt == 0 and bool(unstarted(seen)))
+def never_began(seen: Seen, *, waits: bool) -> bool:
+    """Whether training has never begun because workers do not run.
+
+    Args:
+      seen: what was seen.
+      waits: whether the chief's agent, as far as it was heard, still waits for the run's first attempt.
+    """
+    if none_ran(seen):
+        return True
+    chiefs, began = seen.of(0), min(pod.started for pod in seen.pods if pod.started is not None)
+    # Its pod is made first: one that is made after others run takes the place of one that is no longer known.
+    if not unstarted(seen) or not chiefs or chiefs[0].created > began:
+        return False
+    return waits or chiefs[0].started is None
 
 
 def _grouped(seen: Seen, waiting: Sequence[Pod]) -> list[Reason]:
@@ -63,37 +70,34 @@ def _grouped(seen: Seen, waiting: Sequence[Pod]) -> list[Reason]:
         groups[_why(pod, warned[pod.uid])].append(pod.index)
     found = [Reason(word, text, tuple(sorted(workers))) for (word, text), workers in groups.items()]
     found.sort(key=lambda reason: -len(reason.workers))
-    for refusal, workers in _refused(seen).items():
-        found.insert(0, Reason(*refusal, tuple(workers)))
-    return found
+    refused = _refused(seen)
+    return [refused, *found] if refused else found
 
 
-def _refused(seen: Seen) -> dict[tuple[str, str], list[int]]:
+def _refused(seen: Seen) -> Reason | None:
     """The workers for which Kubernetes makes no pod, and why; not those whose next pod is only not due yet."""
-    current = seen.current()
-    refused: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
-    for index in range(seen.job.workers):
-        pod = current.get(index)
-        if pod is None or (seen.job.suspended and pod.gone):
-            why = _not_made(seen, since=0.0)
-        else:
-            why = _not_made(seen, since=pod.left) if pod.lost and not seen.job.suspended else None
-        if why is not None:
-            refused[why].append(index)
-    return refused
+    job, current = seen.job, seen.current()
+    refusals = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate"]
+    if job.suspended:
+        lacking = {index for index, pod in current.items() if pod.gone}
+    else:
+        last = refusals[-1].time if refusals else float("-inf")
+        lacking = {index for index, pod in current.items() if pod.lost and pod.left <= last}
+    missing = tuple(index for index in range(job.workers) if index not in current or index in lacking)
+    why = _not_made(seen, refusals) if missing else None
+    return Reason(*why, missing) if why else None
 
 
-def _not_made(seen: Seen, *, since: float) -> tuple[str, str] | None:
+def _not_made(seen: Seen, refusals: Sequence[Warned]) -> tuple[str, str] | None:
     job = seen.job
     if job.suspended:
         if job.queue:
             said = [w.message for w in seen.warnings if w.about.startswith("Workload ")]
             return "queued", f"Kueue has not admitted the job to queue {job.queue}: {said[-1] if said else 'not yet'}"
         return "suspended", "the job is suspended (spec.suspend)"
-    refused = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate" and w.time >= since]
-    if not refused:
+    if not refusals:
         return None
-    text = refused[-1].message.removeprefix("Error creating: ")
+    text = refusals[-1].message.removeprefix("Error creating: ")
     if "exceeded quota" in text:
         return "quota", f"the namespace's quota does not allow the pods: {text}"
     if "violates PodSecurity" in text:

@@ -53,6 +53,11 @@ class Timeline:
         self._progressed = 0.0  # The time of the last progress.
 
     @property
+    def waits(self) -> bool:
+        """Whether the chief's agent has spoken and no attempt has begun yet."""
+        return self._heard is not None and self.attempt == 0
+
+    @property
     def step(self) -> str:
         """How far training was last, such as "120/2340"; "" before its first step."""
         return f"{self.progress.step}/{self.progress.steps}" if self.progress else ""

@@ -5,7 +5,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trainer.blame import Blame, by_itself, first_cause, lost, told
+from trainer.blame import Blame, alike, by_itself, first_cause, lost, told
 from trainer.exit_codes import ExitCode
 from trainer.launch_codes import LaunchCode
 from trainer.observed import Pod, Seen
@@ -61,18 +61,19 @@ def judge(seen: Seen, end: End, spent: Spent, *, limit: float = 0.0, step: str =
             return Verdict(code=LaunchCode.INTERRUPTED, headline=f"{name} goes on{where}; only the watching has ended")
         case End.TIMEOUT:
             headline = f"timed out: {name} has not ended within --timeout={limit:g} s, it goes on{where}"
-            return Verdict(code=LaunchCode.TIMEOUT, headline=headline, lines=_time(spent))
+            lines = (*described(reasons(seen)), *_time(spent))
+            return Verdict(code=LaunchCode.TIMEOUT, headline=headline, lines=lines)
         case End.PENDING:
             idle = f"no worker of {name} ran" if none_ran(seen) else f"{indexes(unstarted(seen))} of {name} did not run"
             headline = f"never started: {idle} within --pending_timeout={limit:g} s"
             waits = described(reasons(seen)) or ["Kubernetes gives no reason"]
             return Verdict(code=LaunchCode.NOT_STARTED, headline=headline, lines=tuple(waits))
-        case End.DELETED:
+        case End.DELETED if seen.done is None:
             headline = f"deleted: somebody removed the job {seen.job.name}{where}"
             return Verdict(code=LaunchCode.FAILED, headline=headline, lines=(*_replaced(seen), *_time(spent)))
-    if seen.job.ended == "complete":
-        return _succeeded(seen, spent)
-    return _failed(seen, spent, where)
+    if end is End.JOB and seen.job.ended != "complete":
+        return _failed(seen, spent, where)
+    return _succeeded(seen, spent)
 
 
 def unheard(job: str, end: End, limit: float) -> Verdict:
@@ -122,7 +123,7 @@ def _failed(seen: Seen, spent: Spent, where: str) -> Verdict:
     said = f"Kubernetes: {job.reason}: {job.message}"
     blame = first_cause(seen)
     if blame is None:
-        why = "failed before any worker ran" if idle else "failed; its pods are gone, and with them what ended it"
+        why = "failed before any worker ran" if idle else "failed, and the pods that did are no longer known"
         known = (said, *waited, *_kept(seen), *_time(spent))
         return Verdict(code=code, headline=f"{word}: {name} {why}", lines=known)
     pod, reason = blame.pod, told(blame.pod)
@@ -161,26 +162,31 @@ def _accused(seen: Seen, blame: Blame) -> list[str]:
     """What is known of workers whom only others name."""
     lines = described(reason for reason in never_ran(seen) if set(reason.workers) & set(blame.workers))
     current = seen.current()
-    pods = [current[worker] for worker in blame.workers if worker in current]
-    return lines + _capped(f"the pod of worker {pod.index}{_on(pod)} was running" for pod in pods if pod.started)
+    for pod in [current[worker] for worker in blame.workers if worker in current]:
+        if pod.started is not None:
+            before = pod.lost and pod.left <= blame.streak[-1].left
+            lines.append(f"worker {pod.index}{_on(pod)} {lost(pod) if before else 'was running'}")
+    return lines
 
 
 def _others(seen: Seen, blame: Blame) -> list[str]:
     """The other pods that were lost: before the end, by themselves, or because of the first cause."""
-    current, last = seen.current(), blame.streak[-1]
-    pods = [pod for pod in seen.pods if pod.lost and pod not in blame.streak and (pod.failed or pod.started)]
-    replaced = [
-        pod
-        for pod in pods
-        if pod.uid != current[pod.index].uid and pod.left <= last.left and pod.exit_code != ExitCode.PEER_LOST
-    ]
-    left = [pod for pod in pods if pod not in replaced and pod.index not in blame.workers and pod.index != last.index]
+    newest, last = {pod.uid for pod in seen.current().values()}, blame.streak[-1]
+    told_of = {pod.uid for pod in blame.streak}
+    replaced, left = [], []
+    for pod in seen.pods:
+        if pod.uid in told_of or not pod.lost or not (pod.failed or pod.started):
+            continue
+        if pod.uid not in newest and pod.left <= last.left and pod.exit_code != ExitCode.PEER_LOST:
+            replaced.append(pod)
+        elif pod.index not in (*blame.workers, last.index):
+            left.append(pod)
     own = {pod.index: pod for pod in left if by_itself(pod)}
-    alike = [index for index, pod in own.items() if blame.own and pod.exit_code == last.exit_code]
+    same = [index for index, pod in own.items() if blame.own and alike(pod, last)]
     lines = _capped(f"earlier, worker {pod.index}{_on(pod)} {lost(pod)}; its pod was replaced" for pod in replaced)
-    if alike:
-        lines.append(f"failed in the same way: {indexes(sorted(alike))}")
-    lines += _capped(f"worker {i}{_on(pod)} {lost(pod)}, too" for i, pod in own.items() if i not in alike)
+    if same:
+        lines.append(f"failed in the same way: {indexes(sorted(same))}")
+    lines += _capped(f"worker {i}{_on(pod)} {lost(pod)}, too" for i, pod in own.items() if i not in same)
     if collateral := {pod.index for pod in left} - set(own):
         lines.append(f"collateral, ended because of it: {indexes(sorted(collateral))}")
     return lines
@@ -212,8 +218,8 @@ def _kept(seen: Seen) -> list[str]:
 
 
 def _events(seen: Seen, pod: Pod) -> list[str]:
-    told = [w for w in seen.warnings if w.uid == pod.uid and w.reason not in _UNTELLING]
-    return [f"event {w.reason}: {w.message}" for w in told][-3:]
+    events = [w for w in seen.warnings if w.uid == pod.uid and w.reason not in _UNTELLING]
+    return [f"event {w.reason}: {w.message}" for w in events][-3:]
 
 
 def _time(spent: Spent) -> tuple[str, ...]:

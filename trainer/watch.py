@@ -222,7 +222,7 @@ class Watch:
 
     def _never_began(self) -> bool:
         """Whether training waits for workers that do not run, as far as the cluster has told."""
-        return self._job is not None and self._pods_known and never_began(self._seen(), self._timeline.attempt)
+        return self._job is not None and self._pods_known and never_began(self._seen(), waits=self._timeline.waits)
 
     def _seen(self) -> Seen:
         if self._job is None:
