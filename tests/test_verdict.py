@@ -80,7 +80,7 @@ def test_out_of_memory_and_the_event_behind_it() -> None:
 
 def test_a_job_that_failed_before_any_worker_ran_never_started() -> None:
     verdict = judge(seen(pod(0), **{**BACKOFF, "reason": "DeadlineExceeded", "message": ""}), End.JOB, SPENT)
-    assert verdict.code == LaunchCode.TIMEOUT
+    assert (verdict.code, verdict.goes_on) == (LaunchCode.TIMEOUT, False)
     assert "worker 0: the node pulls the image and starts the container" in verdict.lines
     verdict = judge(seen(pod(0, gone=True, unschedulable="0/2 nodes"), **BACKOFF), End.JOB, SPENT)
     assert verdict.headline == "never started: run failed before any worker ran"
@@ -115,6 +115,7 @@ def test_pods_that_are_gone_are_not_taken_for_pods_that_never_ran() -> None:
 def test_ends_that_are_not_the_jobs(end: End, code: LaunchCode, words: str) -> None:
     verdict = judge(seen(pod(0), pod(1, unschedulable="0/2 nodes")), end, SPENT, limit=30.0, step="3/9")
     assert (verdict.code, verdict.headline) == (code, words)
+    assert verdict.goes_on == (end in (End.TIMEOUT, End.INTERRUPTED))
     if end is End.PENDING:
         assert "worker 1: no node can take it: 0/2 nodes" in verdict.lines
 

@@ -195,7 +195,7 @@ def _watch(config: Attach, kube: Kube, job: str, view: View) -> LaunchCode:
         view.say(back)
         raise
     view.end(verdict)
-    if verdict.code in (LaunchCode.INTERRUPTED, LaunchCode.TIMEOUT):
+    if verdict.goes_on:
         view.say(back)
         view.say(f"end it with:     {submission.command('delete', config, kube)}")
     return verdict.code

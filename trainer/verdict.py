@@ -35,6 +35,7 @@ class Verdict:
     headline: str
     lines: tuple[str, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    goes_on: bool = False  # The run, though the watching has ended.
 
     @property
     def text(self) -> str:
@@ -58,11 +59,12 @@ def judge(seen: Seen, end: End, spent: Spent, *, limit: float = 0.0, step: str =
     where = f" at step {step}" if step else " before its first step" if told_of else ""
     match end:
         case End.INTERRUPTED:
-            return Verdict(code=LaunchCode.INTERRUPTED, headline=f"{name} goes on{where}; only the watching has ended")
+            headline = f"{name} goes on{where}; only the watching has ended"
+            return Verdict(code=LaunchCode.INTERRUPTED, headline=headline, goes_on=True)
         case End.TIMEOUT:
             headline = f"timed out: {name} has not ended within --timeout={limit:g} s, it goes on{where}"
             lines = (*described(reasons(seen)), *_time(spent))
-            return Verdict(code=LaunchCode.TIMEOUT, headline=headline, lines=lines)
+            return Verdict(code=LaunchCode.TIMEOUT, headline=headline, lines=lines, goes_on=True)
         case End.PENDING:
             idle = f"no worker of {name} ran" if none_ran(seen) else f"{indexes(unstarted(seen))} of {name} did not run"
             headline = f"never started: {idle} within --pending_timeout={limit:g} s"
@@ -81,11 +83,13 @@ def unheard(job: str, end: End, limit: float) -> Verdict:
     code, why = LaunchCode.INTERRUPTED, "interrupted"
     if end is End.TIMEOUT:
         code, why = LaunchCode.TIMEOUT, f"timed out after --timeout={limit:g} s"
-    return Verdict(code=code, headline=f"{why}: the cluster has said nothing of the job {job} yet")
+    headline = f"{why}: the cluster has said nothing of the job {job} yet"
+    return Verdict(code=code, headline=headline, goes_on=True)
 
 
 def _succeeded(seen: Seen, spent: Spent) -> Verdict:
-    result = next((p.facts for p in seen.pods if p.index == 0 and p.exit_code == 0 and p.facts), {})
+    chiefs = [pod.facts for pod in seen.pods if pod.index == 0 and pod.exit_code == 0]
+    result = next((facts for facts in chiefs if "val_accuracy" in facts), {})  # Else it is no result.
     headline = f"{reached(seen.job.release or seen.job.name, result)} in {duration(spent.total)}"
     gone = "left none in its termination message" if 0 in seen.current() else "is gone"
     lines = [figures(result) if result else f"its result could not be read: the chief's pod {gone}"]
@@ -99,7 +103,7 @@ def _succeeded(seen: Seen, spent: Spent) -> Verdict:
 
 def reached(name: str, result: Mapping[str, Any]) -> str:
     """What a run that succeeded has to show."""
-    accuracy = result.get("val_accuracy", result.get("accuracy"))
+    accuracy = result.get("val_accuracy")
     return f"succeeded: {name}" + ("" if accuracy is None else f" reached validation accuracy {accuracy:.4f}")
 
 
