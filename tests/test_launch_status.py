@@ -72,3 +72,29 @@ def test_json_has_what_it_had(
     assert state["workers"] == {"running": 39, "unschedulable": 1}
     assert [reason["workers"] for reason in state["pending"]] == [[2]]
     assert (progress["worker"], progress["step"]) == (0, 7)
+
+
+def ended(index: int, at: str) -> dict[str, Any]:
+    result = {"workers": 2, "epochs": 5, "steps": 1000, "images_per_second": 1.0, "restarts": 0, "val_accuracy": 0.98}
+    state = {"exitCode": 0, "startedAt": "2026-01-01T00:00:10Z", "finishedAt": at, "message": json.dumps(result)}
+    containers = [{"name": "worker", "state": {"terminated": state}}]
+    return {**pod(index), "status": {"phase": "Succeeded", "containerStatuses": containers}}
+
+
+def test_status_and_attach_say_the_same_of_a_run_that_has_ended(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = {"SuccessCriteriaMet": "2026-01-01T00:01:42Z", "Complete": "2026-01-01T00:02:30Z"}
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": at} for kind, at in times.items()]
+    others = {0: ended(0, "2026-01-01T00:01:40Z"), 1: ended(1, "2026-01-01T00:02:20Z")}
+    told = ToldRun(2, others=others, status={"conditions": conditions})
+    with api_server(told.answer, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        said = []
+        for command in ("status", "attach"):
+            assert launch.main([command, "--name=big"]) == LaunchCode.DONE
+            lines = capsys.readouterr().out.splitlines()
+            said.append(lines[lines.index("succeeded: big reached validation accuracy 0.9800 in 1 min 40 s") :])
+        told.done.set()
+    assert said[0] == said[1]
+    assert said[0][-1] == "  time: starting 10 s, rendezvous 10 s, training 1 min 20 s; goodput 80%"

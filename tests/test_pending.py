@@ -1,8 +1,8 @@
 """Why workers do not run."""
 
-from tests.runs import job, pod, running, seen, warned
-from trainer.observed import Seen, Warned
-from trainer.pending import none_ran, reasons
+from tests.runs import failed, job, pod, running, seen, warned
+from trainer.observed import Pod, Seen, Warned
+from trainer.pending import never_began, none_ran, reasons, unstarted
 
 
 def test_workers_are_grouped_by_what_keeps_them() -> None:
@@ -55,3 +55,52 @@ def test_nothing_is_said_of_workers_that_run_and_of_runs_that_ended() -> None:
     assert reasons(seen(pod(0), ended="failed")) == []
     assert none_ran(seen(pod(0)))
     assert not none_ran(seen(running(0)))
+
+
+def test_what_the_scheduler_does_not_place_has_its_reason() -> None:
+    def told(reason: str, message: str) -> tuple[str, str]:
+        condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+        metadata = {"name": "x", "uid": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}
+        one = Pod.from_json({"metadata": metadata, "spec": {}, "status": {"conditions": [condition]}})
+        (found,) = reasons(seen(one, workers=1))
+        return found.word, found.text
+
+    gates = "Scheduling is blocked due to non-empty scheduling gates"
+    assert told("SchedulingGated", gates) == ("gated", f"the scheduler does not place it (SchedulingGated): {gates}")
+    assert told("SchedulerError", "no plugin x")[1] == "the scheduler does not place it (SchedulerError): no plugin x"
+    assert told("Unschedulable", "0/2 nodes")[0] == "unschedulable"
+
+
+def test_a_replacement_that_is_refused_has_its_reason() -> None:
+    def refused(time: float) -> Warned:
+        message = 'Error creating: pods "x" is forbidden: exceeded quota: q'
+        return Warned(about="", uid="job", reason="FailedCreate", message=message, time=time)
+
+    lost = failed(1, 139, 50.0)
+    (reason,) = reasons(seen(running(0), lost, warnings=(refused(60.0),)))
+    assert (reason.word, reason.workers) == ("quota", (1,))
+    assert reasons(seen(running(0), lost, warnings=(refused(40.0),))) == []  # Of the one that was made then.
+    assert reasons(seen(running(0, phase="Succeeded", exit_code=0), running(1), warnings=(refused(60.0),))) == []
+    (reason,) = reasons(seen(running(0), running(1, gone=True, taken=50.0), warnings=(refused(60.0),)))
+    assert reason.workers == (1,)
+
+
+def test_training_has_never_begun_as_long_as_a_worker_has_never_run() -> None:
+    late = pod(3, number=1, unschedulable="0/2 nodes")  # Hundreds of pods are not made in a second.
+    waits = seen(running(0), running(1), running(2), late, workers=4)
+    assert unstarted(waits) == [3]
+    assert never_began(waits, waits=True)
+    assert not never_began(waits, waits=False)  # With fewer workers than all, or the chief has not been heard yet.
+    assert never_began(seen(running(0)), waits=True)  # Of worker 1 there is no pod.
+    assert never_began(seen(pod(0), running(1)), waits=False)
+    assert never_began(seen(pod(0), pod(1)), waits=False)
+    assert not never_began(seen(running(0), running(1)), waits=True)
+
+
+def test_a_replacement_that_waits_is_no_beginning() -> None:
+    assert not never_began(seen(running(0), failed(1, 139, 50.0), pod(1, number=1)), waits=True)
+    assert not never_began(seen(pod(0, number=1), running(1)), waits=False)  # The chief before it is no longer known.
+    assert not never_began(seen(running(0, number=1), pod(1), running(2), workers=3), waits=True)
+    assert not never_began(seen(running(1)), waits=False)
+    assert none_ran(seen(failures=0))
+    assert not none_ran(seen(failures=3))  # Nor are any others.

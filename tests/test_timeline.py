@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.runs import running, seen
+from tests.runs import pod, running, seen
 from trainer.progress import Progress
 from trainer.status import StateLine
 from trainer.timeline import Timeline
@@ -51,3 +51,48 @@ def test_before_the_first_step_nothing_is_training() -> None:
     spent = Timeline().spent(seen(running(0, scheduled=5.0, started=10.0)), 30.0)
     assert (spent.queued, spent.starting, spent.meeting, spent.training) == (5, 5, 20, 0)
     assert Timeline().spent(seen(), 30.0).queued == 30.0
+
+
+def test_who_waits_for_a_node_or_an_image_is_not_in_a_rendezvous() -> None:
+    spent = Timeline().spent(seen(running(0, scheduled=5.0, started=10.0), pod(1)), 30.0)
+    assert (spent.queued, spent.starting, spent.meeting) == (30, 0, 0)
+    spent = Timeline().spent(seen(running(0, scheduled=5.0, started=10.0), pod(1, scheduled=6.0)), 30.0)
+    assert (spent.queued, spent.starting, spent.meeting) == (6, 24, 0)
+
+
+def test_what_a_chief_told_that_is_gone_is_not_known() -> None:
+    timeline = Timeline()
+    timeline.take(1000, state("meeting", 0), None)
+    timeline.take(1010, state("starting", 4), None)
+    timeline.take(1030, None, progress(41, 4))
+    timeline.take(1089, None, progress(100, 4))
+    timeline.take(1090, state("ended", 4), None)
+    spent = timeline.spent(seen(running(0, number=9, scheduled=990.0, started=999.0)), 1090)
+    assert (spent.unknown, spent.queued, spent.starting, spent.meeting) == (1000, 0, 0, 0)
+    assert (spent.training, spent.lost, spent.total) == (60, 30, 1090)
+    assert spent.goodput == pytest.approx(60 / 90)
+
+
+def test_a_run_that_ended_and_whose_chief_has_left_no_word() -> None:
+    spent = Timeline().spent(seen(running(1, scheduled=5.0, started=10.0), ended="complete"), 500.0)
+    assert (spent.queued, spent.starting, spent.meeting, spent.unknown) == (5, 5, 0, 490)
+    assert spent.goodput == 0.0
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ([(20, 10, 1)], None),
+        ([(20, 10, 1), (50, 20, 1)], 3.0),  # However fast the lines of the past come in.
+        ([(20, 10, 1), (50, 20, 1), (200, 18, 2)], None),  # Another attempt has its own speed.
+        ([(20, 10, 1), (50, 20, 1), (200, 18, 2), (202, 20, 2)], 1.0),
+    ],
+)
+def test_what_a_step_takes_is_measured_by_the_logs_clock(
+    told: list[tuple[float, int, int]], seconds: float | None
+) -> None:
+    timeline = Timeline()
+    for time, step, attempt in told:
+        timeline.take(time, None, progress(step, attempt))
+    assert timeline.step_seconds == seconds
+    assert timeline.step == f"{told[-1][1]}/100"

@@ -6,7 +6,8 @@ import pytest
 
 from tests.runs import SPENT, failed, pod, running, seen, warned
 from trainer.launch_codes import LaunchCode
-from trainer.verdict import End, duration, judge
+from trainer.timeline import Spent
+from trainer.verdict import End, duration, judge, unheard
 
 POLICY: dict[str, Any] = {"ended": "failed", "reason": "PodFailurePolicy", "message": "exit code 64", "finished": 60.0}
 BACKOFF: dict[str, Any] = {"ended": "failed", "reason": "BackoffLimitExceeded", "message": "too many", "finished": 60.0}
@@ -35,12 +36,13 @@ def test_the_first_cause_is_the_worker_that_all_name_not_the_pod_that_kubernetes
     assert verdict.code == LaunchCode.TRAINING
     assert verdict.headline.startswith("failed: worker 1 on node2 ended with exit code 64 (flags, configuration,")
     assert verdict.headline.endswith("at step 12")
-    assert verdict.lines[:2] == ("| Traceback", "| error: --epochs=x")
+    assert verdict.lines[:3] == ("| Traceback", "| error: --epochs=x", "Kubernetes: PodFailurePolicy: exit code 64")
     assert "collateral, ended because of it: worker 0" in verdict.lines
     assert verdict.facts["first_cause"] == {
         "worker": 1,
         "node": "node2",
         "exit_code": 64,
+        "reason": why,
         "errors": ["Traceback", "error: --epochs=x"],
     }
 
@@ -76,24 +78,29 @@ def test_out_of_memory_and_the_event_behind_it() -> None:
     assert not any("BackOff" in line for line in verdict.lines if line.startswith("event"))
 
 
-@pytest.mark.parametrize(
-    ("disruption", "words"),
-    [
-        ("PreemptionByScheduler", "preempted by a pod of higher priority"),
-        ("DeletionByTaintManager", "taken from its node, which was lost or tainted"),
-        ("SomethingNew", "was SomethingNew"),
-    ],
-)
-def test_disruptions_have_words(disruption: str, words: str) -> None:
-    taken = failed(1, 137, 5.0, disruption=(disruption, ""))
-    assert words in judge(seen(running(0), taken, **BACKOFF), End.JOB, SPENT).headline
-
-
 def test_a_job_that_failed_before_any_worker_ran_never_started() -> None:
     verdict = judge(seen(pod(0), **{**BACKOFF, "reason": "DeadlineExceeded", "message": ""}), End.JOB, SPENT)
-    assert verdict.code == LaunchCode.TIMEOUT
-    verdict = judge(seen(**BACKOFF), End.JOB, SPENT)
-    assert (verdict.code, verdict.headline[:14]) == (LaunchCode.NOT_STARTED, "never started:")
+    assert (verdict.code, verdict.goes_on) == (LaunchCode.TIMEOUT, False)
+    assert "worker 0: the node pulls the image and starts the container" in verdict.lines
+    verdict = judge(seen(pod(0, gone=True, unschedulable="0/2 nodes"), **BACKOFF), End.JOB, SPENT)
+    assert verdict.headline == "never started: run failed before any worker ran"
+    assert verdict.code == LaunchCode.NOT_STARTED
+    assert verdict.lines[:2] == (
+        "Kubernetes: BackoffLimitExceeded: too many",
+        "worker 0: no node can take it: 0/2 nodes",
+    )
+    refused = pod(0, phase="Failed", reason="OutOfcpu", detail="Node didn't have enough resource: cpu")
+    verdict = judge(seen(refused, **BACKOFF), End.JOB, SPENT)
+    assert verdict.code == LaunchCode.NOT_STARTED
+    assert verdict.headline == "never started: worker 0 on node1 failed: OutOfcpu Node didn't have enough resource: cpu"
+
+
+def test_pods_that_are_gone_are_not_taken_for_pods_that_never_ran() -> None:
+    verdict = judge(seen(**BACKOFF, failures=7), End.JOB, SPENT)
+    assert verdict.code == LaunchCode.TRAINING
+    assert verdict.headline == "failed: run failed, and the pods that did are no longer known"
+    ended: dict[str, Any] = {"ended": "failed", "reason": "DeadlineExceeded", "failures": 1}
+    assert " was ended after the chart's" in judge(seen(**ended), End.JOB, SPENT).headline
 
 
 @pytest.mark.parametrize(
@@ -106,16 +113,48 @@ def test_a_job_that_failed_before_any_worker_ran_never_started() -> None:
     ],
 )
 def test_ends_that_are_not_the_jobs(end: End, code: LaunchCode, words: str) -> None:
-    verdict = judge(seen(running(0), pod(1, unschedulable="0/2 nodes")), end, SPENT, limit=30.0, step="3/9")
+    verdict = judge(seen(pod(0), pod(1, unschedulable="0/2 nodes")), end, SPENT, limit=30.0, step="3/9")
     assert (verdict.code, verdict.headline) == (code, words)
+    assert verdict.goes_on == (end in (End.TIMEOUT, End.INTERRUPTED))
     if end is End.PENDING:
-        assert verdict.lines == ("worker 1: no node can take it: 0/2 nodes",)
+        assert "worker 1: no node can take it: 0/2 nodes" in verdict.lines
+
+
+def test_who_keeps_the_others_waiting_is_named() -> None:
+    waited_for = seen(running(0), running(1), pod(2, unschedulable="0/2 nodes"), pod(3), workers=4)
+    verdict = judge(waited_for, End.PENDING, SPENT, limit=30.0)
+    assert verdict.headline == "never started: workers 2-3 of run did not run within --pending_timeout=30 s"
+
+
+def test_before_the_cluster_has_said_anything() -> None:
+    assert unheard("run-1a2b3c4d", End.INTERRUPTED, 0.0).code == LaunchCode.INTERRUPTED
+    verdict = unheard("run-1a2b3c4d", End.TIMEOUT, 9.0)
+    assert verdict.code == LaunchCode.TIMEOUT
+    assert verdict.headline == "timed out after --timeout=9 s: the cluster has said nothing of the job run-1a2b3c4d yet"
 
 
 def test_the_result_of_a_lost_chief_is_not_made_up() -> None:
     verdict = judge(seen(ended="complete"), End.JOB, SPENT)
     assert verdict.code == LaunchCode.DONE
     assert verdict.lines[0] == "its result could not be read: the chief's pod is gone"
+    silent = running(0, phase="Succeeded", exit_code=0)
+    assert "left none in its termination message" in judge(seen(silent, ended="complete"), End.JOB, SPENT).lines[0]
+
+
+def test_a_job_that_is_deleted_after_its_chief_was_done_has_succeeded() -> None:
+    done = running(0, phase="Succeeded", exit_code=0, finished=90.0, facts={"val_accuracy": 0.98})
+    verdict = judge(seen(done, running(1)), End.DELETED, SPENT)
+    assert (verdict.code, verdict.headline[:10]) == (LaunchCode.DONE, "succeeded:")
+    assert seen(done, running(1)).ended == 90.0
+    assert seen(done, ended="failed", finished=80.0).ended == 80.0
+
+
+def test_time_of_which_nothing_is_known_is_called_so() -> None:
+    spent = Spent(queued=0.0, starting=0.0, meeting=0.0, training=90.0, lost=10.0, unknown=200.0)
+    assert judge(seen(running(0), ended="complete"), End.JOB, spent).lines[-1] == (
+        "time: 3 min 20 s not known (the log of the chief's pod of then is gone), training 1 min 30 s, "
+        "lost to failures 10 s; goodput 90% of the rest"
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from trainer.picture import Picture, bar, indexes
 from trainer.progress import Progress
 from trainer.status import StateLine
 from trainer.verdict import Verdict
-from trainer.view import JsonView, LiveView, PlainView
+from trainer.view import JsonView, LiveView, PlainView, open_view
 
 PROGRESS = Progress(
     worker=0, workers=2, attempt=2, epoch=3, epochs=5, step=120, steps=240, loss=0.4123, accuracy=0.8812,
@@ -24,8 +24,10 @@ PROGRESS = Progress(
 )  # fmt: skip
 
 
-def picture(seen_: Seen, attempt: int = 1, *, activity: Activity | None = None) -> Picture:
-    return Picture.of(seen_, attempt, PROGRESS, activity or Activity())
+def picture(
+    seen_: Seen, attempt: int = 1, *, activity: Activity | None = None, step_seconds: float | None = None
+) -> Picture:
+    return Picture.of(seen_, attempt, PROGRESS, activity or Activity(), step_seconds)
 
 
 ONE_WAITS = picture(seen(running(0), pod(1, node="", unschedulable="0/2 nodes are available")), 2)
@@ -93,6 +95,71 @@ def test_hundreds_of_workers_stay_one_screen() -> None:
     assert len(screen(picture(all_odd, 0), width=80, height=24)) < 24
 
 
+def test_hundreds_of_workers_that_each_wait_for_a_reason_of_their_own_stay_one_screen() -> None:
+    waiting = (pod(i, waiting=("CreateContainerConfigError", f"no secret {i}")) for i in range(400))
+    lines = screen(picture(seen(*waiting, *(running(i) for i in range(400, 500)), workers=500)), width=80, height=24)
+    assert lines[0] == "500 workers: 400 CreateContainerConfigError, 100 running"
+    assert lines[-5:-2] == [
+        "worker 2: CreateContainerConfigError: no secret 2",
+        "worker 3: CreateContainerConfigError: no secret 3",
+        "and 396 more reasons, of 396 worker(s)",
+    ]
+    assert lines[-2].startswith("epoch 3/5 ")
+    assert len(lines) < 24
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "words"), [(None, "50%"), (0.5, "50% ETA 1:00"), (60.0, "50% ETA 2:00:00"), (0.01, "50% ETA 0:01")]
+)
+def test_the_time_that_is_left(step_seconds: float | None, words: str) -> None:
+    (epoch,) = [
+        line for line in screen(picture(seen(running(0)), step_seconds=step_seconds), width=100) if "epoch" in line
+    ]
+    assert epoch.endswith(words)
+
+
+def terminal(**environ: str) -> rich.console.Console:
+    return rich.console.Console(
+        file=io.StringIO(), width=80, force_terminal=True, _environ={"TERM": "xterm-256color", **environ}
+    )
+
+
+def printed(console: rich.console.Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_each_workers_prefix_has_its_colour() -> None:
+    console = terminal()
+    view = LiveView(console, prefixed=True)
+    view.log(0, "hello [bold]")
+    view.log(1, "hello")
+    first, second = printed(console).splitlines()
+    assert first == "\x1b[36mworker 0 | \x1b[0mhello [bold]"
+    assert second == "\x1b[32mworker 1 | \x1b[0mhello"
+
+
+def test_no_color_means_none() -> None:
+    console = terminal(NO_COLOR="1")
+    LiveView(console, prefixed=True).log(0, "hello")
+    assert printed(console) == "worker 0 | hello\n"
+
+
+@pytest.mark.parametrize(
+    ("environ", "prefix"), [({}, "\x1b[36mworker 0 | \x1b[0m"), ({"NO_COLOR": "1"}, "worker 0 | ")]
+)
+def test_logs_on_a_terminal_have_the_coloured_prefix_too(
+    environ: dict[str, str], prefix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm-256color", **environ}.items():
+        monkeypatch.setenv(name, value)
+    with open_view(json_lines=False, prefixed=True, live=False) as view:
+        view.log(0, "a line that is longer than any terminal is wide " * 5)
+    assert capsys.readouterr().out == prefix + "a line that is longer than any terminal is wide " * 5 + "\n"
+
+
 def test_plain_lines_are_only_news(capsys: pytest.CaptureFixture[str]) -> None:
     view = PlainView(prefixed=True)
     view.show(ONE_WAITS)
@@ -120,6 +187,19 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert (progress["event"], progress["step"], progress["loss"]) == ("progress", 120, 0.4123)
     assert log["text"] == "hello"
     assert (verdict["exit_code"], verdict["first_cause"], verdict["lines"]) == (125, {"worker": 1}, ["why"])
+
+
+def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    view = JsonView()
+    view.log(0, dataclasses.replace(PROGRESS, loss=float("nan"), val_loss=float("inf"), val_accuracy=0.5).format())
+    view.end(Verdict(code=LaunchCode.DONE, headline="", facts={"result": {"loss": float("nan"), "steps": [1, 2]}}))
+
+    def refused(constant: str) -> None:
+        raise AssertionError(constant)
+
+    progress, verdict = (json.loads(line, parse_constant=refused) for line in capsys.readouterr().out.splitlines())
+    assert (progress["loss"], progress["val_loss"], progress["val_accuracy"]) == (None, None, 0.5)
+    assert verdict["result"] == {"loss": None, "steps": [1, 2]}
 
 
 def test_worker_lists_and_bars() -> None:

@@ -11,7 +11,7 @@ NAME = "big-1a2b3c4d"  # Of its Job; the release is "big".
 DEADLINE = 60.0
 
 
-def job(workers: int) -> dict[str, Any]:
+def job(workers: int, status: dict[str, Any] | None = None) -> dict[str, Any]:
     return {
         "metadata": {
             "name": NAME,
@@ -21,7 +21,7 @@ def job(workers: int) -> dict[str, Any]:
             "labels": {"app.kubernetes.io/instance": "big"},
         },
         "spec": {"completions": workers},
-        "status": {},
+        "status": status or {},
     }
 
 
@@ -48,6 +48,7 @@ class ToldRun:
     workers: int
     change: dict[str, Any] | None = None  # A pod as it is a moment later.
     others: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)  # Pods that do not simply run.
+    status: dict[str, Any] | None = None  # Of the Job, where it has ended.
     refusal: str = ""  # Instead of watching pods.
     requests: list[str] = dataclasses.field(default_factory=list)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -63,7 +64,7 @@ class ToldRun:
             )  # fmt: skip
             server.begin()
             server.send(f"2026-01-01T00:00:20.000000001Z {line.format()}\n".encode())
-            if "follow" in query:
+            if "follow" in query and not self.status:
                 self._wait(server)
             else:
                 server.end()
@@ -76,8 +77,10 @@ class ToldRun:
             self._wait(server)
         else:
             pods = [self.others.get(index) or pod(index) for index in range(self.workers)]
-            items = {"jobs": [job(self.workers)], "pods": pods}.get(path.rsplit("/", 1)[1], [])
-            server.reply({"metadata": {"resourceVersion": "1"}, "items": items})
+            named = {one["metadata"]["name"]: one for one in pods}
+            last = path.rsplit("/", 1)[1]
+            items = {"jobs": [job(self.workers, self.status)], "pods": pods}.get(last, [])
+            server.reply(named.get(last, {"metadata": {"resourceVersion": "1"}, "items": items}))
 
     def _wait(self, server: Handler) -> None:
         self.done.wait(DEADLINE)

@@ -82,12 +82,12 @@ def status(config: Look) -> int:
     wanted = {row.worker for row in Picture.of(seen, 0, None, Activity()).shown(view.rows)}
     timeline, activity = _history(kube, seen, {0, *wanted})
     if seen.job.ended:
-        verdict = judge(seen, End.JOB, timeline.spent(seen, seen.job.finished or time.time()))
+        verdict = judge(seen, End.JOB, timeline.spent(seen, seen.ended or time.time()), step=timeline.step)
         view.end(verdict)
         return verdict.code
     view.say(f"{config.name} has been going on for {duration(time.time() - seen.job.created)} as the job "
              f"{seen.job.name}")  # fmt: skip
-    view.show(Picture.of(seen, timeline.attempt, timeline.progress, activity))
+    view.show(Picture.of(seen, timeline.attempt, timeline.progress, activity, timeline.step_seconds))
     if config.json and timeline.progress:
         view.log(0, timeline.progress.format())
     return LaunchCode.DONE
@@ -195,7 +195,7 @@ def _watch(config: Attach, kube: Kube, job: str, view: View) -> LaunchCode:
         view.say(back)
         raise
     view.end(verdict)
-    if verdict.code in (LaunchCode.INTERRUPTED, LaunchCode.TIMEOUT):
+    if verdict.goes_on:
         view.say(back)
         view.say(f"end it with:     {submission.command('delete', config, kube)}")
     return verdict.code

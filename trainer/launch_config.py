@@ -36,7 +36,7 @@ class Attach(Target):
     logs: str = setting("chief", "whose log lines to show: chief, all, none or a worker's index")
     timeout: float = setting(0.0, "seconds after which watching ends with exit code 124; 0: none", minimum=0.0)
     pending_timeout: float = setting(
-        0.0, "seconds without a running worker after which it ends with exit code 3; 0: none", minimum=0.0
+        0.0, "seconds that a run which never trained waits for its workers, then exit code 3; 0: none", minimum=0.0
     )
     tensorboard: bool = setting(False, "forward TensorBoard to http://localhost:6006 while watching")
 

@@ -29,7 +29,8 @@ class Job:
     ended: str = ""  # "complete" or "failed"; "" while it goes on.
     reason: str = ""  # Of the failure, in one word of Kubernetes'.
     message: str = ""
-    finished: float | None = None
+    finished: float | None = None  # When that was decided: its pods may take a while to end.
+    failures: int = 0  # Pods that have failed, also those that are no longer known.
 
     @property
     def run(self) -> str:
@@ -40,10 +41,10 @@ class Job:
     def from_json(cls, item: Mapping[str, Any]) -> Self:
         """Reads the API's object."""
         metadata, spec, status = item["metadata"], item["spec"], item.get("status", {})
-        ended, why, when = "", {}, None
-        for condition in status.get("conditions", ()):
-            if condition["status"] == "True" and condition["type"] in _ENDS:
-                ended, why, when = _ENDS[condition["type"]], condition, seconds(condition.get("lastTransitionTime"))
+        ends = [c for c in status.get("conditions", ()) if c["status"] == "True" and c["type"] in _ENDS]
+        end: Mapping[str, Any] = min(
+            ends, key=lambda condition: seconds(condition.get("lastTransitionTime")) or 0.0, default={}
+        )
         labels = metadata.get("labels", {})
         return cls(
             name=metadata["name"],
@@ -54,10 +55,11 @@ class Job:
             suspended=bool(spec.get("suspend")),
             output=cls.output_of(spec),
             queue=labels.get(QUEUE, ""),
-            ended=ended,
-            reason=why.get("reason", ""),
-            message=why.get("message", ""),
-            finished=when,
+            ended=_ENDS.get(end.get("type", ""), ""),
+            reason=end.get("reason", ""),
+            message=end.get("message", ""),
+            finished=seconds(end.get("lastTransitionTime")),
+            failures=status.get("failed", 0),
         )
 
     @staticmethod
@@ -87,11 +89,13 @@ class Pod:
     scheduled: float | None = None
     started: float | None = None
     finished: float | None = None
+    taken: float | None = None  # When Kubernetes, or somebody, began to take it away.
     exit_code: int | None = None
     reason: str = ""  # Why it ended, in one word of Kubernetes': "OOMKilled", "Evicted".
     detail: str = ""  # What Kubernetes says beside it.
     waiting: tuple[str, str] | None = None  # Why its container does not start: a word and a sentence.
     unschedulable: str = ""  # What the scheduler says.
+    held: tuple[str, str] | None = None  # Why the scheduler does not even try: a word and a sentence.
     disruption: tuple[str, str] | None = None  # Why Kubernetes took it away: a word and a sentence.
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # Its termination message.
 
@@ -99,6 +103,16 @@ class Pod:
     def failed(self) -> bool:
         """Whether it ended, and not well."""
         return self.phase == "Failed" or (self.exit_code or 0) != 0
+
+    @property
+    def lost(self) -> bool:
+        """Whether it failed, or is gone without having ended."""
+        return self.failed or (self.gone and self.exit_code is None and self.phase != "Succeeded")
+
+    @property
+    def left(self) -> float:
+        """When it ended or was taken away; when it was made, where nobody told."""
+        return next(time for time in (self.finished, self.taken, self.created) if time is not None)
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Self:
@@ -109,6 +123,11 @@ class Pod:
         container: dict[str, Any] = next((c for c in status.get("containerStatuses", ()) if c["name"] == "worker"), {})
         state = container.get("state", {})
         terminated, waiting, running = (state.get(key) or {} for key in ("terminated", "waiting", "running"))
+        asked = seconds(metadata.get("deletionTimestamp"))  # When its time to leave is over.
+        if asked is not None:
+            asked -= metadata.get("deletionGracePeriodSeconds") or 0
+        disrupted = disruption.get("status") == "True"
+        why = scheduled.get("reason", "") if scheduled.get("status") == "False" else ""
         return cls(
             uid=metadata["uid"],
             name=metadata["name"],
@@ -119,16 +138,17 @@ class Pod:
             deleting="deletionTimestamp" in metadata,
             ready=conditions.get("Ready", {}).get("status") == "True",
             scheduled=seconds(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
-            started=seconds(running.get("startedAt") or terminated.get("startedAt")),
+            # A container that could not be started has the year 1970.
+            started=seconds(running.get("startedAt") or terminated.get("startedAt")) or None,
             finished=seconds(terminated.get("finishedAt")),
+            taken=(seconds(disruption.get("lastTransitionTime")) if disrupted else None) or asked,
             exit_code=terminated.get("exitCode"),
             reason=status.get("reason") or terminated.get("reason", ""),
             detail=status.get("message", ""),
             waiting=(waiting.get("reason", ""), waiting.get("message", "")) if waiting else None,
-            unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
-            disruption=(disruption["reason"], disruption.get("message", ""))
-            if disruption.get("status") == "True"
-            else None,
+            unschedulable=scheduled.get("message", "") if why == "Unschedulable" else "",
+            held=(why, scheduled.get("message", "")) if why not in ("", "Unschedulable") else None,
+            disruption=(disruption["reason"], disruption.get("message", "")) if disrupted else None,
             facts=_facts(terminated.get("message", "")),
         )
 
@@ -172,6 +192,17 @@ class Seen:
     def of(self, worker: int) -> list[Pod]:
         """All pods of a worker, oldest first."""
         return [pod for pod in self.pods if pod.index == worker]
+
+    @property
+    def ended(self) -> float | None:
+        """When the run ended: with its chief, where it succeeded and that is known."""
+        return self.done.finished if self.done and self.done.finished else self.job.finished
+
+    @property
+    def done(self) -> Pod | None:
+        """The chief's pod, if it has brought the run to its end: the Job says so a little later."""
+        chief = self.current().get(0)
+        return chief if chief is not None and chief.exit_code == 0 and self.job.ended != "failed" else None
 
 
 def concerns(event: Mapping[str, Any], job: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from trainer import stored_run
 from trainer.exit_codes import meaning
 from trainer.launch_codes import LaunchCode, LaunchError
+from trainer.rendezvous import Cause
 from trainer.storage import StorageError, Store, open_store, redacted
 from trainer.verdict import Verdict, duration, figures, reached
 
@@ -109,9 +110,11 @@ def judge(run: str, where: str, result: Mapping[str, Any] | None, attempts: Sequ
     last = attempts[-1]
     failure = dict(last.get("failure") or {})
     headline = f"not finished: the last attempt of {run}, its {last['attempt']}., ended at step {last['step_to']}: "
+    # What became of a process that its agent killed, or of an agent that is gone, no exit code says.
+    by_itself = failure and failure.get("cause", Cause.CRASH) in (Cause.CRASH, Cause.FINAL, Cause.PEER_LOST)
     headline += (
         f"worker {failure['worker']} ended with exit code {failure['exit_code']} ({meaning(failure['exit_code'])})"
-        if failure
+        if by_itself
         else str(last["reason"])
     )
     errors = [f"| {line}" for line in failure.get("errors", ())]

@@ -8,6 +8,7 @@ from trainer.observed import Pod, Seen, Warned
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _STARTING = {"ContainerCreating", "PodInitializing"}
+_HELD = {"SchedulingGated": "gated", "SchedulerError": "scheduler error"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +21,47 @@ class Reason:
 
 
 def reasons(seen: Seen) -> list[Reason]:
-    """What keeps workers from running, that of the most workers first; nothing when all run or have run."""
-    job = seen.job
-    if job.ended:
+    """What keeps workers from running, that of the most workers first; nothing when all run, or the Job has ended."""
+    if seen.job.ended:
         return []
-    current = seen.current()
-    waiting = [pod for pod in current.values() if pod.started is None and not pod.gone and not pod.failed]
+    waiting = [pod for pod in seen.current().values() if pod.started is None and not pod.gone and not pod.failed]
+    return _grouped(seen, waiting)
+
+
+def never_ran(seen: Seen) -> list[Reason]:
+    """What kept the newest pods of workers from running, when it is over; at its end a Job's pods are removed."""
+    return _grouped(seen, [pod for pod in seen.current().values() if pod.started is None and not pod.failed])
+
+
+def none_ran(seen: Seen) -> bool:
+    """Whether no worker's container has ever started."""
+    gone = seen.job.failures and not seen.pods  # Nobody knows any more.
+    return not gone and all(pod.started is None for pod in seen.pods)
+
+
+def unstarted(seen: Seen) -> list[int]:
+    """The workers of which no pod that is known has ever run."""
+    ran = {pod.index for pod in seen.pods if pod.started is not None}
+    return [index for index in range(seen.job.workers) if index not in ran]
+
+
+def never_began(seen: Seen, *, waits: bool) -> bool:
+    """Whether training has never begun because workers do not run.
+
+    Args:
+      seen: what was seen.
+      waits: whether the chief's agent, as far as it was heard, still waits for the run's first attempt.
+    """
+    if none_ran(seen):
+        return True
+    chiefs, began = seen.of(0), min(pod.started for pod in seen.pods if pod.started is not None)
+    # Its pod is made first: one that is made after others run takes the place of one that is no longer known.
+    if not unstarted(seen) or not chiefs or chiefs[0].created > began:
+        return False
+    return waits or chiefs[0].started is None
+
+
+def _grouped(seen: Seen, waiting: Sequence[Pod]) -> list[Reason]:
     warned: dict[str, list[Warned]] = collections.defaultdict(list)
     for warning in seen.warnings:
         warned[warning.uid].append(warning)
@@ -34,28 +70,34 @@ def reasons(seen: Seen) -> list[Reason]:
         groups[_why(pod, warned[pod.uid])].append(pod.index)
     found = [Reason(word, text, tuple(sorted(workers))) for (word, text), workers in groups.items()]
     found.sort(key=lambda reason: -len(reason.workers))
-    missing = [i for i in range(job.workers) if i not in current or (job.suspended and current[i].gone)]
-    if missing and (refused := _not_made(seen)):
-        found.insert(0, Reason(*refused, tuple(missing)))
-    return found
+    refused = _refused(seen)
+    return [refused, *found] if refused else found
 
 
-def none_ran(seen: Seen) -> bool:
-    """Whether no worker's container has ever started."""
-    return all(pod.started is None for pod in seen.pods)
+def _refused(seen: Seen) -> Reason | None:
+    """The workers for which Kubernetes makes no pod, and why; not those whose next pod is only not due yet."""
+    job, current = seen.job, seen.current()
+    refusals = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate"]
+    if job.suspended:
+        lacking = {index for index, pod in current.items() if pod.gone}
+    else:
+        last = refusals[-1].time if refusals else float("-inf")
+        lacking = {index for index, pod in current.items() if pod.lost and pod.left <= last}
+    missing = tuple(index for index in range(job.workers) if index not in current or index in lacking)
+    why = _not_made(seen, refusals) if missing else None
+    return Reason(*why, missing) if why else None
 
 
-def _not_made(seen: Seen) -> tuple[str, str] | None:
+def _not_made(seen: Seen, refusals: Sequence[Warned]) -> tuple[str, str] | None:
     job = seen.job
     if job.suspended:
         if job.queue:
             said = [w.message for w in seen.warnings if w.about.startswith("Workload ")]
             return "queued", f"Kueue has not admitted the job to queue {job.queue}: {said[-1] if said else 'not yet'}"
         return "suspended", "the job is suspended (spec.suspend)"
-    refused = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate"]
-    if not refused:
+    if not refusals:
         return None
-    text = refused[-1].message.removeprefix("Error creating: ")
+    text = refusals[-1].message.removeprefix("Error creating: ")
     if "exceeded quota" in text:
         return "quota", f"the namespace's quota does not allow the pods: {text}"
     if "violates PodSecurity" in text:
@@ -66,6 +108,9 @@ def _not_made(seen: Seen) -> tuple[str, str] | None:
 def _why(pod: Pod, warned: Sequence[Warned]) -> tuple[str, str]:
     if pod.unschedulable:
         return "unschedulable", f"no node can take it: {pod.unschedulable}"
+    if pod.held:
+        word, sentence = pod.held
+        return _HELD.get(word, word), f"the scheduler does not place it ({word}): {sentence}"
     if pod.waiting and pod.waiting[0] in _IMAGE:
         # The kubelet's back-off forgets why; its events remember.
         pulls = [w.message for w in warned if w.reason == "Failed" and "pull" in w.message]

@@ -11,6 +11,8 @@ from trainer.progress import Progress
 from trainer.rendezvous import Cause
 from trainer.status import STATES, StateLine
 
+_REASONS = 4  # Why workers wait, a line each.
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
@@ -40,9 +42,17 @@ class Picture:
     pending: tuple[Reason, ...]
     attempt: int  # 0 before the first.
     progress: Progress | None
+    step_seconds: float | None  # What a step takes; None: not known.
 
     @classmethod
-    def of(cls, seen: Seen, attempt: int, progress: Progress | None, activity: Activity) -> "Picture":
+    def of(
+        cls,
+        seen: Seen,
+        attempt: int,
+        progress: Progress | None,
+        activity: Activity,
+        step_seconds: float | None = None,
+    ) -> "Picture":
         """The picture of what was seen."""
         pending = tuple(reasons(seen))
         words = {worker: reason.word for reason in pending for worker in reason.workers}
@@ -50,7 +60,7 @@ class Picture:
         for pod in seen.pods:
             pods[pod.index].append(pod)
         rows = tuple(_row(worker, pods[worker], words.get(worker, ""), activity) for worker in range(seen.job.workers))
-        return cls(rows=rows, pending=pending, attempt=attempt, progress=progress)
+        return cls(rows=rows, pending=pending, attempt=attempt, progress=progress, step_seconds=step_seconds)
 
     def counts(self) -> dict[str, int]:
         """How many workers are in each state, the most common first."""
@@ -76,12 +86,13 @@ def bar(share: float, width: int) -> str:
     return "━" * full + "╌" * (width - full)
 
 
-def eta(progress: Progress, batch_seconds: float | None) -> str:
+def eta(progress: Progress, step_seconds: float | None) -> str:
     """The time that is left, from the seconds that a step takes."""
-    if batch_seconds is None:
+    if step_seconds is None:
         return ""
-    left = round((progress.steps - progress.step) * batch_seconds)
-    return f"ETA {left // 60}:{left % 60:02d}"
+    minutes, seconds = divmod(round((progress.steps - progress.step) * step_seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"ETA {hours}:{minutes:02d}:{seconds:02d}" if hours else f"ETA {minutes}:{seconds:02d}"
 
 
 def indexes(workers: Sequence[int]) -> str:
@@ -96,8 +107,11 @@ def indexes(workers: Sequence[int]) -> str:
 
 
 def described(found: Iterable[Reason]) -> list[str]:
-    """Why workers wait, a line a reason."""
-    return [f"{indexes(reason.workers)}: {reason.text}" for reason in found]
+    """Why workers wait, a line a reason; of many reasons, as where each names its own pod, the first."""
+    all_ = list(found)
+    more = sorted(worker for reason in all_[_REASONS:] for worker in reason.workers)
+    lines = [f"{indexes(reason.workers)}: {reason.text}" for reason in all_[:_REASONS]]
+    return [*lines, f"and {len(all_) - _REASONS} more reasons, of {len(more)} worker(s)"] if more else lines
 
 
 def _row(worker: int, pods: list[Pod], word: str, activity: Activity) -> Row:
@@ -120,7 +134,7 @@ def _phase(pod: Pod, word: str, state: StateLine | None) -> tuple[str, str]:
     if pod.gone:
         return "lost", word
     if pod.failed:
-        return "failed", f"exit {pod.exit_code}" if pod.exit_code is not None else pod.reason
+        return "failed", word or (f"exit {pod.exit_code}" if pod.exit_code is not None else pod.reason)
     if pod.phase == "Succeeded" or pod.exit_code == 0:
         return "done", ""
     if pod.deleting:

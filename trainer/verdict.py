@@ -2,28 +2,19 @@
 
 import dataclasses
 import enum
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trainer.exit_codes import FINAL, ExitCode, meaning
+from trainer.blame import Blame, alike, by_itself, first_cause, lost, told
+from trainer.exit_codes import ExitCode
 from trainer.launch_codes import LaunchCode
 from trainer.observed import Pod, Seen
-from trainer.pending import none_ran, reasons
-from trainer.picture import indexes
+from trainer.pending import never_ran, none_ran, reasons, unstarted
+from trainer.picture import described, indexes
 from trainer.timeline import Spent
 
-# `rendezvous.Ended.described` begins so, and every agent passes on what ended the run.
-_CULPRIT = re.compile(r"(?:the agent of )?worker (\d+)\b")
-_ERROR_LINES = 8
+_LINES = 8  # Of each kind.
 _UNTELLING = {"BackOff", "Unhealthy"}  # Events that only follow from what is said already.
-_DISRUPTIONS = {
-    "PreemptionByScheduler": "preempted by a pod of higher priority",
-    "EvictionByEvictionAPI": "evicted (a drain, or another request to evict it)",
-    "DeletionByTaintManager": "taken from its node, which was lost or tainted",
-    "DeletionByPodGC": "removed because its node is gone",
-    "TerminationByKubelet": "ended by its node",
-}
 
 
 class End(enum.Enum):
@@ -44,6 +35,7 @@ class Verdict:
     headline: str
     lines: tuple[str, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    goes_on: bool = False  # The run, though the watching has ended.
 
     @property
     def text(self) -> str:
@@ -62,64 +54,45 @@ def judge(seen: Seen, end: End, spent: Spent, *, limit: float = 0.0, step: str =
       step: how far training was, such as "120/2340"; "" if it made no step.
     """
     name = seen.job.release or seen.job.name
-    where = f"at step {step}" if step else "before its first step"
+    # Where the chief's pod is gone, so is what it told of its steps.
+    told_of = 0 in seen.current() or none_ran(seen)
+    where = f" at step {step}" if step else " before its first step" if told_of else ""
     match end:
         case End.INTERRUPTED:
-            return Verdict(code=LaunchCode.INTERRUPTED, headline=f"{name} goes on {where}; only the watching has ended")
+            headline = f"{name} goes on{where}; only the watching has ended"
+            return Verdict(code=LaunchCode.INTERRUPTED, headline=headline, goes_on=True)
         case End.TIMEOUT:
-            headline = f"timed out: {name} has not ended within --timeout={limit:g} s, it goes on {where}"
-            return Verdict(code=LaunchCode.TIMEOUT, headline=headline, lines=_time(spent))
+            headline = f"timed out: {name} has not ended within --timeout={limit:g} s, it goes on{where}"
+            lines = (*described(reasons(seen)), *_time(spent))
+            return Verdict(code=LaunchCode.TIMEOUT, headline=headline, lines=lines, goes_on=True)
         case End.PENDING:
-            headline = f"never started: no worker of {name} ran within --pending_timeout={limit:g} s"
-            return Verdict(code=LaunchCode.NOT_STARTED, headline=headline, lines=_pending(seen))
-        case End.DELETED:
-            headline = f"deleted: somebody removed the job {seen.job.name} {where}"
+            idle = f"no worker of {name} ran" if none_ran(seen) else f"{indexes(unstarted(seen))} of {name} did not run"
+            headline = f"never started: {idle} within --pending_timeout={limit:g} s"
+            waits = described(reasons(seen)) or ["Kubernetes gives no reason"]
+            return Verdict(code=LaunchCode.NOT_STARTED, headline=headline, lines=tuple(waits))
+        case End.DELETED if seen.done is None:
+            headline = f"deleted: somebody removed the job {seen.job.name}{where}"
             return Verdict(code=LaunchCode.FAILED, headline=headline, lines=(*_replaced(seen), *_time(spent)))
-    if seen.job.ended == "complete":
-        return _succeeded(seen, spent)
-    return _failed(seen, spent, where)
+    if end is End.JOB and seen.job.ended != "complete":
+        return _failed(seen, spent, where)
+    return _succeeded(seen, spent)
 
 
-def first_cause(seen: Seen) -> Pod | None:
-    """The pod that failed first, as far as its own and the others' agents say; None: no pod has failed."""
-    failed = sorted((p for p in seen.pods if p.failed), key=lambda p: (p.finished or p.created, p.index))
-    final = [pod for pod in failed if pod.exit_code in FINAL]
-    counted = [p for p in failed if p.exit_code != ExitCode.TERMINATED and p.disruption is None]
-    # Who merely lost a peer, or was told to go, follows somebody else.
-    own = [pod for pod in counted if pod.exit_code != ExitCode.PEER_LOST]
-    for group in (final, own, counted, failed):
-        if group:
-            accused = [pod for pod in group if pod.index == _accuses(group[0])]
-            return (accused or group)[0]
-    return None
-
-
-def lost(pod: Pod) -> str:
-    """Why a pod ended, in words that follow "worker 1 on node2"."""
-    if pod.disruption:
-        word, sentence = pod.disruption
-        return f"was {_DISRUPTIONS.get(word, word)}" + (f": {sentence}" if sentence else "")
-    if pod.reason == "Evicted":
-        return f"was evicted by its node: {pod.detail}"
-    if pod.reason == "OOMKilled":
-        return f"ran out of memory (OOMKilled, exit code {pod.exit_code}): raise worker.resources.limits.memory"
-    if pod.exit_code is not None:
-        word = meaning(pod.exit_code)
-        said = str(pod.facts.get("signal") or "")
-        if said and said not in word:
-            word += f", by {said}"
-        if said == "SIGKILL":
-            word += "; by the kernel for want of memory, if nobody else did it"
-        return f"ended with exit code {pod.exit_code} ({word})"
-    if pod.gone or pod.deleting:
-        return "was deleted"
-    return f"failed: {pod.reason} {pod.detail}".rstrip()
+def unheard(job: str, end: End, limit: float) -> Verdict:
+    """The verdict on a run of which the cluster has said nothing before the watching ended."""
+    code, why = LaunchCode.INTERRUPTED, "interrupted"
+    if end is End.TIMEOUT:
+        code, why = LaunchCode.TIMEOUT, f"timed out after --timeout={limit:g} s"
+    headline = f"{why}: the cluster has said nothing of the job {job} yet"
+    return Verdict(code=code, headline=headline, goes_on=True)
 
 
 def _succeeded(seen: Seen, spent: Spent) -> Verdict:
-    result = next((p.facts for p in seen.pods if p.index == 0 and p.exit_code == 0 and p.facts), {})
+    chiefs = [pod.facts for pod in seen.pods if pod.index == 0 and pod.exit_code == 0]
+    result = next((facts for facts in chiefs if "val_accuracy" in facts), {})  # Else it is no result.
     headline = f"{reached(seen.job.release or seen.job.name, result)} in {duration(spent.total)}"
-    lines = [figures(result) if result else "its result could not be read: the chief's pod is gone"]
+    gone = "left none in its termination message" if 0 in seen.current() else "is gone"
+    lines = [figures(result) if result else f"its result could not be read: the chief's pod {gone}"]
     return Verdict(
         code=LaunchCode.DONE,
         headline=headline,
@@ -130,7 +103,7 @@ def _succeeded(seen: Seen, spent: Spent) -> Verdict:
 
 def reached(name: str, result: Mapping[str, Any]) -> str:
     """What a run that succeeded has to show."""
-    accuracy = result.get("val_accuracy", result.get("accuracy"))
+    accuracy = result.get("val_accuracy")
     return f"succeeded: {name}" + ("" if accuracy is None else f" reached validation accuracy {accuracy:.4f}")
 
 
@@ -145,52 +118,96 @@ def figures(result: Mapping[str, Any]) -> str:
 def _failed(seen: Seen, spent: Spent, where: str) -> Verdict:
     job = seen.job
     name = job.release or job.name
+    idle = none_ran(seen)
+    waited = described(never_ran(seen)) if idle else []
     if job.reason == "DeadlineExceeded":
-        headline = f"timed out: {name} was ended {where} after the chart's job.activeDeadlineSeconds"
-        return Verdict(code=LaunchCode.TIMEOUT, headline=headline, lines=_time(spent))
-    culprit = first_cause(seen)
-    if culprit is None and none_ran(seen):
-        headline = f"never started: {name} failed before any worker ran ({job.reason}: {job.message})"
-        return Verdict(code=LaunchCode.NOT_STARTED, headline=headline, lines=_pending(seen))
-    if culprit is None:
-        headline = f"failed: {name} ({job.reason}: {job.message})"
-        return Verdict(code=LaunchCode.TRAINING, headline=headline, lines=_time(spent))
-    step = culprit.facts.get("step")
-    headline = f"failed: worker {culprit.index}{_on(culprit)} {lost(culprit)}" + (f", at step {step}" if step else "")
-    errors = [str(line) for line in culprit.facts.get("errors") or ()][-_ERROR_LINES:]
+        headline = f"timed out: {name} was ended{where} after the chart's job.activeDeadlineSeconds"
+        return Verdict(code=LaunchCode.TIMEOUT, headline=headline, lines=(*waited, *_time(spent)))
+    code, word = (LaunchCode.NOT_STARTED, "never started") if idle else (LaunchCode.TRAINING, "failed")
+    said = f"Kubernetes: {job.reason}: {job.message}"
+    blame = first_cause(seen)
+    if blame is None:
+        why = "failed before any worker ran" if idle else "failed, and the pods that did are no longer known"
+        known = (said, *waited, *_kept(seen), *_time(spent))
+        return Verdict(code=code, headline=f"{word}: {name} {why}", lines=known)
+    pod, reason = blame.pod, told(blame.pod)
+    step = f", at step {pod.facts['step']}" if pod.facts.get("step") else ""
+    errors = [str(line) for line in pod.facts.get("errors") or ()][-_LINES:]
     lines = [f"| {line}" for line in errors]
-    lines += _events(seen, culprit)
-    again = [pod for pod in seen.of(culprit.index) if pod.failed and pod.uid != culprit.uid]
-    if again:
-        lines.append(f"worker {culprit.index} failed {len(again) + 1} times: the job gave up ({job.reason})")
+    if not blame.own:
+        headline = f"{word}: {reason}, as worker {pod.index}{_on(pod)} told (exit code {pod.exit_code}){step}"
+        lines += _accused(seen, blame)
     else:
-        lines.append(f"Kubernetes: {job.reason}: {job.message}")
-    others = [pod for pod in seen.pods if pod.failed and pod.index != culprit.index]
-    alike = {pod.index for pod in others if pod.exit_code == culprit.exit_code and _accuses(pod) == pod.index}
-    if alike:
-        lines.append(f"failed in the same way: {indexes(sorted(alike))}")
-    if collateral := {pod.index for pod in others} - alike:
-        lines.append(f"collateral, ended because of it: {indexes(sorted(collateral))}")
-    facts = {"worker": culprit.index, "node": culprit.node, "exit_code": culprit.exit_code, "errors": errors}
+        headline = f"{word}: worker {pod.index}{_on(pod)} {lost(pod)}{step}"
+        if reason and not (errors and reason.endswith(errors[-1])):  # Which the error lines do not say.
+            lines.append(f"its agent said: {reason}")
+    lines += _events(seen, pod)
+    if len(blame.streak) > 1:
+        lines.append(f"worker {pod.index} failed {len(blame.streak)} times: the job gave up ({job.reason})")
+    else:
+        lines.append(said)
+    accused = seen.current().get(blame.workers[0])
+    facts = {
+        "worker": blame.workers[0],
+        "node": accused.node if accused and not blame.own else pod.node,
+        "exit_code": pod.exit_code if blame.own else None,
+        "reason": reason,
+        "errors": errors,
+    }
     return Verdict(
-        code=LaunchCode.TRAINING,
+        code=code,
         headline=headline,
-        lines=(*lines, *_kept(seen), *_time(spent)),
+        lines=(*lines, *_others(seen, blame), *_kept(seen), *_time(spent)),
         facts={"first_cause": facts},
     )
 
 
-def _pending(seen: Seen) -> tuple[str, ...]:
-    said = [f"{indexes(r.workers)}: {r.text}" for r in reasons(seen)]
-    return tuple(said) or ("Kubernetes gives no reason",)
+def _accused(seen: Seen, blame: Blame) -> list[str]:
+    """What is known of workers whom only others name."""
+    lines = described(reason for reason in never_ran(seen) if set(reason.workers) & set(blame.workers))
+    current = seen.current()
+    for pod in [current[worker] for worker in blame.workers if worker in current]:
+        if pod.started is not None:
+            before = pod.lost and pod.left <= blame.streak[-1].left
+            lines.append(f"worker {pod.index}{_on(pod)} {lost(pod) if before else 'was running'}")
+    return lines
+
+
+def _others(seen: Seen, blame: Blame) -> list[str]:
+    """The other pods that were lost: before the end, by themselves, or because of the first cause."""
+    newest, last = {pod.uid for pod in seen.current().values()}, blame.streak[-1]
+    told_of = {pod.uid for pod in blame.streak}
+    replaced, left = [], []
+    for pod in seen.pods:
+        if pod.uid in told_of or not pod.lost or not (pod.failed or pod.started):
+            continue
+        if pod.uid not in newest and pod.left <= last.left and pod.exit_code != ExitCode.PEER_LOST:
+            replaced.append(pod)
+        elif pod.index not in (*blame.workers, last.index):
+            left.append(pod)
+    own = {pod.index: pod for pod in left if by_itself(pod)}
+    same = [index for index, pod in own.items() if blame.own and alike(pod, last)]
+    lines = _capped(f"earlier, worker {pod.index}{_on(pod)} {lost(pod)}; its pod was replaced" for pod in replaced)
+    if same:
+        lines.append(f"failed in the same way: {indexes(sorted(same))}")
+    lines += _capped(f"worker {i}{_on(pod)} {lost(pod)}, too" for i, pod in own.items() if i not in same)
+    if collateral := {pod.index for pod in left} - set(own):
+        lines.append(f"collateral, ended because of it: {indexes(sorted(collateral))}")
+    return lines
 
 
 def _replaced(seen: Seen) -> list[str]:
-    """The pods that were lost and replaced, a line for each kind of loss of a worker."""
+    """The pods that were lost and replaced."""
     newest = {pod.uid for pod in seen.current().values()}
     gone = [pod for pod in seen.pods if pod.uid not in newest]
-    lines = [f"worker {pod.index}{_on(pod)} {lost(pod)}; its pod was replaced" for pod in gone]
-    return lines if len(lines) <= _ERROR_LINES else [*lines[:_ERROR_LINES], f"and {len(lines) - _ERROR_LINES} more"]
+    return _capped(f"worker {pod.index}{_on(pod)} {lost(pod)}; its pod was replaced" for pod in gone)
+
+
+def _capped(lines: Iterable[str]) -> list[str]:
+    """The first of them, and how many more there are."""
+    told_all = list(lines)
+    more = len(told_all) - _LINES
+    return [*told_all[:_LINES], f"and {more} more"] if more > 0 else told_all
 
 
 def _kept(seen: Seen) -> list[str]:
@@ -205,8 +222,8 @@ def _kept(seen: Seen) -> list[str]:
 
 
 def _events(seen: Seen, pod: Pod) -> list[str]:
-    told = [w for w in seen.warnings if w.uid == pod.uid and w.reason not in _UNTELLING]
-    return [f"event {w.reason}: {w.message}" for w in told][-3:]
+    events = [w for w in seen.warnings if w.uid == pod.uid and w.reason not in _UNTELLING]
+    return [f"event {w.reason}: {w.message}" for w in events][-3:]
 
 
 def _time(spent: Spent) -> tuple[str, ...]:
@@ -217,14 +234,11 @@ def _time(spent: Spent) -> tuple[str, ...]:
         "training": spent.training,
         "lost to failures": spent.lost,
     }
-    said = ", ".join(f"{word} {duration(value)}" for word, value in parts.items() if value >= 0.5)
-    return (f"time: {said or duration(spent.total)}; goodput {spent.goodput:.0%}",)
-
-
-def _accuses(pod: Pod) -> int | None:
-    """The worker that ended the run, as the pod's agent heard it."""
-    named = _CULPRIT.match(str(pod.facts.get("reason", "")))
-    return int(named[1]) if named else None
+    told_all = [f"{word} {duration(value)}" for word, value in parts.items() if value >= 0.5]
+    if spent.unknown < 0.5:
+        return (f"time: {', '.join(told_all) or duration(spent.total)}; goodput {spent.goodput:.0%}",)
+    told_all.insert(0, f"{duration(spent.unknown)} not known (the log of the chief's pod of then is gone)")
+    return (f"time: {', '.join(told_all)}" + (f"; goodput {spent.goodput:.0%} of the rest" if told_all[1:] else ""),)
 
 
 def _on(pod: Pod) -> str:

@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import rich.console
 import rich.live
@@ -47,8 +48,9 @@ class PlainView:
     rows = 0
 
     def __init__(self, *, prefixed: bool) -> None:
-        """`prefixed` puts the worker before each line of a log."""
+        """`prefixed` puts the worker before each line of a log, on a terminal in its colour."""
         self._prefixed = prefixed
+        self._terminal = rich.console.Console() if prefixed and sys.stdout.isatty() else None
         self._said: tuple[str, ...] = ()
 
     def say(self, text: str) -> None:
@@ -57,7 +59,10 @@ class PlainView:
 
     def log(self, worker: int, text: str) -> None:
         """Prints it."""
-        print(f"worker {worker} | {text}" if self._prefixed else text, flush=True)
+        if self._terminal:
+            self._terminal.print(_line(worker, text, prefixed=True), soft_wrap=True, highlight=False)
+        else:
+            print(f"worker {worker} | {text}" if self._prefixed else text, flush=True)
 
     def show(self, picture: Picture) -> None:
         """Prints what changed in the counts and the reasons."""
@@ -107,7 +112,7 @@ class JsonView:
         self._write(event="verdict", exit_code=int(verdict.code), text=verdict.headline, lines=lines, **verdict.facts)
 
     def _write(self, **value: object) -> None:
-        print(json.dumps({"time": round(time.time(), 3), **value}), flush=True)
+        print(json.dumps(_json({"time": round(time.time(), 3), **value}), allow_nan=False), flush=True)
 
 
 class LiveView:
@@ -119,8 +124,6 @@ class LiveView:
         """Draws nothing yet."""
         self._console, self._prefixed = console, prefixed
         self._picture: Picture | None = None
-        self._step_seconds: float | None = None
-        self._before: tuple[float, int, int] | None = None
         self.live = rich.live.Live(get_renderable=self.screen, console=console, refresh_per_second=4)
 
     def say(self, text: str) -> None:
@@ -131,21 +134,11 @@ class LiveView:
         """Prints it above the screen; progress and state lines are on the screen."""
         if Progress.parse(text) or StateLine.parse(text):
             return
-        line = rich.text.Text(text)
-        if self._prefixed:
-            line = rich.text.Text.assemble((f"worker {worker} | ", _COLOURS[worker % len(_COLOURS)]), line)
-        self._console.print(line, soft_wrap=True, highlight=False)
+        self._console.print(_line(worker, text, prefixed=self._prefixed), soft_wrap=True, highlight=False)
 
     def show(self, picture: Picture) -> None:
         """Takes it for the next drawing."""
         self._picture = picture
-        progress = picture.progress
-        if progress is not None:
-            now, before = time.monotonic(), self._before
-            if before is None or before[1] != progress.attempt:
-                self._before = (now, progress.attempt, progress.step)
-            elif progress.step > before[2]:
-                self._step_seconds = (now - before[0]) / (progress.step - before[2])
 
     def end(self, verdict: Verdict) -> None:
         """Prints it in place of the screen."""
@@ -162,12 +155,13 @@ class LiveView:
         if picture is None:
             return rich.text.Text("…")
         # Of more workers than that it is not read what each does.
-        space = min(self.rows, max(1, self._console.height - _BESIDE - len(picture.pending)))
+        waiting = described(picture.pending)
+        space = min(self.rows, max(1, self._console.height - _BESIDE - len(waiting)))
         width = self._console.width
         parts = _workers(picture, space, width)
-        for line in described(picture.pending):
+        for line in waiting:
             parts.append(rich.text.Text(line, style="yellow", no_wrap=True, overflow="ellipsis"))
-        return rich.console.Group(*parts, *_progress(picture, self._step_seconds, width))
+        return rich.console.Group(*parts, *_progress(picture, width))
 
 
 class TableView(PlainView):
@@ -186,8 +180,26 @@ class TableView(PlainView):
             self._console.print(part)
         for line in described(picture.pending):
             self.say(line)
-        for part in _progress(picture, None, self._console.width):
+        for part in _progress(picture, self._console.width):
             self._console.print(part)
+
+
+def _line(worker: int, text: str, *, prefixed: bool) -> rich.text.Text:
+    """A line of a log on a terminal."""
+    prefix = (f"worker {worker} | ", _COLOURS[worker % len(_COLOURS)])
+    return rich.text.Text.assemble(prefix, text) if prefixed else rich.text.Text(text)
+
+
+def _json(value: Any) -> Any:
+    """The value as JSON can say it, which has no NaN: null instead."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case Mapping():
+            return {key: _json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_json(item) for item in value]
+    return value
 
 
 def _workers(picture: Picture, space: int, width: int) -> list[rich.console.RenderableType]:
@@ -202,14 +214,14 @@ def _workers(picture: Picture, space: int, width: int) -> list[rich.console.Rend
     return parts
 
 
-def _progress(picture: Picture, step_seconds: float | None, width: int) -> list[rich.console.RenderableType]:
+def _progress(picture: Picture, width: int) -> list[rich.console.RenderableType]:
     """How far training is, as its chief says."""
     progress = picture.progress
     if progress is None:
         return []
     share = progress.step / progress.steps
     drawn = bar(share, max(5, min(40, width - 40)))
-    head = f"epoch {progress.epoch}/{progress.epochs} {drawn} {share:.0%} {eta(progress, step_seconds)}"
+    head = f"epoch {progress.epoch}/{progress.epochs} {drawn} {share:.0%} {eta(progress, picture.step_seconds)}"
     figures = (
         f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  "
         f"{progress.images_per_second:,.0f} images/s"

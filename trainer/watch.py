@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.activity import Activity
+from trainer.blame import lost
 from trainer.kube import Changed, Connection, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch_codes import LaunchError
 from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_order, seconds
-from trainer.pending import none_ran
+from trainer.pending import never_began
 from trainer.picture import Picture
 from trainer.progress import Progress
 from trainer.status import StateLine
 from trainer.timeline import Timeline
-from trainer.verdict import End, Verdict, judge, lost
+from trainer.verdict import End, Verdict, judge, unheard
 from trainer.view import View
 
 _REDRAW_SECONDS = 0.2
@@ -60,21 +61,21 @@ class Watch:
         began = time.monotonic()
         until = began + (timeout or float("inf"))
         pending_until = began + (pending_timeout or float("inf"))
-        self._begin()
         try:
+            self._begin()
             while True:
-                self._next(min(until, pending_until) if self._none_ran() else until)
-                if self._deleted:
-                    return self._verdict(End.DELETED)
-                if self._job and self._job.ended:
+                self._next(min(until, pending_until) if self._never_began() else until)
+                if self._ended():  # Before it was deleted, if it was: that is how a time to live goes.
                     self._settle()
                     return self._verdict(End.JOB)
+                if self._deleted:
+                    return self._verdict(End.DELETED)
                 if time.monotonic() >= until:
                     return self._verdict(End.TIMEOUT, timeout)
-                if time.monotonic() >= pending_until and self._none_ran():
+                if time.monotonic() >= pending_until and self._never_began():
                     return self._verdict(End.PENDING, pending_timeout)
         except KeyboardInterrupt:
-            return self._verdict(End.INTERRUPTED)
+            return self._verdict(End.JOB if self._ended() else End.INTERRUPTED)
         finally:
             self._kube.close()
 
@@ -125,8 +126,8 @@ class Watch:
                 self._pod(dataclasses.replace(Pod.from_json(item), gone=True))
             case Changed(kind="job", item=item):
                 self._job = Job.from_json(item)
-            case Gone(kind="job"):
-                self._deleted = True
+            case Gone(kind="job", item=item):
+                self._job, self._deleted = Job.from_json(item), True
             case Changed(kind="event", item=item):
                 self._warned(item)
             case Changed(kind="stop", item=item):
@@ -216,12 +217,16 @@ class Watch:
             return chief is not None and chief.exit_code is not None
         return all(pod.failed or pod.gone or pod.exit_code is not None for pod in current.values())
 
-    def _none_ran(self) -> bool:
-        return self._job is None or none_ran(self._seen())
+    def _ended(self) -> bool:
+        return self._job is not None and bool(self._job.ended)
+
+    def _never_began(self) -> bool:
+        """Whether training waits for workers that do not run, as far as the cluster has told."""
+        return self._job is not None and self._pods_known and never_began(self._seen(), waits=self._timeline.waits)
 
     def _seen(self) -> Seen:
         if self._job is None:
-            raise LaunchError("the cluster has said nothing of the job yet")
+            raise RuntimeError("the cluster has said nothing of the job yet")
         return Seen(
             job=self._job,
             pods=in_order(self._pods.values()),
@@ -229,17 +234,12 @@ class Watch:
         )
 
     def _picture(self) -> Picture:
-        return Picture.of(self._seen(), self._timeline.attempt, self._timeline.progress, self._activity)
+        told = self._timeline
+        return Picture.of(self._seen(), told.attempt, told.progress, self._activity, told.step_seconds)
 
     def _verdict(self, end: End, limit: float = 0.0) -> Verdict:
-        progress = self._timeline.progress
+        if self._job is None:
+            return unheard(self._name, end, limit)
         seen = self._seen()
-        chief = seen.current().get(0)
-        ended = (chief.finished if chief and seen.job.ended == "complete" else seen.job.finished) or seen.job.finished
-        return judge(
-            seen,
-            end,
-            self._timeline.spent(seen, ended or time.time()),
-            limit=limit,
-            step=f"{progress.step}/{progress.steps}" if progress else "",
-        )
+        spent = self._timeline.spent(seen, seen.ended or time.time())
+        return judge(seen, end, spent, limit=limit, step=self._timeline.step)

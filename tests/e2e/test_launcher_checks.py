@@ -23,10 +23,10 @@ def test_pods_that_no_quota_allows_and_the_time_for_them(cluster: Cluster) -> No
     assert "FAIL  quota: small leaves 1.5 of 1500m requests.cpu, 2 is asked for" in text
     assert cluster.jobs() == []
     larger = "--set=worker.resources.requests.cpu=2"
-    code, text = cluster.run(*cluster.submit_arguments("--force", larger, "--pending_timeout=5"))
-    assert code == LaunchCode.NOT_STARTED
-    assert "the namespace's quota does not allow the pods" in text
-    assert "removing mnist-train, which never started" in text
+    launching = cluster.submit("--force", larger, "--pending_timeout=5")
+    soon(launching, "the namespace's quota does not allow the pods")
+    assert launching.ends() == LaunchCode.NOT_STARTED
+    assert "removing mnist-train, which never started" in launching.text
     assert cluster.jobs() == []
 
 

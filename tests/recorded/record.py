@@ -15,7 +15,15 @@ from typing import Any
 
 _KINDS = {"job": "jobs", "pod": "pods", "event": "events"}
 _SAID = re.compile(r"^\S+ (agent worker=|progress )")
-_METADATA = {"name", "uid", "creationTimestamp", "deletionTimestamp", "labels", "resourceVersion"}
+_METADATA = {
+    "name",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "resourceVersion",
+}
 _STATUS = {"conditions", "containerStatuses", "phase", "reason", "message", "active", "failed", "succeeded"}
 
 
