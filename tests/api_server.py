@@ -25,6 +25,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
         type(self).answer(self, query)
 
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
+
     def log_message(self, *_: object) -> None:
         """Says nothing."""
 

@@ -302,6 +302,9 @@ class Kube:
             "Failed",
         )  # fmt: skip
 
+    def _full(self, path: str) -> str:
+        return path.replace("{namespace}", self.namespace)
+
     def _log_path(self, pod: str) -> str:
         return f"/api/v1/namespaces/{{namespace}}/pods/{pod}/log"
 
@@ -335,8 +338,8 @@ class Kube:
         if not isinstance(value, dict):
             begin = content[:60].decode(errors="replace")
             raise KubeError(
-                f"{self.server} does not answer as the API server of a cluster does: {method} {path} gave {begin!r}; "
-                "is it another program's address, or a login page's?",
+                f"{self.server} does not answer as the API server of a cluster does: {method} {self._full(path)} gave "
+                f"{begin!r}; is it another program's address, or a login page's?",
                 _NO_API,
             )
         return value
@@ -358,7 +361,7 @@ class Kube:
         try:
             response = self._api.rest_client.pool_manager.request(
                 method,
-                f"{self.server}{path.replace('{namespace}', self.namespace)}?{urllib.parse.urlencode(fields)}",
+                f"{self.server}{self._full(path)}?{urllib.parse.urlencode(fields)}",
                 body=None if body is None else json.dumps(body),
                 headers=headers,
                 timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=read),
