@@ -103,6 +103,13 @@ def test_a_proxy_that_is_no_address(tmp_path: pathlib.Path, config: dict[str, An
         Kube().get("/version")
 
 
+def test_a_certificate_that_is_not_checked_is_known(tmp_path: pathlib.Path, config: dict[str, Any]) -> None:
+    assert Kube().verified
+    cluster = {"server": "https://127.0.0.1:9", "insecure-skip-tls-verify": True}
+    write(tmp_path, {**config, "clusters": [{"name": "local", "cluster": cluster}]})
+    assert not Kube().verified
+
+
 @pytest.mark.parametrize("body", [b"<html>log in</html>", b"[1]"])
 def test_an_address_of_something_else(
     body: bytes, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -1,6 +1,7 @@
 """TensorBoard of a release at http://localhost:6006, through the API server: `--tensorboard`."""
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -26,7 +27,8 @@ class Forward:
         try:
             self._listener = socket.create_server(("127.0.0.1", PORT))
         except OSError as error:
-            self._say(f"TensorBoard is not forwarded: port {PORT} of this machine cannot be had ({error.strerror})")
+            why = os.strerror(error.errno or 0)
+            self._say(f"TensorBoard is not forwarded: port {PORT} of this machine cannot be had ({why})")
             return self
         threading.Thread(target=self._accept, args=(self._listener,), name="tensorboard", daemon=True).start()
         self._say(f"TensorBoard, as soon as it runs: http://localhost:{PORT}")

@@ -44,7 +44,7 @@ def check(
 ) -> Iterator[Line]:
     """All other checks of what is about to be made, on a cluster that can be asked, each as soon as it is answered."""
     job = chart.the_job(rendered)
-    yield from _image(job)
+    yield from image(job)
     yield from _rights(kube, rendered)
     if tensorboard and not kube.may("get", "", "pods", "portforward"):
         yield Line("note", "TensorBoard", "is not forwarded: this user may not get pods/portforward")
@@ -127,22 +127,23 @@ def _leaves(pod: Json, namespace: str, release: str) -> bool:
     )
 
 
-def _image(job: Json) -> Iterator[Line]:
-    image = job["spec"]["template"]["spec"]["containers"][0]["image"]
-    repository, _, tag = image.rpartition(":")
+def image(job: Json) -> Iterator[Line]:
+    """Whether its name can be one, and says which image it is."""
+    name = job["spec"]["template"]["spec"]["containers"][0]["image"]
+    repository, _, tag = name.rpartition(":")
     if tag == "latest":
         yield Line(
-            "FAIL", "image", f"{image}: nobody can say later what `latest` was, and nodes keep an old one",
+            "FAIL", "image", f"{name}: nobody can say later what `latest` was, and nodes keep an old one",
             "push it under a tag of its own and name that: --image=...:1.0",
         )  # fmt: skip
     elif not re.fullmatch(r"[a-z0-9.:_/-]+(@sha256)?", repository):
-        yield Line("FAIL", "image", f"{image} is not a valid name", "repository:tag in lower case, without spaces")
+        yield Line("FAIL", "image", f"{name} is not a valid name", "repository:tag in lower case, without spaces")
     elif "@" in repository and not re.fullmatch("[0-9a-f]{64}", tag):
-        yield Line("FAIL", "image", f"{image} is not a valid digest", "repository@sha256: and 64 hexadecimal digits")
+        yield Line("FAIL", "image", f"{name} is not a valid digest", "repository@sha256: and 64 hexadecimal digits")
     elif not re.match(r"[^/]*[.:][^/]*/|localhost/", repository):
-        yield Line("note", "image", f"{image} names no registry: only nodes that were given it, or Docker Hub, have it")
+        yield Line("note", "image", f"{name} names no registry: only nodes that were given it, or Docker Hub, have it")
     else:
-        yield Line("ok", "image", image)
+        yield Line("ok", "image", name)
 
 
 def _rights(kube: Kube, rendered: Sequence[Json]) -> Iterator[Line]:
