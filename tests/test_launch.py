@@ -40,6 +40,7 @@ def nowhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([f"--name={'a' * 54}"], "it has 54 characters"),
         (["--name="], "it has 0 characters"),
         (["--logs=some"], "--logs=some is none of: chief, all, none, a worker's index"),
+        (["logs", "--logs=none"], "--logs=none is none of: chief, all, a worker's index"),
         (["--timeout=-1"], "--timeout=-1.0 must be at least 0"),
         (["--wrokers=4"], "wrokers"),
         (["sumbit"], "'sumbit' is none of the commands: submit,"),

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import threading
 from typing import Any
 
 import pytest
@@ -28,25 +29,35 @@ class Run:
             condition = {"type": ended, "status": "True", "lastTransitionTime": "2026-01-01T01:00:00Z"}
             self.job["status"] = {"conditions": [condition]}
         self.logs = logs
+        self.changes: dict[str, list[dict[str, Any]]] = {}  # That watches tell, by what they watch.
+        self.done = threading.Event()
         self.pods: list[dict[str, Any]] = []
         for name in logs:
             pod = told_pod(int(name.split("-")[0]))
             pod["metadata"] |= {"name": name, "uid": name}
             self.pods.append(pod)
 
-    def answer(self, server: Handler, _: Query) -> None:
+    def answer(self, server: Handler, query: Query) -> None:
         path = server.path.split("?")[0]
-        if path.endswith("/log"):
+        if "watch" in query:
+            server.begin()
+            for change in self.changes.pop(path.rsplit("/", 1)[1], ()):
+                server.send_event("MODIFIED", change)
+            self.done.wait(20)
+            server.end()
+        elif path.endswith("/log"):
             lines = self.logs[path.split("/")[-2]]
             if isinstance(lines, int):
                 server.refuse(lines, "it is away")
                 return
             server.begin()
-            for line in lines:
-                server.send(f"2026-01-01T00:00:20.000000001Z {line}\n".encode())
+            for number, line in enumerate(lines, 1):
+                server.send(f"2026-01-01T00:00:20.{number:09}Z {line}\n".encode())
             server.end()
         else:
-            server.reply({"items": {"jobs": [self.job], "pods": self.pods}.get(path.rsplit("/", 1)[1], [])})
+            items = {"jobs": [self.job], "pods": self.pods}.get(path.rsplit("/", 1)[1], [])
+            # Of a pod's own address nothing is read but whether it is still the same: it is not.
+            server.reply({"metadata": {"resourceVersion": "1", "uid": ""}, "items": items})
 
 
 def state(worker: int, attempt: int) -> str:
@@ -72,6 +83,7 @@ def logs(
     with api_server(run.answer, folder) as config:
         monkeypatch.setenv("KUBECONFIG", str(config))
         code = launch.main(["logs", "--name=big", *flags])
+        run.done.set()
     said = capsys.readouterr()
     return code, said.out.splitlines(), said.err
 
@@ -171,3 +183,19 @@ def test_following_a_run_that_has_ended_ends_as_it_ended(
     run = Run(1, {"0-a": [state(0, 1), "a line"]}, ended=ended)
     assert logs(run, tmp_path, monkeypatch, capsys, "--follow")[:2] == (code, [state(0, 1), "a line"])
     assert logs(run, tmp_path, monkeypatch, capsys)[0] == LaunchCode.DONE
+
+
+@pytest.mark.parametrize(("ended", "exit_code", "code"), [("Complete", 0, 0), ("Failed", 65, LaunchCode.TRAINING)])
+def test_following_ends_with_the_run_and_as_it_ended(
+    ended: str, exit_code: int, code: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = Run(1, {"0-a": [state(0, 1), "a line"]})
+    over = Run(1, {"0-a": []}, ended=ended)
+    times = {"startedAt": "2026-01-01T00:00:10Z", "finishedAt": "2026-01-01T00:59:00Z"}
+    worker = {"name": "worker", "state": {"terminated": {"exitCode": exit_code, **times}}}
+    over.pods[0]["status"] = {"phase": "Failed" if exit_code else "Succeeded", "containerStatuses": [worker]}
+    run.changes = {"pods": over.pods, "jobs": [over.job]}
+    told, lines, error = logs(run, tmp_path, monkeypatch, capsys, "--follow")
+    assert (told, error) == (code, "")
+    assert [line for line in lines if line in (state(0, 1), "a line")] == [state(0, 1), "a line"]
