@@ -65,7 +65,7 @@ def test_inside_a_cluster_the_namespace_is_the_pods_own(
         ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}, "process returned 1; log in"),
         ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "/no/plugin"}}, "/no/plugin"),
         ({"token": "one\ntwo"}, "characters that none may have, such as a line break"),
-        ({"auth-provider": {"name": "gcp"}}, "cannot be read"),
+        ({"auth-provider": {"name": "gcp"}}, "context local of the kubeconfig"),
     ],
 )
 def test_credentials_that_cannot_be_used(

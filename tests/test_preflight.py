@@ -57,6 +57,8 @@ class Cluster:
             assert server.command == "POST" or "status.phase!=Succeeded" in query["fieldSelector"]
         if path == "/version":
             server.reply(self.version)
+        elif server.command == "POST" and path.endswith("/pods") and self.quotas == (FULL,):
+            server.refuse(403, 'pods "x" is forbidden: exceeded quota: small, used: pods=4, limited: pods=4')
         elif server.command == "POST":
             server.reply({"status": {"allowed": not (self.forbidden and self.forbidden in server.posted)}}, 201)
         elif path == "/api/v1/nodes":
@@ -107,6 +109,7 @@ def test_a_run_that_is_replaced_gives_back_what_it_uses(told: Told) -> None:
     assert "ok    GPUs: 1 for each worker, found out from the nodes" in out
     assert "ok    GPUs: 4 of 4 are free, 4 are asked for" in out
     assert "ok    quota: leaves enough" in out
+    assert "note  pods: no more of them are admitted beside those that are replaced: exceeded quota: small" in out
 
 
 def test_a_quota_that_others_fill(told: Told) -> None:
@@ -114,6 +117,7 @@ def test_a_quota_that_others_fill(told: Told) -> None:
     assert code == LaunchCode.NOT_STARTED
     assert "FAIL  quota: small leaves 0 of 4 requests.nvidia.com/gpu, 4 is asked for; " in out
     assert "small leaves 0 of 2 services, 2 is asked for" in out
+    assert "FAIL  pods: the namespace does not admit them: exceeded quota: small" in out
     # What a quota with a scope counts is not known.
     scopes: list[dict[str, Any]] = [{"scopes": ["BestEffort"]}, {"scopeSelector": {"matchExpressions": []}}]
     for scope in scopes:

@@ -47,18 +47,22 @@ class Access:
             if chosen not in known:
                 flag = f"--context={context}" if context else f"the current context {chosen}"
                 has = ", ".join(known) or "none"
-                raise LaunchError(f"{flag} is not in the kubeconfig, which has: {has}", LaunchCode.USAGE)
+                code = LaunchCode.USAGE if context else LaunchCode.FAILED
+                raise LaunchError(f"{flag} is not in the kubeconfig, which has: {has}", code)
             loader = library.KubeConfigLoader(
                 config, chosen, config_base_path=None, config_persister=merger.save_changes
             )
-            with errors_told() as told:
-                loader.load_and_set(configuration)
         except LaunchError:
             raise
-        except Exception as error:  # A file that is no kubeconfig, a provider: they raise whatever comes.
+        except Exception as error:  # Of a file that is no kubeconfig whatever comes is raised.
             raise LaunchError(
                 f"the kubeconfig {files} cannot be read: {words(error)}; KUBECONFIG names another"
             ) from None
+        try:
+            with errors_told() as told:
+                loader.load_and_set(configuration)
+        except Exception as error:  # A file that is not there, a provider's library: as above.
+            raise LaunchError(f"context {chosen} of the kubeconfig {files} cannot be used: {words(error)}") from None
         if told:
             raise LaunchError(
                 f"the credentials of context {chosen} cannot be had: {told[-1]}; log in to the cluster anew"

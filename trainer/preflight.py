@@ -10,6 +10,7 @@ from trainer import chart
 from trainer.answer import Line, asking
 from trainer.kube import Kube, KubeError
 from trainer.launch_codes import LaunchError
+from trainer.launch_config import Submit
 from trainer.observed import JOB_NAME, QUEUE, Job
 from trainer.output_check import bucket, claim
 from trainer.quantity import words
@@ -40,22 +41,30 @@ def helm(program: str) -> Line:
 
 
 def check(
-    kube: Kube, rendered: Sequence[Json], nodes: "Nodes | None", release: str, *, tensorboard: bool
+    kube: Kube, rendered: Sequence[Json], nodes: "Nodes | None", config: Submit, *, replaces: bool
 ) -> Iterator[Line]:
-    """All other checks of what is about to be made, on a cluster that can be asked, each as soon as it is answered."""
+    """All other checks of what is about to be made, on a cluster that can be asked, each as soon as it is answered.
+
+    Args:
+      kube: the cluster.
+      rendered: the chart's objects.
+      nodes: the nodes, where this user may see them.
+      config: what was asked for.
+      replaces: a run of that name goes on, which this one is to replace.
+    """
     job = chart.the_job(rendered)
     yield from image(job)
     yield from _rights(kube, rendered)
-    if tensorboard and not kube.may("get", "", "pods", "portforward"):
+    if config.tensorboard and not kube.may("get", "", "pods", "portforward"):
         yield Line("note", "TensorBoard", "is not forwarded: this user may not get pods/portforward")
     if nodes is None:
         yield Line("note", "nodes", "this user may not list nodes and pods; whether there is room is not known")
     else:
         yield from _room(nodes, job)
     yield from asking(
-        lambda: quota(kube, rendered, release), "quota", "this user may not see quotas; whether they allow it"
+        lambda: quota(kube, rendered, config.name), "quota", "this user may not see quotas; whether they allow it"
     )
-    yield from _admission(kube, job)
+    yield from _admission(kube, job, replaces=replaces)
     yield from asking(lambda: claim(kube, job), "output", "this user may not see claims; whether it can be used")
     yield from bucket(Job.output_of(job["spec"]))
     yield from asking(lambda: _queue(kube, job), "queue", "this user may not see Kueue's queues; whether it is there")
@@ -197,7 +206,7 @@ def _room(there: Nodes, job: Json) -> Iterator[Line]:
         )  # fmt: skip
 
 
-def _admission(kube: Kube, job: Json) -> Iterator[Line]:
+def _admission(kube: Kube, job: Json, *, replaces: bool) -> Iterator[Line]:
     """Asks the API server itself whether it would take a worker's pod, without making one."""
     template = job["spec"]["template"]
     pod = {
@@ -213,6 +222,8 @@ def _admission(kube: Kube, job: Json) -> Iterator[Line]:
         text = str(error).partition(" is forbidden: ")[2] or str(error)
         if error.status not in (403, 422) or "cannot create resource" in text or "service account" in text:
             yield Line("note", "pods", f"whether the namespace admits them is not known: {text}")
+        elif replaces and "exceeded quota" in text:  # What it replaces still counts.
+            yield Line("note", "pods", f"no more of them are admitted beside those that are replaced: {text}")
         else:
             fix = "ask for what the namespace allows, or --namespace=another"
             yield Line("FAIL", "pods", f"the namespace does not admit them: {text}", fix)

@@ -82,7 +82,7 @@ def prepare(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callab
         made = _with_gpus(made, gpus)
         rendered = chart.objects(made.render())
         say(_found(gpus))
-    for line in preflight.check(kube, rendered, nodes, config.name, tensorboard=config.tensorboard):
+    for line in preflight.check(kube, rendered, nodes, config, replaces=bool(running)):
         say(line)
     return Prepared(made=made, rendered=rendered, running=running)
 
