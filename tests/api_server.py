@@ -20,10 +20,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     answer: Answer
+    posted = ""  # The body of a request that has one.
 
     def do_GET(self) -> None:
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
         type(self).answer(self, query)
+
+    def do_POST(self) -> None:
+        self.posted = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""

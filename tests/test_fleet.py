@@ -101,6 +101,14 @@ def test_bad_flags_end_with_2(arguments: list[str], part: str, capsys: pytest.Ca
     assert part in capsys.readouterr().err
 
 
+def test_more_workers_than_the_machine_has_files_for(tmp_path: pathlib.Path) -> None:
+    command = f"ulimit -n 24; exec {sys.executable} -m trainer.launch --local --workers=20 -- --run_dir={tmp_path}/run"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "of 20 cannot be started on this machine: [Errno 24] Too many open files; fewer --workers" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_cores_are_shared_out() -> None:
     assert [fleet.share([0, 1, 2, 3], index, 2) for index in range(2)] == [[0, 1], [2, 3]]
     assert [fleet.share([4, 5, 6], index, 2) for index in range(2)] == [[4], [5, 6]]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.api_server import Handler, Query, api_server, item, kubeconfig
 from trainer.kube import Changed, Connection, Gone, Kube, KubeError, Listed, LogEnd, LogLine, News
+from trainer.launch_codes import LaunchError
 
 DEADLINE = 20.0
 PODS = "/api/v1/namespaces/{namespace}/pods"
@@ -146,3 +147,55 @@ def test_an_api_server_that_is_not_there(tmp_path: pathlib.Path, monkeypatch: py
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, "http://127.0.0.1:9")))
     with pytest.raises(KubeError, match=r"API server at http://127\.0\.0\.1:9 cannot be reached: .*refused"):
         Kube().get("/version")
+
+
+def test_a_watch_that_cannot_be_read_says_so(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, news: "queue.Queue[News]"
+) -> None:
+    def answer(server: Handler, query: Query) -> None:
+        if "watch" in query:
+            server.begin()
+            server.send(b"<html>log in</html>\n")
+            server.end()
+        else:
+            server.reply({"metadata": {"resourceVersion": "1"}, "items": []})
+
+    with api_server(answer, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        Kube().watch("pod", PODS, news.put)
+        assert news.get(timeout=DEADLINE) == Listed("pod", ())
+        error = news.get(timeout=DEADLINE)
+    assert isinstance(error, LaunchError)
+    assert "gave an answer that cannot be used (watch pod): JSONDecodeError" in str(error)
+
+
+@pytest.mark.parametrize("torn", [True, False])
+@pytest.mark.parametrize("what", ["watch", "log"])
+def test_streams_that_end_at_once_are_not_asked_for_without_a_pause(
+    what: str, torn: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, news: "queue.Queue[News]"
+) -> None:
+    """No time is waited here: the pauses themselves are what is looked at."""
+    pauses: list[float] = []
+    enough = threading.Event()
+
+    def answer(server: Handler, query: Query) -> None:
+        if "watch" in query or "follow" in query:
+            server.begin()
+            server.tear() if torn else server.end()
+        else:
+            server.reply({"metadata": {"resourceVersion": "1", "uid": "u"}, "items": [], "status": {}})
+
+    with api_server(answer, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        kube = Kube()
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 6:
+                kube.close()
+                enough.set()
+
+        monkeypatch.setattr(kube._closed, "wait", pause)
+        kube.watch("pod", PODS, news.put) if what == "watch" else kube.follow("p", "u", news.put)
+        assert enough.wait(DEADLINE)
+    assert pauses == [0.2, 0.5, 1.0, 2.0, 5.0, 5.0]

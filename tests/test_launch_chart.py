@@ -55,6 +55,12 @@ def test_a_dry_run_prints_the_manifests(helm: str, capsys: pytest.CaptureFixture
     assert "nvidia.com/gpu" not in container["resources"].get("limits", {})
 
 
+def test_an_image_by_its_digest(helm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"r.test/m@sha256:{'1' * 64}"  # Of digits alone, which YAML takes for a number.
+    made = job(helm, "--gpus_per_worker=0", f"--image={name}", capsys=capsys)
+    assert made["spec"]["template"]["spec"]["containers"][0]["image"] == name
+
+
 def test_a_dry_run_without_a_cluster_shows_the_charts_gpus_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     code, gpus, said = dry_run(capsys)
     assert (code, gpus) == (LaunchCode.DONE, 1)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -28,6 +29,11 @@ Json = dict[str, Any]
 class HelmError(LaunchError):
     """Helm refused or failed; its own words are in the text."""
 
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        """`refused`: helm did its work, and does not take what it was given."""
+        super().__init__(text)
+        self.refused = refused
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chart:
@@ -37,7 +43,7 @@ class Chart:
     folder: str
     release: str
     namespace: str
-    context: str
+    context: str  # The kubeconfig's; "" for its current one, or inside a cluster.
     files: tuple[str, ...] = ()  # The user's values.
     own: Json = dataclasses.field(default_factory=dict)  # Given on standard input; stronger than the files.
     sets: tuple[str, ...] = ()  # Stronger than both.
@@ -48,36 +54,46 @@ class Chart:
         Raises:
           UsageError: names what is missing.
         """
-        if not (pathlib.Path(self.folder) / "Chart.yaml").is_file():
+        if not os.path.isfile(os.path.join(self.folder, "Chart.yaml")):  # It takes any text; pathlib raises.
             raise UsageError(
                 f"--chart={self.folder} is no chart: {self.folder}/Chart.yaml is not there; name the folder `helm` of "
                 "this repository"
             )
         for file in self.files:
-            if not pathlib.Path(file).is_file():
+            if not os.path.isfile(file):
                 raise UsageError(f"--values={file} is not a file")
         for pair in self.sets:
             if "=" not in pair:
                 raise UsageError(f"--set={pair} is not of the form key=value")
 
     def gives(self, *keys: str) -> bool:
-        """Whether the user's files, --set or the launcher's own values say the value at these keys."""
+        """Whether the user's files, --set or the launcher's own values say the value at these keys.
+
+        Raises:
+          UsageError: a file cannot be read, or the strongest of them says null, which takes the chart's default away.
+        """
+        said = [_at(values, keys) for file in self.files for values in _documents(file)]
+        said.append(_at(self.own, keys))
         name = re.escape(".".join(keys))
-        files = [value for file in self.files for value in yaml.load_all(pathlib.Path(file).read_text(), _LOADER)]
-        return any(_has(values, keys) for values in (self.own, *files)) or any(
-            re.search(rf"(^|,){name}=", pair) for pair in self.sets
-        )
+        said += [match[2] for pair in self.sets for match in re.finditer(rf"(^|,){name}=([^,]*)", pair)]
+        given = [value for value in said if value is not _NOT_SAID]
+        if given and given[-1] in (None, "null"):
+            raise UsageError(f"{'.'.join(keys)} is given as null; expected a value, or leave it out")
+        return bool(given)
 
     def render(self) -> str:
         """The manifests that would be made; asks no cluster.
 
         Raises:
           UsageError: values that the chart refuses.
+          HelmError: helm itself failed.
         """
         try:
             return self._run("template", self.release, self.folder, *self._values(), cluster=False)
         except HelmError as error:
-            raise UsageError(str(error)) from None
+            if error.refused:
+                raise UsageError(str(error)) from None
+            raise
 
     def upgrade(self) -> None:
         """Installs the release, or makes it anew with these values; a signal waits until that is done.
@@ -87,7 +103,7 @@ class Chart:
           KeyboardInterrupt: it is done, and a signal came meanwhile.
         """
         with _undisturbed():
-            self._run("upgrade", "--install", self.release, self.folder, *self._values())
+            self._run("upgrade", "--install", "--cleanup-on-fail", self.release, self.folder, *self._values())
 
     def uninstall(self) -> None:
         """Removes the release and waits until its objects are gone; raises as `upgrade`."""
@@ -123,21 +139,26 @@ class Chart:
 
     def _run(self, *arguments: str, cluster: bool = True) -> str:
         command = [program(self.helm), *arguments, "--namespace", self.namespace or "default"]
-        if cluster and self.context and self.context != "in-cluster":
+        if cluster and self.context:
             command += ["--kube-context", self.context]
         try:
             done = subprocess.run(
                 command,
                 input=json.dumps(self.own) if "-" in arguments else None,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=_SECONDS,
                 start_new_session=True,  # Ctrl-C shall not leave a release half made.
             )
         except subprocess.TimeoutExpired:
             raise HelmError(f"helm {arguments[0]} did not end within {_SECONDS} s") from None
+        except OSError as error:
+            raise HelmError(f"{command[0]} does not run: {error.strerror}") from None
         if done.returncode:
-            raise HelmError(f"helm {arguments[0]} failed: {_words(done.stderr)}")
+            why = _words(done.stderr) or f"it ended with {done.returncode} and no word"
+            refused = done.returncode > 0 and "Error: " in done.stderr
+            raise HelmError(f"helm {arguments[0]} failed: {why}", refused=refused)
         return done.stdout
 
 
@@ -185,7 +206,11 @@ def version(helm: str) -> str:
     path = program(helm)
     try:
         done = subprocess.run(
-            [path, "version", "--template", "{{.Version}}"], capture_output=True, text=True, timeout=30
+            [path, "version", "--template", "{{.Version}}"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=30,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LaunchError(f"{path} does not run: {error}", LaunchCode.NOT_STARTED) from None
@@ -200,22 +225,49 @@ def version(helm: str) -> str:
 
 
 def objects(manifests: str) -> list[Json]:
-    """The objects in rendered manifests, without those of `helm test`."""
-    found = [value for value in yaml.load_all(manifests, Loader=_LOADER) if value]  # A safe loader.
-    return [value for value in found if "helm.sh/hook" not in value["metadata"].get("annotations", {})]
+    """The objects in rendered manifests, without those of `helm test`.
+
+    Raises:
+      HelmError: they are none.
+    """
+    try:
+        found = [value for value in yaml.load_all(manifests, Loader=_LOADER) if value]  # A safe loader.
+        return [value for value in found if "helm.sh/hook" not in value["metadata"].get("annotations", {})]
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
+        raise HelmError(f"helm gave something else than Kubernetes' objects: {manifests[:60]!r}") from None
 
 
 def the_job(rendered: Sequence[Json]) -> Json:
-    """The Job among them."""
-    return next(value for value in rendered if value["kind"] == "Job")
+    """The Job among them.
+
+    Raises:
+      UsageError: there is none.
+    """
+    for value in rendered:
+        if value.get("kind") == "Job":
+            return value
+    raise UsageError("this chart makes no Job; name the folder `helm` of this repository with --chart")
 
 
-def _has(values: Any, keys: Sequence[str]) -> bool:
+_NOT_SAID = object()
+
+
+def _at(values: Any, keys: Sequence[str]) -> Any:
+    """The value at these keys; `_NOT_SAID` where there is none."""
     for key in keys:
         if not isinstance(values, dict) or key not in values:
-            return False
+            return _NOT_SAID
         values = values[key]
-    return True
+    return values
+
+
+def _documents(file: str) -> list[Any]:
+    try:
+        return list(yaml.load_all(pathlib.Path(file).read_text(), _LOADER))
+    except OSError as error:
+        raise UsageError(f"--values={file} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"--values={file} cannot be read as YAML: {' '.join(str(error).split())}") from None
 
 
 def _words(stderr: str) -> str:

@@ -20,9 +20,12 @@ from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_orde
 from trainer.past import Past
 from trainer.picture import Picture
 from trainer.progress import Progress
+from trainer.release import command, newest, releases, unknown
+from trainer.removal import remove
+from trainer.run_logs import RunLogs
 from trainer.status import StateLine
 from trainer.timeline import Timeline
-from trainer.verdict import End, duration, judge
+from trainer.verdict import End, Verdict, duration, judge
 from trainer.view import JsonView, TableView, View, open_view
 from trainer.watch import Watch
 
@@ -38,7 +41,7 @@ def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
         kube = Kube(config.context, config.namespace)
         job = submission.submit(config, kube, trainer_argv, view.say)
         if config.detach:
-            view.say(f"follow it with: {submission.command('attach', config, kube)}")
+            view.say(f"follow it with: {command('attach', config, kube)}")
             return LaunchCode.DONE
         code = _watch(config, kube, job, view)
         if code == LaunchCode.NOT_STARTED:
@@ -56,15 +59,22 @@ def doctor(config: Submit, trainer_argv: Sequence[str]) -> int:
         print(json.dumps(dataclasses.asdict(line)) if config.json else line, flush=True)
         failed = failed or line.failed
 
-    say(preflight.helm(config.helm))
-    submission.prepare(config, Kube(config.context, config.namespace), trainer_argv, say)
+    what = "helm"
+    try:
+        say(preflight.helm(config.helm))
+        what = "cluster"
+        submission.prepare(config, Kube(config.context, config.namespace), trainer_argv, say)
+    except LaunchError as error:
+        if error.code == LaunchCode.USAGE:
+            raise
+        say(Line("FAIL", "helm" if isinstance(error, HelmError) else what, str(error)))
     return LaunchCode.NOT_STARTED if failed else LaunchCode.DONE
 
 
 def attach(config: Attach) -> int:
     """Watches a run that was submitted before."""
     kube = Kube(config.context, config.namespace)
-    job = submission.newest(kube, config.name)
+    job = newest(kube, config.name)
     with open_view(json_lines=config.json, prefixed=config.logs == "all") as view:
         return _watch(config, kube, job.name, view)
 
@@ -82,7 +92,7 @@ def status(config: Look) -> int:
     wanted = {row.worker for row in Picture.of(seen, 0, None, Activity()).shown(view.rows)}
     timeline, activity = _history(kube, seen, {0, *wanted})
     if seen.job.ended:
-        verdict = judge(seen, End.JOB, timeline.spent(seen, seen.ended or time.time()), step=timeline.step)
+        verdict = _ended(seen, timeline)
         view.end(verdict)
         return verdict.code
     view.say(f"{config.name} has been going on for {duration(time.time() - seen.job.created)} as the job "
@@ -94,33 +104,30 @@ def status(config: Look) -> int:
 
 
 def logs(config: Logs) -> int:
-    """Prints logs, oldest first: of pods that still are, or else from the output; with --follow to the run's end."""
+    """Prints logs, worker by worker and oldest first; with --follow to the run's end, and ends as it ended."""
     run = _run(config)
     with open_view(json_lines=config.json, prefixed=config.logs == "all", live=False) as view:
         if isinstance(run, Past):
-            return _stored_logs(run, config.logs, view)
+            _stored_logs(run, config.logs, view)
+            return run.verdict().code if config.follow else LaunchCode.DONE
         kube, job = run
         if config.follow and not job.ended:
             return Watch(kube, job.name, view, logs=config.logs).run().code
-        chosen = [pod for pod in _look(kube, job).pods if _chosen(pod, config.logs)]
-        if not chosen and "://" in job.output:
-            return _stored_logs(Past(job.output, job.run), config.logs, view)
-        if not chosen:
+        seen = _look(kube, job)
+        if not seen.pods and "://" in job.output:
+            _stored_logs(Past(job.output, job.run), config.logs, view)
+        else:
             kept = _on_claim(job.output, job.run, config, kube) if job.output else "no output kept its log"
-            raise LaunchError(f"no pod of {job.name} is left that --logs={config.logs} means, and {kept}")
-        for pod in chosen:
-            for _, line in kube.log(pod.name):
-                view.log(pod.index, line)
-    return LaunchCode.DONE
+            RunLogs(kube, job, view, kept).show(seen.pods, config.logs)
+        return _ended(seen).code if config.follow else LaunchCode.DONE
 
 
-def _stored_logs(run: Past, wanted: str, view: View) -> int:
+def _stored_logs(run: Past, wanted: str, view: View) -> None:
     lines = 0
     for lines, (worker, line) in enumerate(run.logs(wanted), 1):  # noqa: B007
         view.log(worker, line)
     if not lines:
         raise LaunchError(f"{run.where} has no log that --logs={wanted} means")
-    return LaunchCode.DONE
 
 
 def _run(config: Look) -> tuple[Kube, Job] | Past:
@@ -132,12 +139,12 @@ def _run(config: Look) -> tuple[Kube, Job] | Past:
     if config.output:
         return past.newest(config.output, config.name)
     kube = Kube(config.context, config.namespace)
-    if found := submission.releases(kube, config.name):
+    if found := releases(kube, config.name):
         return kube, found[-1]
     try:
         job = the_job(_chart(config, kube).installed())
     except HelmError:
-        raise submission.unknown(kube, config.name) from None
+        raise unknown(kube, config.name) from None
     name, output = job["metadata"]["name"], Job.output_of(job["spec"])
     if "://" in output:
         return past.newest(output, config.name, name)
@@ -159,7 +166,7 @@ def _on_claim(output: str, run: str, config: Look, kube: Kube) -> str:
 def list_runs(config: Where) -> int:
     """The runs of the namespace, a line each."""
     kube = Kube(config.context, config.namespace)
-    found = submission.releases(kube)
+    found = releases(kube)
     if config.json:
         for job in found:
             print(json.dumps(dataclasses.asdict(job)))
@@ -177,17 +184,16 @@ def list_runs(config: Where) -> int:
 def delete(config: Target) -> int:
     """Removes a run and all that was made for it, and waits until it is gone."""
     kube = Kube(config.context, config.namespace)
-    made = _chart(config, kube)
-    if not made.deployed() and not submission.releases(kube, config.name):
-        raise LaunchError(f"there is no run {config.name} in namespace {kube.namespace} of {kube.context}")
-    made.uninstall()
-    print(f"{config.name} is gone from namespace {kube.namespace}")
+    with open_view(json_lines=config.json, prefixed=False, live=False) as view:
+        if not remove(_chart(config, kube), kube):
+            raise LaunchError(f"there is no run {config.name} in namespace {kube.namespace} of {kube.context}")
+        view.say(f"{config.name} is gone from namespace {kube.namespace}")
     return LaunchCode.DONE
 
 
 def _watch(config: Attach, kube: Kube, job: str, view: View) -> LaunchCode:
     watch = Watch(kube, job, view, logs=config.logs)
-    back = f"come back with:  {submission.command('attach', config, kube)}"
+    back = f"come back with:  {command('attach', config, kube)}"
     try:
         with Forward(kube, config.name, view.say) if config.tensorboard else contextlib.nullcontext():
             verdict = watch.run(timeout=config.timeout, pending_timeout=config.pending_timeout)
@@ -197,7 +203,7 @@ def _watch(config: Attach, kube: Kube, job: str, view: View) -> LaunchCode:
     view.end(verdict)
     if verdict.goes_on:
         view.say(back)
-        view.say(f"end it with:     {submission.command('delete', config, kube)}")
+        view.say(f"end it with:     {command('delete', config, kube)}")
     return verdict.code
 
 
@@ -208,6 +214,12 @@ def _look(kube: Kube, job: Job) -> Seen:
     mine = [item for item in events if concerns(item, job.name)]
     warnings = sorted((Warned.from_json(item) for item in mine), key=lambda warned: warned.time)
     return Seen(job=job, pods=in_order(map(Pod.from_json, pods)), warnings=tuple(warnings))
+
+
+def _ended(seen: Seen, timeline: Timeline | None = None) -> Verdict:
+    """How a run ended that has; where its time went is known from the timeline alone."""
+    timeline = timeline or Timeline()
+    return judge(seen, End.JOB, timeline.spent(seen, seen.ended or time.time()), step=timeline.step)
 
 
 def _history(kube: Kube, seen: Seen, workers: Container[int]) -> tuple[Timeline, Activity]:
@@ -240,9 +252,7 @@ def _told(kube: Kube, pod: Pod) -> list[tuple[float, StateLine | None, Progress 
     return lines
 
 
-def _chosen(pod: Pod, logs: str) -> bool:
-    return logs == "all" or (logs == "chief" and pod.index == 0) or logs == str(pod.index)
-
-
 def _chart(config: Target, kube: Kube) -> Chart:
-    return Chart(helm=config.helm, folder="", release=config.name, namespace=kube.namespace, context=kube.context)
+    return Chart(
+        helm=config.helm, folder="", release=config.name, namespace=kube.namespace, context=kube.kubeconfig_context
+    )

@@ -27,7 +27,7 @@ from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.exit_codes import FINAL, ExitCode, UsageError, meaning
 from trainer.fleet_view import FleetView, open_view
-from trainer.launch_codes import LaunchCode
+from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.process import spawn
 from trainer.progress import Progress
 from trainer.rendezvous import CRASHES, Cause
@@ -37,6 +37,7 @@ from trainer.status import StateLine
 
 _SUCCESSORS = 10  # Agents that may be replaced without a newer checkpoint in between.
 _KEPT_LINES = 20
+_MOST_WORKERS = 1000  # Far more than a machine has cores for.
 _FAREWELL_SECONDS = 5.0  # Beyond --grace, or after the first agent has failed, for the others.
 
 
@@ -45,7 +46,7 @@ class LocalConfig(Survival):
     """The launcher's flags for a fleet on this machine."""
 
     local: bool = setting(True, "run the workers as processes on this machine")
-    workers: int = setting(4, "how many", minimum=1)
+    workers: int = setting(4, "how many", minimum=1, below=_MOST_WORKERS + 1)
     timeout: float = setting(0.0, "seconds after which the run is ended with exit code 124; 0: none", minimum=0.0)
 
 
@@ -102,7 +103,13 @@ class Fleet:
         deadline = time.monotonic() + (self._config.timeout or float("inf"))
         try:
             for worker in self._workers:
-                self._start(worker)
+                try:
+                    self._start(worker)
+                except (OSError, RuntimeError) as error:  # Processes, files and threads all have their limits.
+                    raise LaunchError(
+                        f"worker {worker.index} of {self._config.workers} cannot be started on this machine: {error}; "
+                        "fewer --workers, or higher limits (`ulimit -n`, `ulimit -u`)"
+                    ) from None
             while any(worker.process for worker in self._workers):
                 self._step()
                 if time.monotonic() > deadline and self._code is None:
@@ -248,6 +255,7 @@ def main(own: Sequence[str], trainer_argv: Sequence[str]) -> int:
 
     Raises:
       UsageError: something given cannot be used.
+      LaunchError: this machine does not have what so many workers need.
     """
     config = settings.parse(LocalConfig, own, program="python -m trainer.launch --local")
     trainer_config = Config.from_arguments(trainer_argv)

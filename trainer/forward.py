@@ -1,6 +1,7 @@
 """TensorBoard of a release at http://localhost:6006, through the API server: `--tensorboard`."""
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -19,13 +20,15 @@ class Forward:
         """Opens nothing yet."""
         self._kube, self._release, self._say = kube, release, say
         self._listener: socket.socket | None = None
+        self._told: set[str] = set()
 
     def __enter__(self) -> "Forward":
         """Begins to listen, or says why not: watching goes on without it."""
         try:
             self._listener = socket.create_server(("127.0.0.1", PORT))
         except OSError as error:
-            self._say(f"TensorBoard is not forwarded: port {PORT} of this machine cannot be had ({error.strerror})")
+            why = os.strerror(error.errno or 0)
+            self._say(f"TensorBoard is not forwarded: port {PORT} of this machine cannot be had ({why})")
             return self
         threading.Thread(target=self._accept, args=(self._listener,), name="tensorboard", daemon=True).start()
         self._say(f"TensorBoard, as soon as it runs: http://localhost:{PORT}")
@@ -43,16 +46,27 @@ class Forward:
                 threading.Thread(target=self._serve, args=(near,), daemon=True).start()
 
     def _serve(self, near: socket.socket) -> None:
-        with near, contextlib.suppress(KubeError, OSError):  # The browser sees a closed connection, and asks again.
-            pod = self._pod()
-            if pod is None:
+        with near, contextlib.suppress(OSError):  # The browser sees a closed connection, and asks again.
+            try:
+                pod = self._pod()
+                if pod is None:
+                    self._tell("none of its pods runs")
+                    return
+                far = self._kube.tunnel(pod, PORT)
+            except KubeError as error:
+                self._tell(str(error))
                 return
-            # The client library's connection is like a socket, but no context manager.
-            with contextlib.closing(self._kube.tunnel(pod, PORT)) as far:
+            with contextlib.closing(far):  # The client library's connection is like a socket, but no context manager.
                 back = threading.Thread(target=_pass, args=(far, near), daemon=True)
                 back.start()
                 _pass(near, far)
                 back.join()
+
+    def _tell(self, why: str) -> None:
+        """Says why a browser gets nothing, once: it asks again and again."""
+        if why not in self._told:
+            self._told.add(why)
+            self._say(f"TensorBoard cannot be reached: {why}")
 
     def _pod(self) -> str | None:
         """A pod behind the release's TensorBoard service that runs."""

@@ -1,13 +1,12 @@
 """The cluster as the launcher sees it: requests, watches that survive, and log lines.
 
-The client library, its exceptions and the API's JSON stay inside this module and `observed`. Nothing here polls: a
-watch is one request that stays open, taken up again where it ended.
+The client library, its exceptions and the API's JSON stay inside this module, `kubeconfig` and `observed`. Nothing
+here polls: a watch is one request that stays open, taken up again where it ended.
 """
 
 import contextlib
 import dataclasses
 import json
-import os
 import socket
 import threading
 import time
@@ -16,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import urllib3
-import yaml
 
+from trainer.kubeconfig import Access, errors_told, words
 from trainer.launch_codes import LaunchCode, LaunchError
 
 _CONNECT_SECONDS = 5.0
@@ -26,9 +25,7 @@ _WATCH_SECONDS = 300  # After which the server ends a watch.
 _SILENCE_SECONDS = 150.0  # Of a watch; the server sends a bookmark every minute.
 _WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)  # Between tries, the last for ever.
 _SAID_AFTER = 3.0  # Seconds without the API server until a person is told.
-
-# What the client library raises at a kubeconfig that is no YAML, not UTF-8, not a mapping, or not to be opened.
-_DAMAGED = (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError)
+_NO_API = -1  # The status of what no API server answers: asking again gives no other.
 
 Json = dict[str, Any]
 
@@ -99,40 +96,24 @@ class Kube:
         """Reads the kubeconfig, or inside a cluster the pod's own access; asks nothing yet.
 
         Raises:
-          LaunchError: there is none, or it lacks the context.
+          LaunchError: there is none, it lacks the context, or what it says cannot be used.
         """
-        import kubernetes.client  # A quarter of a second, after what can be said without it.
-        import kubernetes.config
+        import kubernetes.client
 
-        configuration = kubernetes.client.Configuration()
-        configuration.retries = False
-        files = os.environ.get("KUBECONFIG") or None
-        try:
-            contexts, active = kubernetes.config.list_kube_config_contexts(files)
-            chosen = next((c for c in contexts if c["name"] == context), None) if context else active
-            if chosen is None:
-                known = ", ".join(c["name"] for c in contexts)
-                raise LaunchError(f"--context={context} is not in the kubeconfig, which has: {known}", LaunchCode.USAGE)
-            kubernetes.config.load_kube_config(files, context=chosen["name"], client_configuration=configuration)
-            self.context, default = str(chosen["name"]), chosen["context"].get("namespace") or "default"
-        except kubernetes.config.ConfigException as error:
-            try:
-                kubernetes.config.load_incluster_config(client_configuration=configuration)
-            except kubernetes.config.ConfigException:
-                raise LaunchError(
-                    f"no cluster to talk to: {error}. Set KUBECONFIG to your cluster's file, or run where "
-                    "`kubectl get pods` works; --local trains on this machine"
-                ) from None
-            self.context, default = "in-cluster", "default"
-        except _DAMAGED as error:
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise LaunchError(
-                f"the kubeconfig {files or '~/.kube/config'} cannot be read: {why}; KUBECONFIG names another"
-            ) from None
-        self.namespace = namespace or default
+        access = Access.of(context)
+        configuration = access.configuration
+        self.kubeconfig_context = access.context
+        self.context = access.context or "in-cluster"
+        self.namespace = namespace or access.namespace
         self.server = str(configuration.host)
+        self.verified = bool(configuration.verify_ssl)
+        if not self.verified:  # It is said once, not at every request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         configuration.connection_pool_maxsize = 64
-        self._api = kubernetes.client.ApiClient(configuration)
+        try:
+            self._api = kubernetes.client.ApiClient(configuration)
+        except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:
+            raise LaunchError(f"the cluster of context {self.context} cannot be asked: {words(error)}") from None
         self._closed = threading.Event()
         self._lost_since: float | None = None
         self._lock = threading.Lock()
@@ -174,6 +155,18 @@ class Kube:
         }
         answer = self.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
         return bool(answer["status"].get("allowed"))
+
+    def delete(self, path: str) -> None:
+        """Deletes an object and what it owns, owned objects first; the rest happens by and by.
+
+        Raises:
+          KubeError: with what the server said, unless there is no such object any more.
+        """
+        try:
+            self._json("DELETE", path, {"propagationPolicy": "Foreground"})
+        except KubeError as error:
+            if error.status != 404:
+                raise
 
     def watch(self, kind: str, path: str, tell: Callable[[News], None], **query: str) -> None:
         """Tells of all objects at `path` and then of every change, in a thread of its own, until `close`."""
@@ -225,6 +218,8 @@ class Kube:
                 run()
             except LaunchError as error:
                 tell(error)
+            except Exception as error:  # Whoever waits for news would wait for ever.
+                tell(LaunchError(f"{self.server} gave an answer that cannot be used ({name}): {_what(error)}"))
 
         threading.Thread(target=guarded, name=name, daemon=True).start()
 
@@ -238,11 +233,16 @@ class Kube:
                     version = listed["metadata"]["resourceVersion"]
                     self._answered(tell)
                     tell(Listed(kind, tuple(listed["items"])))
+                before, began = version, time.monotonic()
                 version = self._watch_once(kind, path, version, query, tell)
-                failures = 0
+                if version != before or time.monotonic() - began > _WAITS[-1]:
+                    failures = 0
+                else:  # Ended at once: at the next try, too, if that came at once.
+                    failures = self._again(failures, None, tell)
             except KubeError as error:
                 if error.status == 410:  # The server remembers too little: all anew.
                     version = None
+                    failures = self._again(failures, None, tell)
                 elif _passing(error):
                     failures = self._again(failures, error, tell)
                 else:
@@ -276,17 +276,16 @@ class Kube:
                 query["sinceTime"] = last
             try:
                 with self._open("GET", self._log_path(pod), query, read=None) as answer:
-                    failures = 0
                     for line in _lines(answer):
                         stamp, _, text = line.partition(" ")
                         if stamp > last:  # sinceTime counts whole seconds only.
-                            last = stamp
+                            last, failures = stamp, 0
                             tell(LogLine(uid, stamp, text))
                 if self._ended(pod, uid):
                     break
                 failures = self._again(failures, None, tell)
             except _InterruptedError:
-                continue
+                failures = self._again(failures, None, tell)
             except KubeError as error:
                 if error.status in (400, 404):  # Its container or itself is gone.
                     break
@@ -302,6 +301,9 @@ class Kube:
             "Succeeded",
             "Failed",
         )  # fmt: skip
+
+    def _full(self, path: str) -> str:
+        return path.replace("{namespace}", self.namespace)
 
     def _log_path(self, pod: str) -> str:
         return f"/api/v1/namespaces/{{namespace}}/pods/{pod}/log"
@@ -326,10 +328,21 @@ class Kube:
     def _json(self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None) -> Json:
         try:
             with self._open(method, path, query, body) as answer:
-                value: Json = json.loads(answer.read())
-                return value
+                content = answer.read()
         except _InterruptedError as error:
             raise KubeError(f"{self.server} broke off its answer: {error}") from None
+        try:
+            value = json.loads(content)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            begin = content[:60].decode(errors="replace")
+            raise KubeError(
+                f"{self.server} does not answer as the API server of a cluster does: {method} {self._full(path)} gave "
+                f"{begin!r}; is it another program's address, or a login page's?",
+                _NO_API,
+            )
+        return value
 
     @contextlib.contextmanager
     def _open(
@@ -342,16 +355,13 @@ class Kube:
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """An open answer; the client library gives the connections and the credentials, not more."""
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        from kubernetes.config import ConfigException
-
         fields = list(query.items())
         response = None
+        headers |= self._credentials()
         try:
-            for auth in self._api.configuration.auth_settings().values():
-                headers[auth["key"]] = auth["value"]
             response = self._api.rest_client.pool_manager.request(
                 method,
-                f"{self.server}{path.replace('{namespace}', self.namespace)}?{urllib.parse.urlencode(fields)}",
+                f"{self.server}{self._full(path)}?{urllib.parse.urlencode(fields)}",
                 body=None if body is None else json.dumps(body),
                 headers=headers,
                 timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=read),
@@ -360,8 +370,12 @@ class Kube:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise KubeError(f"the API server at {self.server} cannot be reached: {_words(error)}") from None
-        except ConfigException as error:
-            raise KubeError(f"the kubeconfig's credentials cannot be had: {error}", 401) from None
+        except ValueError:  # Its text would show the token.
+            raise KubeError(
+                f"the credentials of context {self.context} cannot be sent: the token has characters that none may "
+                "have, such as a line break",
+                401,
+            ) from None
         try:
             if response.status >= 400:
                 raise self._refused(response.status, response.read(), method, path)
@@ -370,6 +384,18 @@ class Kube:
             raise _InterruptedError(_words(error)) from None
         finally:
             response.close()
+
+    def _credentials(self) -> dict[str, str]:
+        """The header that says who asks; a plugin may have to be asked for it again."""
+        try:
+            with errors_told() as told:
+                settings = self._api.configuration.auth_settings().values()
+        except Exception as error:  # A file, a plugin, a provider's library: they raise whatever comes.
+            told = [words(error)]
+        if told:
+            text = f"the credentials of context {self.context} cannot be had: {told[-1]}; log in to the cluster anew"
+            raise KubeError(text, 401)
+        return {auth["key"]: auth["value"] for auth in settings}
 
     def _refused(self, status: int, body: bytes, method: str, path: str) -> KubeError:
         try:
@@ -391,6 +417,10 @@ class _InterruptedError(Exception):
 def _passing(error: KubeError) -> bool:
     """Whether the same request may succeed a little later."""
     return error.status in (0, 429) or error.status >= 500
+
+
+def _what(error: Exception) -> str:
+    return f"{type(error).__name__}: {words(error)}"
 
 
 def _words(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """`python -m trainer.launch`: starts training and says how it ended and why."""
 
+import io
 import os
 import signal
 import sys
@@ -27,10 +28,22 @@ usage: {PROGRAM} [command] [flags] [-- flags of the training program]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the launcher; returns its exit code."""
-    own, trainer_argv = settings.split(list(sys.argv[1:] if argv is None else argv))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # A terminal of another encoding shows what it can.
+            stream.reconfigure(errors="replace")
     try:
-        code = _dispatch(own, trainer_argv)
+        code = _outcome(*settings.split(list(sys.argv[1:] if argv is None else argv)))
         sys.stdout.flush()
+    except BrokenPipeError:  # Nobody reads the output any more, as with `| head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What Python still flushes at exit.
+        return LaunchCode.FAILED
+    return code
+
+
+def _outcome(own: list[str], trainer_argv: list[str]) -> int:
+    """The exit code; errors are said."""
+    try:
+        return _dispatch(own, trainer_argv)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return LaunchCode.USAGE
@@ -40,10 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return LaunchCode.INTERRUPTED
-    except BrokenPipeError:  # Nobody reads the output any more, as with `| head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What Python still flushes at exit.
-        return LaunchCode.FAILED
-    return code
+    except SystemExit as ended:  # After --help.
+        return int(ended.code or 0)
 
 
 def _dispatch(own: list[str], trainer_argv: list[str]) -> int:

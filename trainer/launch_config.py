@@ -9,6 +9,7 @@ from trainer.settings import setting
 PROGRAM = "python -m trainer.launch"
 _MOST_WORKERS = 100_000  # As the chart has it.
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_WHOSE = ("chief", "all", "none")
 _LONGEST_NAME = 53  # Helm's own bound; the chart shortens what it makes of it.
 
 
@@ -54,7 +55,7 @@ class Submit(Attach):
         minimum=0,
         kind=int,
     )
-    image: str = setting("", "the image to run, with its tag (default: as values say)")
+    image: str = setting("", "the image to run, with its tag or digest (default: as values say)")
     output: str = setting("", "where the run is kept: gs://bucket/path, s3://bucket/path or pvc:NAME")
     values: tuple[str, ...] = setting((), "a file of chart values; may be repeated")
     set: tuple[str, ...] = setting((), "a chart value, as key=value; may be repeated")
@@ -77,7 +78,7 @@ class Logs(Look):
     """Reading logs."""
 
     logs: str = setting("chief", "whose: chief, all or a worker's index")
-    follow: bool = setting(False, "go on until the run ends")
+    follow: bool = setting(False, "go on until the run ends; then the exit code says how")
 
 
 def check(config: Where) -> None:
@@ -92,6 +93,6 @@ def check(config: Where) -> None:
             f"--name={name} must be a name of at most {_LONGEST_NAME} characters: lower-case letters, digits and "
             f"hyphens, a letter first (it has {len(name)} characters)"
         )
-    logs = getattr(config, "logs", "chief")
-    if logs not in ("chief", "all", "none") and not logs.isdecimal():
-        raise UsageError(f"--logs={logs} is none of: chief, all, none, a worker's index")
+    logs, words = getattr(config, "logs", "chief"), ("chief", "all") if isinstance(config, Logs) else _WHOSE
+    if logs not in words and not logs.isdecimal():
+        raise UsageError(f"--logs={logs} is none of: {', '.join(words)}, a worker's index")

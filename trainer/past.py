@@ -39,11 +39,12 @@ class Past:
         except StorageError as error:
             raise LaunchError(f"the run in {self.where} cannot be read: {error}") from None
 
-    def logs(self, wanted: str) -> Iterator[tuple[int, str]]:
+    def logs(self, wanted: str, *, before: int | None = None) -> Iterator[tuple[int, str]]:
         """The lines of logs and whose they are, worker by worker, oldest first.
 
         Args:
           wanted: chief, all or a worker's index.
+          before: only of attempts before this one.
 
         Raises:
           LaunchError: the output cannot be read.
@@ -53,7 +54,9 @@ class Past:
         try:
             workers = {int(key.split("/")[1]) for key in store.keys(f"workers/{only}")}
             for worker in sorted(workers):
-                for _, lines in stored_run.logs(store, worker):
+                for attempt, lines in stored_run.logs(store, worker):
+                    if before is not None and attempt >= before:
+                        break
                     for line in lines.decode(errors="replace").splitlines():
                         yield worker, line
         except StorageError as error:

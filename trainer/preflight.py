@@ -9,9 +9,13 @@ from typing import Any
 from trainer import chart
 from trainer.answer import Line, asking
 from trainer.kube import Kube, KubeError
-from trainer.observed import QUEUE, Job
+from trainer.launch_codes import LaunchError
+from trainer.launch_config import Submit
+from trainer.observed import JOB_NAME, QUEUE, Job
 from trainer.output_check import bucket, claim
-from trainer.quantity import number, words
+from trainer.quantity import words
+from trainer.quota import quota
+from trainer.release import labels as of_release
 from trainer.room import GPU, asked, gpus_for_each, room
 
 _OLDEST_MINOR = 33  # Of Kubernetes 1; as the chart has it.
@@ -36,19 +40,31 @@ def helm(program: str) -> Line:
     return Line("ok", "helm", chart.version(program))
 
 
-def check(kube: Kube, rendered: Sequence[Json], nodes: "Nodes | None") -> Iterator[Line]:
-    """All other checks of what is about to be made, on a cluster that can be asked, each as soon as it is answered."""
+def check(
+    kube: Kube, rendered: Sequence[Json], nodes: "Nodes | None", config: Submit, *, replaces: bool
+) -> Iterator[Line]:
+    """All other checks of what is about to be made, on a cluster that can be asked, each as soon as it is answered.
+
+    Args:
+      kube: the cluster.
+      rendered: the chart's objects.
+      nodes: the nodes, where this user may see them.
+      config: what was asked for.
+      replaces: a run of that name goes on, which this one is to replace.
+    """
     job = chart.the_job(rendered)
-    yield from _image(job)
+    yield from image(job)
     yield from _rights(kube, rendered)
+    if config.tensorboard and not kube.may("get", "", "pods", "portforward"):
+        yield Line("note", "TensorBoard", "is not forwarded: this user may not get pods/portforward")
     if nodes is None:
         yield Line("note", "nodes", "this user may not list nodes and pods; whether there is room is not known")
     else:
         yield from _room(nodes, job)
     yield from asking(
-        lambda: _quota(kube, job, rendered), "quota", "this user may not see quotas; whether they allow it"
+        lambda: quota(kube, rendered, config.name), "quota", "this user may not see quotas; whether they allow it"
     )
-    yield from _admission(kube, job)
+    yield from _admission(kube, job, replaces=replaces)
     yield from asking(lambda: claim(kube, job), "output", "this user may not see claims; whether it can be used")
     yield from bucket(Job.output_of(job["spec"]))
     yield from asking(lambda: _queue(kube, job), "queue", "this user may not see Kueue's queues; whether it is there")
@@ -62,12 +78,13 @@ class Nodes:
     pods: list[Json]
 
     @classmethod
-    def of(cls, kube: Kube) -> "Nodes | None":
-        """Asks for them; None: this user may not see them."""
+    def of(cls, kube: Kube, release: str) -> "Nodes | None":
+        """Asks for them; None: this user may not see them. Workers of the release are left out: it replaces them."""
         try:
             nodes = kube.get("/api/v1/nodes")["items"]
             running = "status.phase!=Succeeded,status.phase!=Failed"
-            return cls(nodes, kube.get("/api/v1/pods", fieldSelector=running)["items"])
+            pods = kube.get("/api/v1/pods", fieldSelector=running)["items"]
+            return cls(nodes, [pod for pod in pods if not _leaves(pod, kube.namespace, release)])
         except KubeError as error:
             if error.status == 403:
                 return None
@@ -84,10 +101,14 @@ def cluster(kube: Kube) -> Iterator[Line]:
     Raises:
       LaunchError: the cluster cannot be asked at all.
     """
-    version = kube.get("/version")
-    minor = int(re.sub(r"\D", "", version["minor"]))
-    text = f"{kube.context} at {kube.server}, Kubernetes {version['gitVersion']}"
-    if version["major"] == "1" and minor < _OLDEST_MINOR:
+    version = str(kube.get("/version").get("gitVersion"))
+    numbers = re.match(r"v?(\d+)\.(\d+)", version)  # Its `minor` alone is empty in some builds.
+    if numbers is None:
+        raise LaunchError(f"{kube.server} does not say which Kubernetes it is, but {version!r}; is it a cluster's API?")
+    text = f"{kube.context} at {kube.server}, Kubernetes {version}"
+    if not kube.verified:
+        text += ", whose certificate is not checked (insecure-skip-tls-verify)"
+    if (int(numbers[1]), int(numbers[2])) < (1, _OLDEST_MINOR):
         yield Line("FAIL", "cluster", text, f"the chart needs Kubernetes 1.{_OLDEST_MINOR} or newer")
     else:
         yield Line("ok", "cluster", text)
@@ -106,20 +127,32 @@ def cluster(kube: Kube) -> Iterator[Line]:
     yield Line("ok", "namespace", f"{kube.namespace}, Pod Security level {level}")
 
 
-def _image(job: Json) -> Iterator[Line]:
-    image = job["spec"]["template"]["spec"]["containers"][0]["image"]
-    repository, _, tag = image.rpartition(":")
+def _leaves(pod: Json, namespace: str, release: str) -> bool:
+    labels = pod["metadata"].get("labels", {})
+    return (
+        pod["metadata"].get("namespace") == namespace
+        and JOB_NAME in labels
+        and labels.items() >= of_release(release).items()
+    )
+
+
+def image(job: Json) -> Iterator[Line]:
+    """Whether its name can be one, and says which image it is."""
+    name = job["spec"]["template"]["spec"]["containers"][0]["image"]
+    repository, _, tag = name.rpartition(":")
     if tag == "latest":
         yield Line(
-            "FAIL", "image", f"{image}: nobody can say later what `latest` was, and nodes keep an old one",
+            "FAIL", "image", f"{name}: nobody can say later what `latest` was, and nodes keep an old one",
             "push it under a tag of its own and name that: --image=...:1.0",
         )  # fmt: skip
-    elif not re.fullmatch(r"[a-z0-9.:_/-]+", repository):
-        yield Line("FAIL", "image", f"{image} is not a valid name", "repository:tag in lower case, without spaces")
+    elif not re.fullmatch(r"[a-z0-9.:_/-]+(@sha256)?", repository):
+        yield Line("FAIL", "image", f"{name} is not a valid name", "repository:tag in lower case, without spaces")
+    elif "@" in repository and not re.fullmatch("[0-9a-f]{64}", tag):
+        yield Line("FAIL", "image", f"{name} is not a valid digest", "repository@sha256: and 64 hexadecimal digits")
     elif not re.match(r"[^/]*[.:][^/]*/|localhost/", repository):
-        yield Line("note", "image", f"{image} names no registry: only nodes that were given it, or Docker Hub, have it")
+        yield Line("note", "image", f"{name} names no registry: only nodes that were given it, or Docker Hub, have it")
     else:
-        yield Line("ok", "image", image)
+        yield Line("ok", "image", name)
 
 
 def _rights(kube: Kube, rendered: Sequence[Json]) -> Iterator[Line]:
@@ -173,31 +206,7 @@ def _room(there: Nodes, job: Json) -> Iterator[Line]:
         )  # fmt: skip
 
 
-def _quota(kube: Kube, job: Json, rendered: Sequence[Json]) -> Iterator[Line]:
-    workers = int(job["spec"]["completions"])
-    one = asked(job["spec"]["template"]["spec"])
-    wants = {f"requests.{name}": value * workers for name, value in one.items()}
-    wants |= {name: value * workers for name, value in one.items() if name in ("cpu", "memory")}
-    wants |= {"pods": float(workers), "count/jobs.batch": 1.0}
-    wants["services"] = float(sum(value["kind"] == "Service" for value in rendered))
-    quotas = kube.get("/api/v1/namespaces/{namespace}/resourcequotas")["items"]
-    exceeded = []
-    for quota in quotas:
-        hard, used = quota["status"].get("hard", {}), quota["status"].get("used", {})
-        for name, limit in hard.items():
-            left = number(limit) - number(used.get(name, 0))
-            if name in wants and wants[name] > left:
-                exceeded.append(
-                    f"{quota['metadata']['name']} leaves {words(name, max(left, 0.0))} of {limit} {name}, "
-                    f"{words(name, wants[name])} is asked for"
-                )
-    if exceeded:
-        yield Line("FAIL", "quota", "; ".join(exceeded), "fewer --workers, less for each, or a larger quota")
-    elif quotas:
-        yield Line("ok", "quota", "leaves enough")
-
-
-def _admission(kube: Kube, job: Json) -> Iterator[Line]:
+def _admission(kube: Kube, job: Json, *, replaces: bool) -> Iterator[Line]:
     """Asks the API server itself whether it would take a worker's pod, without making one."""
     template = job["spec"]["template"]
     pod = {
@@ -213,6 +222,8 @@ def _admission(kube: Kube, job: Json) -> Iterator[Line]:
         text = str(error).partition(" is forbidden: ")[2] or str(error)
         if error.status not in (403, 422) or "cannot create resource" in text or "service account" in text:
             yield Line("note", "pods", f"whether the namespace admits them is not known: {text}")
+        elif replaces and "exceeded quota" in text:  # What it replaces still counts.
+            yield Line("note", "pods", f"no more of them are admitted beside those that are replaced: {text}")
         else:
             fix = "ask for what the namespace allows, or --namespace=another"
             yield Line("FAIL", "pods", f"the namespace does not admit them: {text}", fix)

@@ -73,11 +73,7 @@ def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
       UsageError: an unknown flag, a value of the wrong type, or what `check` refuses.
       SystemExit: with code 0 after --help has printed the flags.
     """
-    values = _flag_values(cls)
-    try:
-        rest = values([program, *argv])[1:]
-    except flags.Error as error:
-        raise UsageError(f"{error} (`{program} --help` lists the flags)") from None
+    values, rest = _parsed(cls, argv, program)
     if values["help"].value:
         print(f"usage: {program} [flags]\n\n{help_text(cls)}")
         sys.exit(0)
@@ -89,6 +85,12 @@ def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
     settings = cls(**{field.name: _frozen(values[field.name].value) for field in _fields(cls)})
     check(settings)
     return settings
+
+
+def given(cls: type, argv: Sequence[str], *, program: str) -> set[str]:
+    """The names of the flags that these arguments, or files that --flagfile names, give; raises as `parse`."""
+    values, _ = _parsed(cls, argv, program)
+    return {field.name for field in _fields(cls) if values[field.name].present}
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -160,6 +162,17 @@ def help_text(cls: type) -> str:
         default = f" (default: {_text(field.default)})" if _text(field.default) else ""
         lines.append(f"  --{field.name}{default}\n      {_described(field)}")
     return "\n".join(lines)
+
+
+def _parsed(cls: type, argv: Sequence[str], program: str) -> tuple[flags.FlagValues, list[str]]:
+    """All flags, and what is left of the arguments."""
+    values = _flag_values(cls)
+    try:
+        return values, values([program, *argv])[1:]
+    except flags.Error as error:
+        raise UsageError(f"{error} (`{program} --help` lists the flags)") from None
+    except UnicodeDecodeError:
+        raise UsageError("--flagfile names a file that is no text in UTF-8; expected one with a flag a line") from None
 
 
 def _flag_values(cls: type) -> flags.FlagValues:

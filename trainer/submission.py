@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import queue
-import re
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -12,54 +11,25 @@ from typing import Any
 from trainer import chart, preflight
 from trainer.answer import Line
 from trainer.chart import Chart, HelmError
-from trainer.config import Config
-from trainer.exit_codes import UsageError
-from trainer.kube import Kube
+from trainer.chart_values import own_values
+from trainer.kube import Kube, KubeError
 from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.launch_config import Submit
-from trainer.observed import RELEASE, Job
+from trainer.observed import Job
 from trainer.preflight import Nodes
+from trainer.release import command, releases
 from trainer.room import GPU
 
 _LOOK_SECONDS = 5.0  # That --dry_run waits for a cluster.
-_CHARTS_OWN = {"run_dir": "the chart names the run's folder", "expect_gpus": "it follows from --gpus_per_worker"}
 
 
-def own_values(config: Submit, trainer_argv: Sequence[str], run_id: str) -> dict[str, Any]:
-    """The chart's values that the launcher's flags and the training program's say.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What submit is about to do."""
 
-    Raises:
-      UsageError: a flag of the training program that it would refuse, or an image without a tag.
-    """
-    values: dict[str, Any] = {"runId": run_id} if run_id else {}
-    if config.workers is not None:
-        values["workers"] = config.workers
-    if config.gpus_per_worker is not None:
-        values["worker"] = {"gpus": config.gpus_per_worker}
-    if config.image:
-        values["image"] = _image(config.image)
-    if config.output:
-        values["output"] = config.output
-    if train := train_values(trainer_argv):
-        values["train"] = train
-    return values
-
-
-def train_values(trainer_argv: Sequence[str]) -> dict[str, Any]:
-    """The training program's flags that are given, by name.
-
-    Raises:
-      UsageError: what the training program would refuse.
-    """
-    parsed = Config.from_arguments(trainer_argv)
-    given = {re.split(r"=", argument.lstrip("-"))[0] for argument in trainer_argv if argument.startswith("-")}
-    values = {}
-    for name, value in vars(parsed).items():
-        if name in given or f"no{name}" in given:
-            if name in _CHARTS_OWN:
-                raise UsageError(f"--{name} cannot be given on a cluster: {_CHARTS_OWN[name]}")
-            values[name] = value
-    return values
+    made: Chart
+    rendered: list[dict[str, Any]]
+    running: list[Job]  # Of this release, that still go on.
 
 
 def make_chart(config: Submit, kube: Kube | None, trainer_argv: Sequence[str], run_id: str) -> Chart:
@@ -73,12 +43,13 @@ def make_chart(config: Submit, kube: Kube | None, trainer_argv: Sequence[str], r
         folder=config.chart,
         release=config.name,
         namespace=kube.namespace if kube else config.namespace,
-        context=kube.context if kube else config.context,
+        context=kube.kubeconfig_context if kube else config.context,
         files=config.values,
         own=own_values(config, trainer_argv, run_id),
         sets=config.set,
     )
     made.check()
+    made.gives("worker", "gpus")  # What it refuses is refused before anything else.
     return made
 
 
@@ -87,13 +58,8 @@ def run_id() -> str:
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def prepare(
-    config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callable[[Line], None]
-) -> tuple[Chart, list[dict[str, Any]]]:
-    """Makes the chart with all values, and checks what would be made.
-
-    Returns:
-      The chart and what it renders to; whether a check failed is in the lines that `say` took.
+def prepare(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callable[[Line], None]) -> Prepared:
+    """Makes the chart with all values, and checks what would be made; `say` takes whether a check failed.
 
     Raises:
       UsageError: something given cannot be used.
@@ -105,15 +71,20 @@ def prepare(
     for line in lines:
         say(line)
     if any(line.failed for line in lines):  # Nothing else could be answered.
-        return made, rendered
-    nodes = Nodes.of(kube)
+        return Prepared(made=made, rendered=rendered, running=[])
+    running = _running(kube, config.name)
+    if running and not config.replace:  # What it uses would count against another of it.
+        fix = f"follow it with `{command('attach', config, kube)}`, or end it and start this one with --replace"
+        say(Line("FAIL", "release", f"{config.name} is still running as the job {running[0].name}", fix))
+        return Prepared(made=made, rendered=rendered, running=running)
+    nodes = Nodes.of(kube, config.name)
     if nodes and not made.gives("worker", "gpus") and (gpus := nodes.gpus(chart.the_job(rendered))):
         made = _with_gpus(made, gpus)
         rendered = chart.objects(made.render())
         say(_found(gpus))
-    for line in preflight.check(kube, rendered, nodes):
+    for line in preflight.check(kube, rendered, nodes, config, replaces=bool(running)):
         say(line)
-    return made, rendered
+    return Prepared(made=made, rendered=rendered, running=running)
 
 
 def dry_run(config: Submit, trainer_argv: Sequence[str], say: Callable[[Line], None]) -> str:
@@ -154,7 +125,7 @@ def _look(config: Submit) -> Nodes | None:
 
     def ask() -> None:
         try:
-            answers.put(Nodes.of(Kube(config.context, config.namespace)))
+            answers.put(Nodes.of(Kube(config.context, config.namespace), config.name))
         except LaunchError as error:
             answers.put(error)
 
@@ -194,22 +165,17 @@ def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callabl
         checked.append(line)
         say(str(line))
 
-    made, rendered = prepare(config, kube, trainer_argv, take)
+    prepared = prepare(config, kube, trainer_argv, take)
+    made, rendered = prepared.made, prepared.rendered
+    if prepared.running and not config.replace:  # Whatever --force says: one name, one run.
+        raise LaunchError(f"nothing was submitted: {config.name} is still running", LaunchCode.NOT_STARTED)
     if (failed := sum(line.failed for line in checked)) and not config.force:
         raise LaunchError(
             f"nothing was submitted: {failed} check(s) failed; --force submits all the same",
             LaunchCode.NOT_STARTED,
         )
     job = str(chart.the_job(rendered)["metadata"]["name"])
-    there = releases(kube, config.name)
-    running = [other for other in there if not other.ended]
-    if running and not config.replace:
-        raise LaunchError(
-            f"nothing was submitted: {config.name} is still running as the job {running[0].name}; follow it with "
-            f"`{command('attach', config, kube)}`, or end it and start this one with --replace",
-            LaunchCode.NOT_STARTED,
-        )
-    say(f"submitting {described(made, rendered)}")
+    say(f"submitting {described(made, rendered, kube.context)}")
     existed = made.deployed()
     try:
         made.upgrade()
@@ -226,57 +192,22 @@ def submit(config: Submit, kube: Kube, trainer_argv: Sequence[str], say: Callabl
     return job
 
 
-def described(made: Chart, rendered: Sequence[dict[str, Any]]) -> str:
+def described(made: Chart, rendered: Sequence[dict[str, Any]], context: str) -> str:
     """What is about to be made, in one line."""
     job = chart.the_job(rendered)
     container = job["spec"]["template"]["spec"]["containers"][0]
     kinds = ", ".join(str(value["kind"]) for value in rendered)
     return (
-        f"release {made.release} in {made.namespace} ({made.context}): {job['spec']['completions']} worker(s), "
+        f"release {made.release} in {made.namespace} ({context}): {job['spec']['completions']} worker(s), "
         f"{_gpus(job) or 'no'} GPU(s) each, image {container['image']}; {kinds}"
     )
 
 
-def releases(kube: Kube, name: str = "") -> list[Job]:
-    """The Jobs of the chart's releases in the namespace, oldest first; of one release, or of all."""
-    labels = "app.kubernetes.io/name=mnist-train" + (f",{RELEASE}={name}" if name else "")
-    found = kube.get("/apis/batch/v1/namespaces/{namespace}/jobs", labelSelector=labels)
-    return sorted((Job.from_json(item) for item in found["items"]), key=lambda job: job.created)
-
-
-def newest(kube: Kube, name: str) -> Job:
-    """The Job of a release.
-
-    Raises:
-      LaunchError: there is none.
-    """
-    found = releases(kube, name)
-    if not found:
-        raise unknown(kube, name)
-    return found[-1]
-
-
-def unknown(kube: Kube, name: str) -> LaunchError:
-    """The error that says that the cluster knows no such run."""
-    return LaunchError(
-        f"there is no run {name} in namespace {kube.namespace} of {kube.context}; `python -m trainer.launch list` "
-        "shows those that are there, and `status --output=...` one that was kept",
-        LaunchCode.NOT_STARTED,
-    )
-
-
-def command(verb: str, config: Any, kube: Kube) -> str:
-    """The command that goes on with this release."""
-    parts = [f"python -m trainer.launch {verb} --name={config.name}"]
-    if config.namespace:
-        parts.append(f"--namespace={kube.namespace}")
-    if config.context:
-        parts.append(f"--context={kube.context}")
-    return " ".join(parts)
-
-
-def _image(image: str) -> dict[str, str]:
-    repository, colon, tag = image.rpartition(":")
-    if not colon or "/" in tag:
-        raise UsageError(f"--image={image} has no tag; expected repository:tag, such as registry.example/mnist-train:1")
-    return {"repository": repository, "tag": tag}
+def _running(kube: Kube, name: str) -> list[Job]:
+    """The Jobs of a release that go on; none where this user may not see them, which another check says."""
+    try:
+        return [job for job in releases(kube, name) if not job.ended]
+    except KubeError as error:
+        if error.status == 403:
+            return []
+        raise

@@ -117,21 +117,23 @@ def test_data_that_is_missing_is_the_verdict(release: Release, tmp_path: pathlib
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "words", "why"),
     [
-        (("--set=train.experiment=no.such",), "exit code 64"),
-        (
+        (("--set=train.experiment=no.such",), "exit code 64", "PodFailurePolicy"),
+        (  # Both workers once, and at least one of them anew.
             ("--set=worker.resources.limits.memory=300Mi,worker.resources.requests.memory=300Mi",
-             "--set=agent.max_restarts=0,agent.warm_spare=false,job.backoffLimit=0"),
+             "--set=agent.max_restarts=1,agent.warm_spare=false,job.backoffLimit=2"),
             "memory",
+            "BackoffLimitExceeded",
         ),
     ],
 )  # fmt: skip
-def test_training_that_fails(release: Release, values: tuple[str, ...], words: str) -> None:
+def test_training_that_fails(release: Release, values: tuple[str, ...], words: str, why: str) -> None:
     code, text = launched(*submission(release, *values), trainer=FLAGS)
     assert code == LaunchCode.TRAINING, text
     headline = next(line for line in text.splitlines() if line.startswith("failed:"))
     assert words in headline
+    assert why in text
 
 
 def test_gpus_that_tensorflow_does_not_see(release: Release, own_cluster: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ from tests.control_plane import ControlPlane, until
 from tests.e2e.launching import Launching
 from tests.e2e.made_up import RESULT, Cluster
 from trainer.launch_codes import LaunchCode
+from trainer.release import labels
 
 pytestmark = pytest.mark.e2e
 
@@ -120,6 +121,43 @@ def test_delete_leaves_nothing(cluster: Cluster, helm: str) -> None:
         assert cluster.plane.get(f"{cluster.path}/{path}")["items"] == []
     assert cluster.jobs() == []
     assert cluster.run("delete", *cluster.arguments())[0] == LaunchCode.FAILED
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_delete_finds_what_helm_does_not_know(cluster: Cluster, known: bool) -> None:
+    assert cluster.run(*cluster.submit_arguments("--detach"))[0] == LaunchCode.DONE
+    for placed in cluster.placed():
+        cluster.finish(placed, 0, RESULT)
+    nowhere = {"kubernetes.io/hostname": "nowhere"}  # So that no kubelet has to end it.
+    failed_test = {
+        "metadata": {"name": "mnist-train-test", "labels": labels("mnist-train")},
+        "spec": {"containers": [{"name": "test", "image": "x"}], "nodeSelector": nowhere},
+    }
+    cluster.plane.create(f"{cluster.path}/pods", failed_test)
+    if not known:
+        for secret in cluster.plane.get(f"{cluster.path}/secrets")["items"]:
+            cluster.plane.request("DELETE", f"{cluster.path}/secrets/{secret['metadata']['name']}")
+    code, text = cluster.run("delete", *cluster.arguments())
+    assert (code, text) == (0, f"mnist-train is gone from namespace {cluster.namespace}")
+    for path in ("pods", "services"):
+        assert cluster.plane.get(f"{cluster.path}/{path}")["items"] == []
+    assert cluster.jobs() == []
+
+
+def test_an_upgrade_that_fails_leaves_what_was_there(cluster: Cluster) -> None:
+    assert cluster.run(*cluster.submit_arguments("--detach"))[0] == LaunchCode.DONE
+    (job,) = cluster.jobs()
+    quota = {"metadata": {"name": "one"}, "spec": {"hard": {"count/jobs.batch": "1"}}}
+    path = f"{cluster.path}/resourcequotas"
+    cluster.plane.create(path, quota)
+    until(30, "the quota", lambda: cluster.plane.get(f"{path}/one").get("status", {}).get("used"))
+    code, text = cluster.run(*cluster.submit_arguments("--replace", "--force", "--output=pvc:nothing"))
+    assert code == LaunchCode.FAILED, text
+    assert "FAIL  quota: one leaves 0 of 1 count/jobs.batch, 1 is asked for" in text
+    assert "helm upgrade failed" in text
+    assert [one["metadata"]["uid"] for one in cluster.jobs()] == [job["metadata"]["uid"]]
+    deployments = f"/apis/apps/v1/namespaces/{cluster.namespace}/deployments"  # TensorBoard's, made before the Job.
+    until(30, "the end of TensorBoard", lambda: not cluster.plane.get(deployments)["items"])
 
 
 def test_ctrl_c_lets_helm_finish(cluster: Cluster, tmp_path: pathlib.Path) -> None:
