@@ -5,7 +5,7 @@ import sys
 
 from bench import table
 
-BENCHMARKS = ("training", "recovery", "agent_cost", "mirror")
+BENCHMARKS = ("training", "recovery", "agent_cost", "mirror", "first_words")
 
 for name in sys.argv[1:] or BENCHMARKS:
     print(f"== {name}")
