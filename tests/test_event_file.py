@@ -10,7 +10,7 @@ import pytest
 from absl import logging
 
 from tests.events import points
-from tests.test_checkpoint import no_room_beyond
+from tests.full_disk import no_room_beyond
 from tests.test_mirror_properties import point, steps_in
 from trainer import event_file, records
 from trainer.event_file import EventFile
