@@ -130,6 +130,7 @@ class Run:
     trainer_flags: Sequence[str] = ()
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
     prelude: str = ""  # Python that the agent's process runs first.
+    cores: Sequence[int] = ()  # The CPU cores that an agent shares with what it starts; none given: all.
 
     def __post_init__(self) -> None:
         ports = free_ports(2 * self.workers)
@@ -153,7 +154,7 @@ class Run:
         }
         if self.workers > 1:
             environ["TF_CONFIG"] = Cluster(addresses=self.addresses, index=index).tf_config()
-        agent = Agent([sys.executable, "-c", command, *own, *agent_flags, "--", *theirs], environ)
+        agent = Agent([sys.executable, "-c", command, *own, *agent_flags, "--", *theirs], environ, cores=self.cores)
         self.agents[index] = agent
         self._all.append(agent)
         return agent

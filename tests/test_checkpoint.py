@@ -1,6 +1,4 @@
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from absl import logging
 
+from tests.full_disk import no_room_beyond
 from trainer.checkpoint import Checkpoint, Checkpoints, check_identity
 from trainer.exit_codes import DataError, UsageError
 
@@ -93,17 +92,6 @@ def test_none_whole_is_an_error_not_a_start_from_nothing(tmp_path: Path, damage:
         damage(path)
     with pytest.raises(DataError, match="none of the 2 checkpoint"):
         Checkpoints(tmp_path, keep=3).newest()
-
-
-@contextmanager
-def no_room_beyond(size: int) -> Iterator[None]:
-    """Files may not grow beyond `size` bytes: a full disk, as far as a writer can see."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk_costs_the_newest_checkpoint_and_a_warning(

@@ -1,9 +1,12 @@
 """Whatever the schedule of kills, failures and restarts: what is read back is what was written, in order, once."""
 
+import json
+import os
 import random
 import re
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from tests.memory_store import MemoryStore, Weather
 from tests.processes import until
 from trainer import records
 from trainer.chain import SupersededError
+from trainer.event_stream import EventStream
 from trainer.exit_codes import DataError, OutputError
 from trainer.manifest import KEY, Manifest
 from trainer.mirror import FOLDERS, Mirror
@@ -25,6 +29,7 @@ from trainer.records import Mark
 from trainer.storage import Found, StorageError
 from trainer.stored_files import newest_checkpoint
 from trainer.trouble import Trouble
+from trainer.worker_log import log_key
 
 KEEP = 2
 
@@ -124,6 +129,7 @@ class Run(RuleBasedStateMachine):
     def new_disk(self) -> None:
         self.disks += 1
         self.run_dir = self.root / f"disk-{self.disks}"
+        self.run_dir.mkdir()
 
     def new_agent(self) -> None:
         clock = Clock()
@@ -200,6 +206,14 @@ class Run(RuleBasedStateMachine):
         self.new_agent()
         # The last interval may be lost with the disk, and nothing of what was stored.
         assert steps_on_disk(self.run_dir / "train") == steps_in_bucket(self.objects, "train")
+
+    @rule(which=st.integers(0, 10))
+    def an_older_disk_comes_back(self, which: int) -> None:
+        taken = [self.run_dir, *(training.run_dir for _, _, training in self.zombies)]
+        free = [path for path in sorted(self.root.iterdir()) if path not in taken]
+        if free:
+            self.run_dir = free[which % len(free)]
+            self.new_agent()
 
     @rule(count=st.integers(1, 3))
     def lost_pod_goes_on(self, count: int) -> None:
@@ -386,3 +400,111 @@ def test_what_a_run_ends_with_is_read_back(tmp_path: Path) -> None:
     store.upload = whole  # type: ignore[method-assign]
     mirror.finish()
     assert store.objects["model.keras"].data == b"model.keras"
+
+
+class SlowUploads(MemoryStore):
+    """Whose large files take until somebody lets them."""
+
+    def __init__(self) -> None:
+        super().__init__(etags=True)
+        self.began, self.go_on = threading.Event(), threading.Event()
+
+    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
+        self.began.set()
+        assert self.go_on.wait(60)
+        super().upload(key, path, replace=replace)
+
+
+@pytest.mark.parametrize("begins", ["before the end", "at the end"])
+def test_what_grows_does_not_wait_for_a_checkpoint_on_its_way(tmp_path: Path, begins: str) -> None:
+    """And that may take longer than a store that is away is waited for."""
+    store, clock = SlowUploads(), Clock()
+    mirror = Mirror(store, tmp_path, worker=0, interval=0.01, final_timeout=60.0, say=lambda _: None, clock=clock)
+    mirror.begin()
+    training = Training(tmp_path, 1)
+    training.do_step(10)
+    if begins == "before the end":
+        training.save()
+        assert store.began.wait(60)
+    training.do_step(10)
+    training.save()
+    (tmp_path / "attempts.jsonl").write_text('{"attempt": 1}\n')
+    ending = threading.Thread(target=mirror.finish)
+    ending.start()
+    assert store.began.wait(60)
+    until(lambda: steps_in_bucket(store.objects, "train") == [1, 2] and "attempts.jsonl" in store.objects, "the rest")
+    assert mirror.missing() == ["checkpoints/step-0000000002.npz"]
+    clock.wait(1000.0)
+    assert ending.is_alive()
+    store.go_on.set()
+    ending.join(60)
+    assert not ending.is_alive()
+    assert "checkpoints/step-0000000002.npz" in store.objects
+
+
+def test_logs_that_are_stored_take_no_room(tmp_path: Path) -> None:
+    """In memory and on disk there is one log, whatever the number of attempts."""
+    store = MemoryStore(etags=True)
+    mirror = a_mirror(store, tmp_path, Clock(), [])
+    (tmp_path / "workers" / "0").mkdir(parents=True)
+    for attempt in range(1, 30):
+        (tmp_path / log_key(0, attempt)).write_text(f"attempt {attempt}\n" * 1000)
+        mirror.copy_growing()
+        assert [path.name for path in (tmp_path / "workers" / "0").iterdir()] == [f"attempt-{attempt}.log"]
+    assert mirror.backlog() == 0
+    assert len(mirror._logs) == 1
+    mirror.finish()
+    for attempt in range(1, 30):
+        assert store.objects[log_key(0, attempt)].data == f"attempt {attempt}\n".encode() * 1000
+
+
+def test_attempts_count_above_a_log_that_nobody_stored(tmp_path: Path) -> None:
+    (tmp_path / "workers" / "0").mkdir(parents=True)
+    (tmp_path / log_key(0, 3)).write_text("its agent was killed\n")
+    mirror = Mirror(
+        MemoryStore(etags=True), tmp_path, worker=0, interval=5.0, final_timeout=0.0, say=lambda _: None, threads=False
+    )
+    assert mirror.begin() == 3
+
+
+def test_a_disk_with_an_older_state_takes_over_what_is_stored(tmp_path: Path) -> None:
+    store, clock, said = MemoryStore(etags=True), Clock(), list[str]()
+
+    def train(disk: str, attempt: int, steps: int, stored: int) -> None:
+        mirror = a_mirror(store, tmp_path / disk, clock, said)
+        training = Training(tmp_path / disk, attempt)
+        with (tmp_path / disk / "attempts.jsonl").open("a") as file:
+            file.write(json.dumps({"attempt": attempt}) + "\n")
+        for _ in range(steps):
+            training.do_step(10)
+            training.save()
+            if training.step <= stored:
+                mirror.copy_growing()
+                mirror.copy_whole()
+
+    train("a", 1, 10, stored=4)
+    train("b", 2, 2, stored=6)
+    assert newest_checkpoint(tmp_path / "a") == "step-0000000010.npz"
+    said.clear()
+    train("a", 3, 6, stored=12)
+    assert "holds an older state of this run, up to step-0000000010.npz" in said[0]
+    assert "step-0000000006.npz and what led to it were fetched" in said[1]
+    assert steps_in_bucket(store.objects, "train") == list(range(1, 13)) == steps_on_disk(tmp_path / "a" / "train")
+    attempts = store.objects["attempts.jsonl"].data.splitlines()
+    assert [json.loads(line)["attempt"] for line in attempts] == [1, 2, 3]
+
+
+def test_a_disk_that_fails_while_the_store_does_ends_no_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, said = MemoryStore(etags=True), list[str]()
+    mirror = Mirror(store, tmp_path, worker=0, interval=0.01, final_timeout=60.0, say=said.append)
+    mirror.begin()
+    training = Training(tmp_path, 1)
+    training.do_step(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(EventStream, "backlog", lambda _: os.stat("/dev/null/nothing"))
+        store.weather.next = lambda: "before"
+        until(lambda: said, "a warning")
+        assert mirror.missing() == ["the last answers of the store"]
+        store.weather.next = lambda: ""
+        until(lambda: steps_in_bucket(store.objects, "train") == [1], "the event")
+    mirror.finish()

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import shutil
 import signal
 import time
@@ -79,6 +80,32 @@ def test_a_lost_disk_and_tensorboard_all_the_while(
     with tensorboard_client.tensorboard(folder, port, fast=True):  # The fast reader knows no s3://, but the same files.
         shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=EPOCHS)
         assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_local_disk_that_is_full_for_a_while(
+    tmp_path: Path, bucket: tuple[Path, dict[str, str]], flags: list[str], killed: bool
+) -> None:
+    """A limit on the size of files is what a writer sees of it. Afterwards every epoch is in the bucket, once."""
+    with mirrored(tmp_path, bucket, flags) as run:
+        agent = run.start(0)
+        agent.wait_for_step(3 * STEPS_PER_EPOCH)
+        pid = agent.state.pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        agent.wait_for_line("TensorBoard events could not be written (File too large)")
+        agent.wait_for_step(agent.step + 2 * STEPS_PER_EPOCH)
+        newest = max(int(path.stem[5:]) for path in (run.run_dir / "checkpoints").iterdir())
+        assert newest < agent.step - STEPS_PER_EPOCH
+        if killed:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert agent.end(120) == 0
+        assert ("TensorBoard events are written again" in agent.text) is not killed
+        assert [line["step_from"] for line in run.attempts] == ([0, newest] if killed else [0])
+    for name in ("train", "validation"):
+        epochs = [epoch for tag, epoch, _ in points(bucket[0] / tmp_path.name / "run" / name) if tag == "epoch_loss"]
+        assert epochs == list(range(EPOCHS))
 
 
 def test_trains_on_data_in_a_bucket(

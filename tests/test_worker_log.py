@@ -5,7 +5,11 @@ import pathlib
 import re
 import signal
 
+import pytest
+
 from tests.agents import running, wait_until_gone
+from tests.full_disk import no_room_beyond
+from trainer import attempts
 from trainer.chain import SEGMENT_BYTES
 from trainer.worker_log import WorkerLog, log_files, log_key
 
@@ -91,3 +95,11 @@ def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(tmp_path: pathlib.P
     write(log, b"another\n")
     text = (tmp_path / "workers" / "0" / "attempt-1.log").read_text()
     assert text == "[21 bytes of this log were left out here]\nanother\n"
+
+
+def test_a_full_disk_costs_a_whole_line_of_attempts(tmp_path: pathlib.Path) -> None:
+    attempts.append(tmp_path, {"attempt": 1})
+    with no_room_beyond(25), pytest.raises(OSError, match="No space left on device"):
+        attempts.append(tmp_path, {"attempt": 2})
+    attempts.append(tmp_path, {"attempt": 3})
+    assert (tmp_path / "attempts.jsonl").read_text() == '{"attempt": 1}\n{"attempt": 3}\n'

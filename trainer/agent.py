@@ -4,6 +4,7 @@ Process 1 of a worker's container, without TensorFlow: it meets the other worker
 process, watches it, and starts it again when a worker was lost.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -40,7 +41,8 @@ TRAINER = (sys.executable, "-m", "trainer")
 _TICK = 0.5  # Seconds between looks at the training process's beats.
 _TELL_SECONDS = 10.0  # For the other agents to hear how it ended.
 _RESOLVE_SECONDS = 60.0
-_FLUSH_SECONDS = 4.0  # For the output of a run that did not succeed: what a pod's grace period leaves after --grace.
+_AFTER_GRACE = 4.0  # Seconds that a pod's grace period leaves after --grace for the output.
+_FLUSH_SECONDS = 4.0  # That a run which did not succeed waits for an output that is away.
 _OWN_FLAGS = ("data_dir", "run_dir", "threads", "log_every", "verbosity")  # They may differ between workers.
 
 
@@ -66,7 +68,14 @@ class _FirstStep:
     """The attempt's first progress line came."""
 
 
-_Event = _Terminate | _ChildEnded | _Begun | _FirstStep | Begin | Finish | Over | Exception
+@dataclasses.dataclass(frozen=True)
+class _Flushed:
+    """The output has everything, or cannot be given it."""
+
+    error: Exception | None
+
+
+_Event = _Terminate | _ChildEnded | _Begun | _FirstStep | _Flushed | Begin | Finish | Over | Exception
 _TOLD_TO_GO = Finish(code=ExitCode.TERMINATED, reason="it was told to go (SIGTERM) before it began")
 
 
@@ -116,6 +125,7 @@ class Agent:
         self._meeting: Meeting | None = None
         self._party: Party
         self._terminated: float | None = None  # When SIGTERM came.
+        self._flushing = False  # The run has ended here.
         self._ended = Ended()
         self._begun_at = time.monotonic()
         self._rendezvous = 0.0  # Seconds that the last one took.
@@ -200,15 +210,59 @@ class Agent:
         if self._meeting:
             self._meeting.close()  # Its last line in attempts.jsonl is part of what the output is to have.
         self._log.flush()
+        done = finish.code == ExitCode.DONE
         try:
-            self._output.finish(timeout=None if finish.code == ExitCode.DONE else _FLUSH_SECONDS)
+            there = self._finish_output(patient=done)
         except OutputError as error:
-            if finish.code != ExitCode.DONE:
+            if not done:
                 self._log.say(f"warning: {error}")
                 return finish
             self._log.say(f"exit {error.exit_code} ({meaning(error.exit_code)}): {error}")
             return Finish(code=error.exit_code, reason=str(error))
-        return finish
+        if there:
+            return finish
+        lacks = f"the output lacks {', '.join(self._output.missing())}, for which the grace period was too short"
+        self._log.say(f"warning: {lacks}")
+        # Of 143 the Job takes no notice: another pod resumes from what the output has, and finishes the run.
+        return Finish(code=ExitCode.TERMINATED, reason=f"SIGTERM: {lacks}") if done else finish
+
+    def _finish_output(self, *, patient: bool) -> bool:
+        """Brings everything to the output, in a thread: SIGTERM, before or meanwhile, leaves the grace period for it.
+
+        Args:
+          patient: wait for an output that is away as long as the flags say.
+
+        Returns:
+          Whether all is there.
+
+        Raises:
+          OutputError: the output is away; names what is missing.
+        """
+        self._flushing, began = True, time.monotonic()
+        timeout = None if patient else _FLUSH_SECONDS if self._terminated is None else self._grace_left(began) - 1.0
+
+        def finish() -> None:
+            error: Exception | None = None
+            try:
+                self._output.finish(timeout=timeout)
+            except Exception as raised:
+                error = raised
+            self._events.put(_Flushed(error))
+
+        threading.Thread(target=finish, name="output", daemon=True).start()
+        while (self._terminated is None and patient) or self._grace_left(began) > 0:
+            event = None
+            with contextlib.suppress(TrainerError):  # What else ends now has no say any more.
+                event = self._next()
+            if isinstance(event, _Flushed):
+                if event.error:
+                    raise event.error
+                return True
+        return False
+
+    def _grace_left(self, began: float) -> float:
+        """Seconds of the grace period, which begins with SIGTERM or, without it, with the end of the run."""
+        return (self._terminated or began) + self._config.grace + _AFTER_GRACE - time.monotonic()
 
     def _attempts(self) -> Finish:
         while True:
@@ -305,7 +359,8 @@ class Agent:
             case _ChildEnded():
                 self._children.reap()
             case _Terminate() if self._terminated is None:
-                self._log.say("SIGTERM: the training process saves and leaves")
+                what = "the output gets what the grace period is long enough for"
+                self._log.say(f"SIGTERM: {what if self._flushing else 'the training process saves and leaves'}")
                 self._terminated = time.monotonic()
             case Exception():
                 raise event

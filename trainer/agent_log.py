@@ -27,6 +27,7 @@ class AgentLog:
           attempt: its number.
           limit: the bytes that this worker's logs may take there.
         """
+        self.flush()  # Whoever finds the next log takes this one to be complete.
         with self._lock:
             if self._file:
                 self._file.close()

@@ -1,6 +1,7 @@
 """attempts.jsonl in the run directory: one line an attempt, by worker 0's agent."""
 
 import dataclasses
+import errno
 import json
 import os
 import pathlib
@@ -50,13 +51,21 @@ def record(begin: Begin, over: Over, failure: Failure | None, span: Span) -> dic
 
 
 def append(run_dir: pathlib.Path, line: dict[str, Any]) -> None:
-    """Adds a line, whole or not at all."""
+    """Adds a line, whole or not at all.
+
+    Raises:
+      OSError: the disk did not take it.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / ATTEMPTS
     torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, (("\n" if torn else "") + json.dumps(line) + "\n").encode())
+        data = (("\n" if torn else "") + json.dumps(line) + "\n").encode()
+        before = os.fstat(descriptor).st_size
+        if os.write(descriptor, data) < len(data):  # The disk was full behind the first bytes.
+            os.ftruncate(descriptor, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(descriptor)
 

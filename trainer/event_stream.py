@@ -22,13 +22,33 @@ class EventStream:
     """Copies `<run_dir>/<folder>/*tfevents*` to `<folder>/events.out.tfevents.<number>`."""
 
     def __init__(
-        self, store: Store, run_dir: Path, folder: str, *, owner: str, wall_time: float, warn: Callable[[str], None]
+        self,
+        store: Store,
+        run_dir: Path,
+        folder: str,
+        *,
+        owner: str,
+        wall_time: float,
+        warn: Callable[[str], None],
+        overtaken: Callable[[], None],
     ) -> None:
+        """Nothing is asked of the store yet.
+
+        Args:
+          store: the objects of this run.
+          run_dir: its directory on disk.
+          folder: of event files, in it.
+          owner: says in the chain who writes, unlike any other.
+          wall_time: when that began, in seconds since 1970.
+          warn: takes a sentence for a person.
+          overtaken: called in `take_over` before a disk that lacks the file in which the chain ends is given it: what
+            else is on that disk is not what led there.
+        """
         self.folder = folder
         self._store = store
         self._directory = run_dir / folder
         self._prefix = f"{folder}/events.out.{INFIX}."
-        self._owner, self._wall_time, self._warn = owner, wall_time, warn
+        self._owner, self._wall_time, self._warn, self._overtaken = owner, wall_time, warn, overtaken
         self._chain = Chain(store, self._name)
         self._waiting: list[str] = []  # Files that come after the one being copied, in order.
         self._seen: set[str] = set()
@@ -48,6 +68,10 @@ class EventStream:
             self._chain.take_over(self._fence, len(list(self._store.keys(self._prefix))))
             self._marked = True
         path = self._directory / self._source
+        if self._source and not self._fetched and not path.exists():
+            self._overtaken()
+            for name in self._files():
+                (self._directory / name).unlink()
         if self._fetched or (self._source and (not path.exists() or path.stat().st_size < self._offset)):
             self._fetch()
         files = self._files()

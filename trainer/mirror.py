@@ -5,6 +5,7 @@ for whole files (checkpoints), which may take long. A checkpoint goes only after
 What cannot be brought stays where it is, in the run directory, until it can.
 """
 
+import contextlib
 import itertools
 import random
 import threading
@@ -21,6 +22,7 @@ from trainer.run_files import ATTEMPTS, CHECKPOINTS, MODEL, RESULT, TRAIN, VALID
 from trainer.storage import PIECES, NoBucketError, RefusedError, StorageError, Store, UnreachableError
 from trainer.stored_files import (
     GrowingFile,
+    checkpoint_names,
     fetch,
     fetch_checkpoint,
     newest_checkpoint,
@@ -28,7 +30,7 @@ from trainer.stored_files import (
     put_final,
 )
 from trainer.trouble import Trouble
-from trainer.worker_log import highest_attempt, is_next, log_files
+from trainer.worker_log import highest_attempt, highest_on_disk, log_files
 
 FOLDERS = (TRAIN, VALIDATION)
 FINALS = (MODEL, RESULT)  # In this order: the result says that all is there.
@@ -78,7 +80,9 @@ class Mirror:
         self._manifest = Manifest(store, owner)
         chief = worker == 0
         self._streams = tuple(
-            EventStream(store, run_dir, folder, owner=owner, wall_time=now, warn=say) for folder in FOLDERS if chief
+            EventStream(store, run_dir, folder, owner=owner, wall_time=now, warn=say, overtaken=self._forget)
+            for folder in FOLDERS
+            if chief
         )
         self._attempts = GrowingFile(store, run_dir, ATTEMPTS) if chief else None
         # What a start does, in order: the predecessor is stopped before anything is read that it could change.
@@ -93,7 +97,7 @@ class Mirror:
         self._clears = threading.Event()  # Another one is: it may not be on disk for long.
         self._trouble = Trouble(store.url, say=say, clock=clock)
         self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
         self._error: Exception | None = None
         self._last_attempt = 0
         self._lost_logs: set[str] = set()  # Keys that somebody else writes to.
@@ -147,7 +151,7 @@ class Mirror:
         return self._last_attempt
 
     def finish(self, *, timeout: float | None = None) -> None:
-        """Stops the copying when everything is there.
+        """Stops the copying when everything is there, however long that takes while it gets on.
 
         Args:
           timeout: seconds to wait for a store that is away; None: as long as this mirror was told to.
@@ -158,32 +162,28 @@ class Mirror:
         if self._steps:
             return  # It never came to begin: nothing was promised, and the run is not this agent's.
         limit = self._final_timeout if timeout is None else timeout
-        deadline = self._clock() + limit
         self._stop.set()
         self._clears.set()
-        for thread in self._threads:
-            thread.join(max(deadline - self._clock(), 0.0))
-        failures = 0
-        while True:
+        # The logs' last lines and the events do not wait for a checkpoint that is on its way, which may be large.
+        left: list[Callable[[], None]] = [lambda: self._end("growing", max(limit, 1.0)), self.copy_growing]
+        left += [lambda: self._end("whole", None), self.copy_whole, self._put_finals, self.copy_growing]
+        since, failures = self._clock(), 0
+        while left:
             try:
-                if any(thread.is_alive() for thread in self._threads):
-                    raise UnreachableError(f"{self._store.url}: it is still busy with a request")
-                self._raise_error()
-                self.copy_growing()
-                self.copy_whole()
-                if self._worker == 0:
-                    self._put_finals()
-                self._trouble.over()
-                return
+                left[0]()
+                left.pop(0)
+                since, failures = self._clock(), 0  # It gets on, however slowly.
             except (StorageError, OSError) as error:
-                if self._clock() >= deadline:
+                rest = since + limit - self._clock()
+                if rest <= 0:
                     raise OutputError(
                         f"{self._store.url} lacks {', '.join(self.missing())} after {limit:g} s of trying at the end "
                         f"({error}); what is missing is still in {self._run_dir} on worker {self._worker}"
                     ) from None
                 self._trouble.report(error, waiting=self.backlog())
-                self._wait(max(min(self._pause(failures), deadline - self._clock()), 0.0))
+                self._wait(min(self._pause(failures), rest))
                 failures += 1
+        self._trouble.over()
 
     # -- One round -----------------------------------------------------------------------------------------------------
 
@@ -211,20 +211,23 @@ class Mirror:
 
     def backlog(self) -> int:
         """The bytes of events and logs that wait on disk."""
-        files = [*([self._attempts] if self._attempts else []), *self._logs.values()]
-        return sum(stream.backlog() for stream in self._streams) + sum(file.backlog() for file in files)
+        parts: list[EventStream | GrowingFile] = [*self._streams, *list(self._logs.values())]
+        if self._attempts:
+            parts.append(self._attempts)
+        return sum(map(_waiting, parts))
 
     def missing(self) -> list[str]:
-        """What the store lacks, for a person."""
-        lacks = [f"{size} bytes of {stream.folder}/" for stream in self._streams if (size := stream.backlog())]
-        if self._attempts and self._attempts.backlog():
+        """What the store lacks, for a person; any thread may ask."""
+        lacks = [f"{size} bytes of {stream.folder}/" for stream in self._streams if (size := _waiting(stream))]
+        if self._attempts and _waiting(self._attempts):
             lacks.append(ATTEMPTS)
-        lacks += [key for key, log in self._logs.items() if log.backlog()]
-        if self._worker == 0:
-            newest = newest_checkpoint(self._run_dir)
+        lacks += [key for key, log in list(self._logs.items()) if _waiting(log)]
+        with contextlib.suppress(OSError):  # The disk may be what fails.
+            newest = newest_checkpoint(self._run_dir) if self._worker == 0 else None
             if newest and all(stored.file != newest for stored in self._manifest.checkpoints):
                 lacks.append(f"{CHECKPOINTS}/{newest}")
-            lacks += [key for key in FINALS if (self._run_dir / key).exists() and key not in self._final]
+            ends = FINALS if self._worker == 0 else ()
+            lacks += [key for key in ends if (self._run_dir / key).exists() and key not in self._final]
         return lacks or ["the last answers of the store"]
 
     # -- Parts of it ---------------------------------------------------------------------------------------------------
@@ -246,7 +249,21 @@ class Mirror:
             self._logs[key].resume()
 
     def _count(self) -> None:
-        self._last_attempt = highest_attempt(self._store.keys("workers/"))
+        stored = highest_attempt(self._store.keys("workers/"))
+        self._last_attempt = max(stored, highest_on_disk(self._run_dir))  # Whose agent may have died before it stored.
+
+    def _forget(self) -> None:
+        """Empties a disk that comes back with an older state: the run has taken its course elsewhere meanwhile.
+
+        Its newer checkpoints would leave a gap in the events, and its attempts.jsonl lacks what was written since.
+        """
+        names = checkpoint_names(self._run_dir)
+        if names:
+            self._say(f"{self._run_dir} holds an older state of this run, up to {names[-1]}, than {self._store.url}")
+        if (self._run_dir / ATTEMPTS).exists() and self._store.get(ATTEMPTS):
+            (self._run_dir / ATTEMPTS).unlink()
+        for key in [*FINALS, *(f"{CHECKPOINTS}/{name}" for name in names)]:
+            (self._run_dir / key).unlink(missing_ok=True)
 
     def _fetch(self) -> None:
         """Brings back what a start without a checkpoint on disk needs."""
@@ -268,36 +285,42 @@ class Mirror:
                 thread = threading.Thread(
                     target=self._repeat, args=(name, copy, event), name=f"mirror-{name}", daemon=True
                 )
-                self._threads.append(thread)
+                self._threads[name] = thread
                 thread.start()
 
     def _repeat(self, name: str, copy: Callable[[], None], event: threading.Event) -> None:
         """Copies again and again: every interval, and at once upon the event."""
         failures = 0
-        while not self._stop.is_set():
-            start = self._clock()
-            try:
-                copy()
-                self._trouble.over(name)
-                failures = 0
-                event.wait(max(self._interval - (self._clock() - start), 0.0))
-                if event is not self._stop:
-                    event.clear()
-            except (StorageError, OSError) as error:
-                self._trouble.report(error, self.backlog(), who=name)
-                self._stop.wait(self._pause(failures))
-                failures += 1
-            except Exception as error:
-                self._error = error
-                self._stop.set()
-                self._on_end(error)
+        try:
+            while not self._stop.is_set():
+                start = self._clock()
+                try:
+                    copy()
+                    self._trouble.over(name)
+                    failures = 0
+                    event.wait(max(self._interval - (self._clock() - start), 0.0))
+                    if event is not self._stop:
+                        event.clear()
+                except (StorageError, OSError) as error:
+                    self._trouble.report(error, self.backlog(), who=name)
+                    self._stop.wait(self._pause(failures))
+                    failures += 1
+        except Exception as error:
+            self._error = error
+            self._stop.set()
+            self._on_end(error)
+
+    def _end(self, name: str, seconds: float | None) -> None:
+        """Waits for a thread, which was told to stop; raises what ended it before."""
+        if thread := self._threads.get(name):
+            thread.join(seconds)
+            if thread.is_alive():
+                raise UnreachableError(f"{self._store.url}: it is still busy with a request")
+        if self._error:
+            raise self._error
 
     def _pause(self, failures: int) -> float:
         return float(min(self._interval * 2.0 ** min(failures, 10), LONGEST_PAUSE) * random.uniform(0.5, 1.0))
-
-    def _raise_error(self) -> None:
-        if self._error:
-            raise self._error
 
     def _copy_attempts(self, file: GrowingFile) -> None:
         try:
@@ -319,14 +342,22 @@ class Mirror:
                 self._lost_logs.add(key)
                 self._warn(f"{error}, as far as this log goes")
                 continue
-            if following and is_next(key, following):
+            if following:  # Nobody writes to a log any more once there is a later one.
                 (self._run_dir / key).unlink()
                 del self._logs[key]
 
     def _put_finals(self) -> None:
-        if not (self._run_dir / FINALS[-1]).exists():
+        if self._worker or not (self._run_dir / FINALS[-1]).exists():
             return
         for key in FINALS:
             if key not in self._final and (self._run_dir / key).exists():
                 put_final(self._store, self._manifest, self._run_dir, key)
                 self._final.add(key)
+
+
+def _waiting(part: EventStream | GrowingFile) -> int:
+    """The bytes that wait; 0 where the disk does not say: who asks is told of another failure, and goes on."""
+    try:
+        return part.backlog()
+    except OSError:
+        return 0

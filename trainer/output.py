@@ -7,7 +7,7 @@ from typing import Protocol
 
 from trainer.run_files import CHECKPOINTS
 from trainer.settings import setting
-from trainer.worker_log import highest_attempt
+from trainer.worker_log import highest_on_disk
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Output(Protocol):
         """
 
     def finish(self, *, timeout: float | None = None) -> None:
-        """At the end: everything is there when it returns.
+        """At the end: everything is there when it returns, however long that takes while it gets on.
 
         Args:
           timeout: seconds to wait for an output that is away; None: as long as the flags say.
@@ -50,6 +50,9 @@ class Output(Protocol):
         Raises:
           OutputError: names what is missing.
         """
+
+    def missing(self) -> list[str]:
+        """What is not there, for a person; any thread may ask, while `finish` is at work, too."""
 
 
 class LocalOutput:
@@ -61,10 +64,14 @@ class LocalOutput:
 
     def begin(self) -> int:
         """Nothing lies elsewhere."""
-        return highest_attempt(str(path.relative_to(self._run_dir)) for path in self._run_dir.glob("workers/*/*"))
+        return highest_on_disk(self._run_dir)
 
     def finish(self, *, timeout: float | None = None) -> None:
         """All is there."""
+
+    def missing(self) -> list[str]:
+        """Nothing."""
+        return []
 
 
 def open_output(

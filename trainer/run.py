@@ -89,6 +89,7 @@ class _Attempt:
         )
         self._steps = config.epochs * self._trainer.steps_per_epoch
         self._checkpoints = Checkpoints(run_dir, keep=config.keep)
+        self._summaries: Summaries | None = None  # The chief's, once it is known where the run stands.
         self._now = Checkpoint(
             step=0, loss_sum=0.0, hits=0.0, history=[], seconds=0.0, step_seconds=0.0,
             step_images=0, identity=self._identity, arrays={},
@@ -112,14 +113,15 @@ class _Attempt:
         self._describe()
         graph = self._trainer.graph()  # Traced before the first step, whose time counts.
         self._stop.on_wish(lambda: self._trainer.stop_wish.assign(1.0))
-        summaries = Summaries(self._run_dir) if self._chief else None
         with Display(self._read, every=self._config.log_every) as display:
-            if summaries:
-                summaries.model(self._model, graph)
+            if self._chief:
+                self._summaries = Summaries(self._run_dir)
+                self._summaries.model(self._model, graph)
                 self._wish_to_pause_regularly()
-            stopped = self._epochs(display, summaries)
-        if self._chief:
+            stopped = self._epochs(display)
+        if self._summaries:
             self._checkpoints.wait()
+            self._summaries.flush()  # Of what waits for room: nobody writes it once the result is there.
         if stopped:
             print(f"stopped at step {self._now.step} of {self._steps}", flush=True)
             strategy.leave(self._strategy, self._cluster)
@@ -142,7 +144,7 @@ class _Attempt:
                 raise DataError(f"--resume_from={self._config.resume_from} holds no checkpoint")
         return Start(checkpoint=found)
 
-    def _epochs(self, display: Display, summaries: Summaries | None) -> bool:
+    def _epochs(self, display: Display) -> bool:
         """Trains what is left; whether it was stopped before the end."""
         first = True
         for epoch in range(self._now.step // self._trainer.steps_per_epoch, self._config.epochs):
@@ -164,7 +166,7 @@ class _Attempt:
                     if outcome.pause_wishes:
                         self._save()
             speed = (self._now.step_images - images) / max(self._now.step_seconds - seconds, 1e-9)
-            self._end_epoch(epoch, speed, display, summaries)
+            self._end_epoch(epoch, speed, display)
             if stop and epoch + 1 < self._config.epochs:
                 return True
         return False
@@ -189,13 +191,13 @@ class _Attempt:
             )
         return outcome
 
-    def _end_epoch(self, epoch: int, speed: float, display: Display, summaries: Summaries | None) -> None:
+    def _end_epoch(self, epoch: int, speed: float, display: Display) -> None:
         val_loss, val_accuracy = self._trainer.evaluate()
         examples = self._trainer.steps_per_epoch * self._config.global_batch_size
         loss, accuracy = self._now.loss_sum / examples, self._now.hits / examples
         ended = self._progress(images_per_second=speed, val_loss=val_loss, val_accuracy=val_accuracy)
-        if summaries:
-            summaries.epoch(
+        if self._summaries:
+            self._summaries.epoch(
                 epoch,
                 step=self._now.step,
                 train={
@@ -207,17 +209,19 @@ class _Attempt:
                 validation={"loss": val_loss, "accuracy": val_accuracy},
             )
             if self._config.histogram_freq and epoch % self._config.histogram_freq == 0:
-                summaries.histograms(epoch, self._model)
-            summaries.flush()
+                self._summaries.histograms(epoch, self._model)
+            self._summaries.flush()
         scores = {"loss": loss, "accuracy": accuracy, "val_loss": val_loss, "val_accuracy": val_accuracy}
         self._now = dataclasses.replace(self._now, loss_sum=0.0, hits=0.0, history=[*self._now.history, scores])
         display.show(ended)
         self._save()
 
     def _save(self) -> None:
-        if not self._chief:
+        if self._summaries is None:
             return
         self._trainer.pause_wish.assign(0.0)
+        if not self._summaries.flush():  # The events up to a checkpoint's step are on disk before it is.
+            return
         now = time.monotonic()
         self._now = dataclasses.replace(self._now, seconds=self._now.seconds + now - self._counted)
         self._counted = now

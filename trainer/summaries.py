@@ -4,6 +4,7 @@ Every attempt writes a file of its own. What an earlier attempt has written is n
 shows every point once: TensorBoard reads files in order and never goes back.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
+from trainer.event_file import EventFile
 from trainer.run_files import TRAIN, VALIDATION
-
-_FLUSH_MILLISECONDS = 1000  # A writer's own default keeps two minutes of events in memory.
 
 
 class Summaries:
@@ -23,22 +24,25 @@ class Summaries:
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
         self._written = {kind: _written(run_dir / kind) for kind in (TRAIN, VALIDATION)}
-        self._writers: dict[str, Any] = {}
+        self._files: dict[str, EventFile] = {}
+        self._failing = False
 
     def model(self, model: Any, graph: tf.Graph) -> None:
         """Writes the model's structure, as layers and as the operations of `graph`."""
-        metadata = tf.compat.v1.SummaryMetadata()
-        metadata.plugin_data.plugin_name = "graph_keras_model"
-        metadata.plugin_data.content = b"1"
 
-        def structure(tag: str) -> None:
-            tf.summary.write(tag, model.to_json(), step=0, metadata=metadata)
-            tf.summary.graph(graph.as_graph_def())
+        def layers(tag: str) -> Any:
+            summary = tf.compat.v1.Summary()
+            value = summary.value.add(tag=tag, tensor=tf.make_tensor_proto(model.to_json()))
+            value.metadata.plugin_data.plugin_name = "graph_keras_model"
+            value.metadata.plugin_data.content = b"1"
+            return summary
 
-        self._write(TRAIN, 0, {"keras": structure})
+        if self._write(TRAIN, 0, {"keras": layers}):
+            self._add(TRAIN, graph_def=graph.as_graph_def().SerializeToString())
+        self.flush()
 
     def epoch(self, epoch: int, *, step: int, train: Mapping[str, float], validation: Mapping[str, float]) -> None:
-        """Writes the scalars of an epoch (from 0) that ended with the run's step `step`."""
+        """Takes the scalars of an epoch (from 0) that ended with the run's step `step`; `flush` writes them."""
         self._write(TRAIN, epoch, {f"epoch_{name}": _scalar(value) for name, value in train.items()})
         self._write(VALIDATION, epoch, {f"epoch_{name}": _scalar(value) for name, value in validation.items()})
         self._write(
@@ -46,42 +50,62 @@ class Summaries:
         )
 
     def histograms(self, epoch: int, model: Any) -> None:
-        """Writes how the model's weights are distributed at the end of an epoch."""
+        """Takes how the model's weights are distributed at the end of an epoch; `flush` writes it."""
         weights = {f"{weight.path}/histogram": weight for layer in model.layers for weight in layer.weights}
         self._write(TRAIN, epoch, {tag: _histogram(weight.numpy()) for tag, weight in weights.items()})
 
-    def flush(self) -> None:
-        """Brings everything to the disk's files; what cannot be written costs a warning."""
-        for kind, writer in self._writers.items():
-            try:
-                writer.flush()
-            except tf.errors.OpError as error:
-                logging.warning("TensorBoard events could not be written to %s: %s", self._run_dir / kind, error)
+    def flush(self) -> bool:
+        """Brings everything to the disk's files; what cannot be written costs a warning, and waits for the next call.
 
-    def _write(self, kind: str, step: int, points: Mapping[str, Callable[[str], None]]) -> None:
-        missing = {tag: write for tag, write in points.items() if (tag, step) not in self._written[kind]}
-        if not missing:
-            return
+        Returns:
+          Whether all is on the disk. If not, no checkpoint may be saved: a resume would begin behind these events.
+        """
         try:
-            if kind not in self._writers:
-                self._writers[kind] = tf.summary.create_file_writer(
-                    str(self._run_dir / kind), flush_millis=_FLUSH_MILLISECONDS
+            for file in self._files.values():
+                file.flush()
+        except OSError as error:
+            if not self._failing:
+                logging.warning(
+                    "TensorBoard events could not be written (%s); training goes on, they wait in memory, and no "
+                    "checkpoint is saved before they are written: make room in %s",
+                    error.strerror or error,
+                    self._run_dir,
                 )
-            with self._writers[kind].as_default(step):
-                for tag, write in missing.items():
-                    write(tag)
-                    self._written[kind].add((tag, step))
-        except tf.errors.OpError as error:
-            logging.warning("TensorBoard events could not be written to %s: %s", self._run_dir / kind, error)
+            self._failing = True
+            return False
+        if self._failing:
+            lost = sum(file.lost for file in self._files.values())
+            logging.warning(
+                "TensorBoard events are written again%s",
+                f"; {lost} did not fit into memory meanwhile and are left out" if lost else "",
+            )
+        self._failing = False
+        return True
+
+    def _write(self, kind: str, step: int, points: Mapping[str, Callable[[str], Any]]) -> bool:
+        """Takes those points that are new; whether any was."""
+        missing = {tag: make for tag, make in points.items() if (tag, step) not in self._written[kind]}
+        for tag, make in missing.items():
+            self._add(kind, step=step, summary=make(tag).SerializeToString())
+            self._written[kind].add((tag, step))
+        return bool(missing)
+
+    def _add(self, kind: str, *, summary: bytes = b"", **fields: Any) -> None:
+        if kind not in self._files:
+            first = tf.compat.v1.Event(wall_time=time.time(), file_version="brain.Event:2")
+            self._files[kind] = EventFile(self._run_dir / kind, first=first.SerializeToString())
+        event = tf.compat.v1.Event(wall_time=time.time(), **fields)
+        if summary:  # TensorBoard's own summaries are of another class than TensorFlow's.
+            event.summary.MergeFromString(summary)
+        self._files[kind].add(event.SerializeToString())
 
 
-def _scalar(value: float) -> Callable[[str], None]:
-    return lambda tag: tf.summary.scalar(tag, value)
+def _scalar(value: float) -> Callable[[str], Any]:
+    return lambda tag: scalar_pb(tag, value)
 
 
-def _histogram(values: Any) -> Callable[[str], None]:
-    # tf.summary.histogram writes the same bins, but its first call traces a graph for 0.2 s.
-    return lambda tag: tf.summary.experimental.write_raw_pb(histogram_pb(tag, values).SerializeToString())
+def _histogram(values: Any) -> Callable[[str], Any]:
+    return lambda tag: histogram_pb(tag, values)
 
 
 def _written(folder: Path) -> set[tuple[str, int]]:

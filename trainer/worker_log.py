@@ -1,8 +1,8 @@
 """A worker's log of one attempt, as files small enough to be stored anew each time that one grows.
 
 `workers/<index>/attempt-<n>.log`, and when that is full `attempt-<n>.log.0001` and so on: one after the other they are
-the log. With an output each becomes an object of the same name, and those that are full and stored are deleted; without
-one they stay.
+the log. With an output each becomes an object of the same name, and those that are stored and followed by another are
+deleted; without one they stay.
 """
 
 import contextlib
@@ -134,6 +134,6 @@ def highest_attempt(keys: Iterable[str]) -> int:
     return max((int(match[2]) for key in keys if (match := _NAME.fullmatch(key))), default=0)
 
 
-def is_next(key: str, following: str) -> bool:
-    """Whether `following` belongs to the same attempt's log as `key`, which is before it in order."""
-    return key.partition(".log")[0] == following.partition(".log")[0]
+def highest_on_disk(run_dir: Path) -> int:
+    """The highest number of an attempt that has a log in the run directory; 0: none has."""
+    return highest_attempt(str(path.relative_to(run_dir)) for path in run_dir.glob("workers/*/*"))
