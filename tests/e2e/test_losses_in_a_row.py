@@ -75,7 +75,7 @@ def test_elastic(release: Release, record_property: Callable[[str, object], None
         made = replacement(release, uid)
         record_property(f"loss {lost}", f"replaced after {made - gone:.0f} s")
         assert made - gone <= wait + LEAVING
-        until(120, "both workers", lambda: release.progress(0)[-1].workers == 2)
+        until(120, "both workers", lambda: [seen.workers for seen in release.progress(0)][-1:] == [2])
     log = release.timed_progress(release.pod(0)["metadata"]["name"])
     moments = [when for when, _ in log if when > began]
     longest = max(after - before for before, after in itertools.pairwise(moments))
