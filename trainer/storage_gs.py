@@ -81,13 +81,19 @@ class GoogleStore:
                 self.delete(piece)
         return str(blob.generation)
 
-    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
+    def version(self, key: str) -> str | None:
+        """See `storage.Store`."""
+        with self._errors(key):
+            blob = self._sized(key)
+            return str(blob.generation) if blob else None
+
+    def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
         """See `storage.Store`."""
         blob = self._blob(key)
         with path.open("rb") as file, self._errors(key):
             if path.stat().st_size > PART_BYTES:
                 blob.chunk_size = PART_BYTES
-            blob.upload_from_file(file, if_generation_match=None if replace else 0, checksum="crc32c", **ONCE)
+            blob.upload_from_file(file, if_generation_match=int(replace or 0), checksum="crc32c", **ONCE)
 
     def stream(self, key: str) -> Iterator[bytes]:
         """See `storage.Store`."""
@@ -153,7 +159,11 @@ class GoogleStore:
         with self._opening:
             if self._opened is None:
                 with self._errors(""):
-                    self._opened = storage.Client().bucket(self._name)
+                    try:
+                        # Not every kind of credentials names a project, and only making a bucket needs one.
+                        self._opened = storage.Client(project=None).bucket(self._name)
+                    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+                        raise RefusedError(f"{self.url}: these are no credentials: {_gist(error)}") from None
             return self._opened
 
     def _put(self, key: str, data: bytes, generation: int | None) -> str:
