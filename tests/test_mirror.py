@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from tests.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from tests.test_mirror_properties import Training, steps_in, steps_in_bucket, steps_on_disk
 from tests.test_worker_log import a_log, write
 from trainer import stored_run
-from trainer.exit_codes import OutputError, UsageError
+from trainer.exit_codes import DataError, OutputError, UsageError
 from trainer.mirror import Mirror
 from trainer.storage import PIECES, Found, Store, open_store
 from trainer.worker_log import in_order
@@ -78,6 +79,13 @@ def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
     return time.monotonic() - start
 
 
+def named(server: Server, run: str) -> dict[str, str]:
+    """The checkpoints that can be restored, and their checksums."""
+    found = server.store(run).get("mirror.json")
+    checkpoints = json.loads(found.data)["checkpoints"] if found else []
+    return {f"checkpoints/{stored['file']}": stored["sha256"] for stored in checkpoints}
+
+
 def a_mirror(store: Store, run_dir: Path, **options: Any) -> tuple[Mirror, list[str]]:
     said: list[str] = []
     defaults: dict[str, Any] = {"worker": 0, "interval": 0.3, "final_timeout": 20.0}
@@ -128,18 +136,21 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
         "store = open_store(sys.argv[1]); run_dir = pathlib.Path(sys.argv[2]);"
         "mirror, said = a_mirror(store, run_dir, on_end=lambda e: (print(e, flush=True), os._exit(74)));"
         "mirror.begin(); training = Training(run_dir, 1);"
-        "[(training.do_step(10), time.sleep(0.02)) for _ in range(10**6)]"
+        "[(training.do_step(10), training.save(), time.sleep(0.02)) for _ in range(10**6)]"
     )
     command = [sys.executable, "-W", "ignore", "-c", script, f"{server.scheme}://{BUCKET}/{run}", str(tmp_path / "a")]
     old = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **server.environ()})
     try:
-        wait_until(lambda: len(steps_in_bucket(server.objects(run), "train")) > 3)
+        wait_until(lambda: named(server, run))
         old.send_signal(signal.SIGSTOP)
         new, _ = a_mirror(server.store(run), tmp_path / "b")
         new.begin()
         training = Training(tmp_path / "b", 2)
         for _ in range(3):
             training.do_step(10)
+            training.save()
+            newest = f"checkpoints/step-{training.step:010d}.npz"
+            wait_until(lambda: newest in named(server, run))  # noqa: B023
         old.send_signal(signal.SIGCONT)
         out, _ = old.communicate(timeout=30)
         assert old.returncode == 74
@@ -150,9 +161,13 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
     for _ in range(200):
         training.do_step(10)
     new.finish()
-    steps = steps_in_bucket(server.objects(run), "train")
+    objects = server.objects(run)
+    steps = steps_in_bucket(objects, "train")
     assert steps == list(range(1, len(steps) + 1))
     assert steps == steps_on_disk(tmp_path / "b" / "train")
+    assert newest in named(server, run)
+    for key, sha256 in named(server, run).items():
+        assert hashlib.sha256(objects[key].data).hexdigest() == sha256
 
 
 @pytest.mark.parametrize(
@@ -208,6 +223,14 @@ def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> 
         assert "checkpoints/step-0000000016.npz" in objects
         assert len(said) <= 6, said  # No flood.
         assert SECRET not in "".join(said)
+
+
+def test_a_folder_of_something_else_is_refused(server: Server, run: str, tmp_path: Path) -> None:
+    server.store(run).create("mirror.json", b"[]")
+    mirror, _ = a_mirror(server.store(run), tmp_path)
+    with pytest.raises(DataError, match=r"mirror.json is not what a mirror writes; .* must be the folder of this run"):
+        mirror.begin()
+    assert list(server.store(run).keys("")) == ["mirror.json"]
 
 
 def test_refused_before_training(server: Server, tmp_path: Path) -> None:
@@ -342,7 +365,7 @@ def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None
     lines = [b"%06d %s\n" % (number, b"x" * 100) for number in range(4000)]
     for attempt in (1, 2):
         write(a_log(tmp_path, attempt)[0], *lines)
-    (tmp_path / "attempts.jsonl").write_text('{"attempt": 1}\n{"attempt": 2}\n')
+    (tmp_path / "attempts.jsonl").write_text('{"attempt": 1}\n{"atte\n{"attempt": 2}\n')
     (tmp_path / "model.keras").write_bytes(b"model")
     (tmp_path / "result.json").write_text('{"epochs": 5}')
     mirror.finish()
