@@ -25,7 +25,7 @@ from tests.test_worker_log import a_log, write
 from trainer import stored_run
 from trainer.exit_codes import DataError, OutputError, UsageError
 from trainer.mirror import Mirror
-from trainer.storage import PIECES, Found, Store, open_store
+from trainer.storage import PIECES, Found, Store, UnreachableError, open_store
 from trainer.worker_log import in_order
 
 pytestmark = pytest.mark.servers
@@ -51,7 +51,7 @@ class Server:
     def objects(self, run: str) -> dict[str, Found]:
         store = self.store(run)
         # What waits to be joined to another may be gone before it is read.
-        found = {key: store.get(key) for key in store.keys("") if not key.startswith(PIECES)}
+        found = {key: read(store, key) for key in store.keys("") if not key.startswith(PIECES)}
         return {key: each for key, each in found.items() if each}
 
 
@@ -79,9 +79,17 @@ def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
     return time.monotonic() - start
 
 
+def read(store: Store, key: str) -> Found | None:
+    """An object that may be changed while it is read."""
+    for _ in range(10):
+        with contextlib.suppress(UnreachableError):
+            return store.get(key)
+    raise AssertionError(f"{key} cannot be read")
+
+
 def named(server: Server, run: str) -> dict[str, str]:
     """The checkpoints that can be restored, and their checksums."""
-    found = server.store(run).get("mirror.json")
+    found = read(server.store(run), "mirror.json")
     checkpoints = json.loads(found.data)["checkpoints"] if found else []
     return {f"checkpoints/{stored['file']}": stored["sha256"] for stored in checkpoints}
 
@@ -272,7 +280,7 @@ def test_what_was_written_is_visible_soon(server: Server, run: str, tmp_path: Pa
     store = server.store(run)
 
     def visible() -> list[int]:
-        found = store.get("train/events.out.tfevents.0000000000")
+        found = read(store, "train/events.out.tfevents.0000000000")
         return steps_in(found.data) if found else []
 
     took = []

@@ -85,6 +85,17 @@ def test_is_created_once_and_changed_only_from_the_version_known(store: Store) -
     assert list(store.keys("")) == ["folder/object"]
 
 
+def test_an_object_that_changes_while_it_is_read(store: Store, tmp_path: Path) -> None:
+    for letter in (b"a", b"b"):
+        (tmp_path / letter.decode()).write_bytes(letter * 2 * PART_BYTES)
+    store.upload("file", tmp_path / "a")
+    parts = iter(store.stream("file"))
+    assert next(parts) == b"a" * PART_BYTES
+    store.upload("file", tmp_path / "b", replace=store.version("file"))
+    with pytest.raises(UnreachableError, match="file was changed while it was read"):
+        next(parts)
+
+
 def test_appends_many_times(store: Store) -> None:
     data, version = b"0", store.create("log", b"0")
     for number in range(40):

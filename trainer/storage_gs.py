@@ -139,14 +139,18 @@ class GoogleStore:
         """A part of an object."""
         if size == 0:
             return b""
+        blob = self._blob(key)
+        changed = f"{self.url}/{key} was changed while it was read"
         try:
             data = bytes(
-                self._blob(key).download_as_bytes(
+                blob.download_as_bytes(
                     raw_download=True, start=start, end=start + size - 1, if_generation_match=generation, **ONCE
                 )
             )
         except (exceptions.NotFound, exceptions.PreconditionFailed):
-            raise UnreachableError(f"{self.url}/{key} was changed while it was read") from None
+            raise UnreachableError(changed) from None
+        if int(blob.generation or generation) != generation:  # The emulator passes over the condition.
+            raise UnreachableError(changed)
         if len(data) != size:  # To the client, an answer that was cut off within its head looks whole.
             raise UnreachableError(f"{self.url}/{key}: got {len(data)} bytes of {size}")
         return data
