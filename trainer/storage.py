@@ -104,6 +104,8 @@ class Store(Protocol):
     def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
         """Creates an object from a file of any size, or replaces that version of it.
 
+        To replace is not atomic on s3:// with a file of many parts: the version is asked for just before.
+
         Raises:
           ConflictError: it exists, or has another version than the one to be replaced, or is gone.
           FileNotFoundError: there is no such file.
