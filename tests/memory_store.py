@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from trainer.storage import ConflictError, Found, MissingError, UnreachableError
+from trainer.storage import PIECES, ConflictError, Found, MissingError, UnreachableError
 
 T = TypeVar("T")
+
+WHOLE_BYTES = 30  # On the store that is like S3, larger files come as an object of another name, which is then copied.
 
 
 @dataclasses.dataclass
@@ -40,7 +42,7 @@ class MemoryStore:
         """Lets the requests take effect that were given up."""
         late, self.late = self.late, []
         for act in late:
-            with contextlib.suppress(ConflictError):
+            with contextlib.suppress(ConflictError, MissingError):
                 act()
 
     def get(self, key: str) -> Found | None:
@@ -56,9 +58,23 @@ class MemoryStore:
         sent = len(old + new) if self.etags else len(new)
         return self._request(lambda: self._write(key, old + new, version), sent=sent)
 
-    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
+    def version(self, key: str) -> str | None:
+        return self._request(lambda: self._version(key))
+
+    def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
         data = path.read_bytes()
-        self._request(lambda: self._write(key, data, self._version(key) if replace else None), sent=len(data))
+        if not self.etags or len(data) <= WHOLE_BYTES:
+            self._request(lambda: self._write(key, data, replace), sent=len(data))
+            return
+        piece = f"{PIECES}{next(self._numbers)}-{id(self)}"
+        try:
+            self._request(lambda: self._write(piece, data, None), sent=len(data))
+            if replace is not None and self.version(key) != replace:
+                raise ConflictError(key)
+            self._request(lambda: self._copy(piece, key, absent=replace is None))
+        finally:
+            with contextlib.suppress(UnreachableError):
+                self.delete(piece)
 
     def stream(self, key: str) -> Iterator[bytes]:
         found = self.get(key)
@@ -78,6 +94,11 @@ class MemoryStore:
         new = hashlib.md5(data).hexdigest() if self.etags else f"{next(self._numbers)}-{id(self)}"  # noqa: S324
         self.objects[key] = Found(data, new)
         return new
+
+    def _copy(self, source: str, key: str, *, absent: bool) -> None:
+        if source not in self.objects:
+            raise MissingError(source)
+        self._write(key, self.objects[source].data, None if absent else self._version(key))
 
     def _version(self, key: str) -> str | None:
         found = self.objects.get(key)

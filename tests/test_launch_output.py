@@ -80,7 +80,7 @@ def test_a_run_outlives_its_job(output: str, tmp_path: pathlib.Path, capsys: pyt
     deadline = time.monotonic() + 10
     while written(store, other) <= written(store, one):  # S3 counts whole seconds.
         assert time.monotonic() < deadline
-        store.upload(f"{other}/mirror.json", empty, replace=True)
+        store.upload(f"{other}/mirror.json", empty, replace=store.version(f"{other}/mirror.json"))
     code, lines, _ = said("status")  # The newest counts.
     assert code == LaunchCode.TRAINING
     assert lines[0].startswith(f"not finished: the last attempt of {other}, its 1., ended at step 70: worker 1 ended")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -22,9 +23,9 @@ from tests.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from tests.test_mirror_properties import Training, steps_in, steps_in_bucket, steps_on_disk
 from tests.test_worker_log import a_log, write
 from trainer import stored_run
-from trainer.exit_codes import OutputError, UsageError
+from trainer.exit_codes import DataError, OutputError, UsageError
 from trainer.mirror import Mirror
-from trainer.storage import PIECES, Found, Store, open_store
+from trainer.storage import PIECES, Found, Store, UnreachableError, open_store
 from trainer.worker_log import in_order
 
 pytestmark = pytest.mark.servers
@@ -50,7 +51,7 @@ class Server:
     def objects(self, run: str) -> dict[str, Found]:
         store = self.store(run)
         # What waits to be joined to another may be gone before it is read.
-        found = {key: store.get(key) for key in store.keys("") if not key.startswith(PIECES)}
+        found = {key: read(store, key) for key in store.keys("") if not key.startswith(PIECES)}
         return {key: each for key, each in found.items() if each}
 
 
@@ -76,6 +77,21 @@ def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
         assert time.monotonic() - start < seconds, "it did not come true"
         time.sleep(0.05)
     return time.monotonic() - start
+
+
+def read(store: Store, key: str) -> Found | None:
+    """An object that may be changed while it is read."""
+    for _ in range(10):
+        with contextlib.suppress(UnreachableError):
+            return store.get(key)
+    raise AssertionError(f"{key} cannot be read")
+
+
+def named(server: Server, run: str) -> dict[str, str]:
+    """The checkpoints that can be restored, and their checksums."""
+    found = read(server.store(run), "mirror.json")
+    checkpoints = json.loads(found.data)["checkpoints"] if found else []
+    return {f"checkpoints/{stored['file']}": stored["sha256"] for stored in checkpoints}
 
 
 def a_mirror(store: Store, run_dir: Path, **options: Any) -> tuple[Mirror, list[str]]:
@@ -128,18 +144,21 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
         "store = open_store(sys.argv[1]); run_dir = pathlib.Path(sys.argv[2]);"
         "mirror, said = a_mirror(store, run_dir, on_end=lambda e: (print(e, flush=True), os._exit(74)));"
         "mirror.begin(); training = Training(run_dir, 1);"
-        "[(training.do_step(10), time.sleep(0.02)) for _ in range(10**6)]"
+        "[(training.do_step(10), training.save(), time.sleep(0.02)) for _ in range(10**6)]"
     )
     command = [sys.executable, "-W", "ignore", "-c", script, f"{server.scheme}://{BUCKET}/{run}", str(tmp_path / "a")]
     old = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **server.environ()})
     try:
-        wait_until(lambda: len(steps_in_bucket(server.objects(run), "train")) > 3)
+        wait_until(lambda: named(server, run))
         old.send_signal(signal.SIGSTOP)
         new, _ = a_mirror(server.store(run), tmp_path / "b")
         new.begin()
         training = Training(tmp_path / "b", 2)
         for _ in range(3):
             training.do_step(10)
+            training.save()
+            newest = f"checkpoints/step-{training.step:010d}.npz"
+            wait_until(lambda: newest in named(server, run))  # noqa: B023
         old.send_signal(signal.SIGCONT)
         out, _ = old.communicate(timeout=30)
         assert old.returncode == 74
@@ -150,9 +169,13 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
     for _ in range(200):
         training.do_step(10)
     new.finish()
-    steps = steps_in_bucket(server.objects(run), "train")
+    objects = server.objects(run)
+    steps = steps_in_bucket(objects, "train")
     assert steps == list(range(1, len(steps) + 1))
     assert steps == steps_on_disk(tmp_path / "b" / "train")
+    assert newest in named(server, run)
+    for key, sha256 in named(server, run).items():
+        assert hashlib.sha256(objects[key].data).hexdigest() == sha256
 
 
 @pytest.mark.parametrize(
@@ -210,6 +233,14 @@ def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> 
         assert SECRET not in "".join(said)
 
 
+def test_a_folder_of_something_else_is_refused(server: Server, run: str, tmp_path: Path) -> None:
+    server.store(run).create("mirror.json", b"[]")
+    mirror, _ = a_mirror(server.store(run), tmp_path)
+    with pytest.raises(DataError, match=r"mirror.json is not what a mirror writes; .* must be the folder of this run"):
+        mirror.begin()
+    assert list(server.store(run).keys("")) == ["mirror.json"]
+
+
 def test_refused_before_training(server: Server, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environ().items():
@@ -249,7 +280,7 @@ def test_what_was_written_is_visible_soon(server: Server, run: str, tmp_path: Pa
     store = server.store(run)
 
     def visible() -> list[int]:
-        found = store.get("train/events.out.tfevents.0000000000")
+        found = read(store, "train/events.out.tfevents.0000000000")
         return steps_in(found.data) if found else []
 
     took = []
@@ -342,7 +373,7 @@ def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None
     lines = [b"%06d %s\n" % (number, b"x" * 100) for number in range(4000)]
     for attempt in (1, 2):
         write(a_log(tmp_path, attempt)[0], *lines)
-    (tmp_path / "attempts.jsonl").write_text('{"attempt": 1}\n{"attempt": 2}\n')
+    (tmp_path / "attempts.jsonl").write_text('{"attempt": 1}\n{"atte\n{"attempt": 2}\n')
     (tmp_path / "model.keras").write_bytes(b"model")
     (tmp_path / "result.json").write_text('{"epochs": 5}')
     mirror.finish()

@@ -1,5 +1,6 @@
 """Whatever the schedule of kills, failures and restarts: what is read back is what was written, in order, once."""
 
+import hashlib
 import json
 import os
 import random
@@ -26,7 +27,7 @@ from trainer.exit_codes import DataError, OutputError
 from trainer.manifest import KEY, Manifest
 from trainer.mirror import FOLDERS, Mirror
 from trainer.records import Mark
-from trainer.storage import Found, StorageError
+from trainer.storage import PIECES, Found, StorageError
 from trainer.stored_files import newest_checkpoint
 from trainer.trouble import Trouble
 from trainer.worker_log import log_key
@@ -51,7 +52,7 @@ class Training:
     """What the training program does to a run directory: a point a step, dated by the attempt, and checkpoints."""
 
     def __init__(self, run_dir: Path, attempt: int) -> None:
-        self.run_dir = run_dir
+        self.run_dir, self.attempt = run_dir, attempt
         newest = newest_checkpoint(run_dir)
         self.step = int(newest.removeprefix("step-").removesuffix(".npz")) if newest else 0
         self.written = {folder: max(steps_on_disk(run_dir / folder), default=0) for folder in FOLDERS}
@@ -76,7 +77,9 @@ class Training:
     def save(self) -> None:
         folder = self.run_dir / "checkpoints"
         folder.mkdir(exist_ok=True)
-        (folder / f"step-{self.step:010d}.npz").write_bytes(b"weights of %d" % self.step)
+        # As in real ones, something in them is not the same if the step is done again; and some are large.
+        text = b"weights of %d, by %d%s" % (self.step, self.attempt, b" " * 20 * (self.step % 2))
+        (folder / f"step-{self.step:010d}.npz").write_bytes(text)
         for path in sorted(folder.glob("step-*.npz"))[:-KEEP]:
             path.unlink()
 
@@ -105,6 +108,9 @@ def steps_on_disk(folder: Path) -> list[int]:
     return [step for path in files for step in steps_in(path.read_bytes())]
 
 
+Zombie = tuple[Mirror, MemoryStore, Training]
+
+
 class Run(RuleBasedStateMachine):
     """One run, its bucket, the agents that believe to be its chief, and bad weather."""
 
@@ -116,7 +122,8 @@ class Run(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(dir="/dev/shm"))
         self.disks = self.attempt = 0
         self.last = 0  # The highest step that was ever trained.
-        self.zombies: list[tuple[Mirror, MemoryStore, Training]] = []
+        self.zombies: list[Zombie] = []
+        self.meddler: Zombie | None = None  # Acts between the requests of its successor.
         self.new_disk()
         self.new_agent()
 
@@ -157,6 +164,10 @@ class Run(RuleBasedStateMachine):
         self.training = Training(self.run_dir, self.attempt)
 
     def weather(self) -> str:
+        if self.meddler and self.random.random() < 0.2:
+            zombie, self.meddler = self.meddler, None
+            self.goes_on(zombie)
+            self.meddler = zombie
         if self.random.random() >= self.failing:
             return ""
         return self.random.choice(["before", "after", "late"])
@@ -198,12 +209,15 @@ class Run(RuleBasedStateMachine):
         self.training.tear(share)
         self.new_agent()
 
-    @rule(alive=st.booleans())
-    def pod_is_lost(self, alive: bool) -> None:
+    @rule(alive=st.booleans(), meddles=st.booleans())
+    def pod_is_lost(self, alive: bool, meddles: bool) -> None:
         if alive:
             self.zombies.append((self.mirror, self.store, self.training))
+            self.meddler = self.zombies[-1] if meddles else None
         self.new_disk()
         self.new_agent()
+        self.meddler = None
+        self.last = max(self.last, *steps_in_bucket(self.objects, "train"), 0)
         # The last interval may be lost with the disk, and nothing of what was stored.
         assert steps_on_disk(self.run_dir / "train") == steps_in_bucket(self.objects, "train")
 
@@ -219,22 +233,41 @@ class Run(RuleBasedStateMachine):
     def lost_pod_goes_on(self, count: int) -> None:
         if not self.zombies:
             return
-        mirror, store, training = self.zombies.pop()
-        before = {key: found.data for key, found in self.objects.items()}
+        zombie = self.zombies.pop()
+        before = self.of_the_run()
+        assert self.goes_on(zombie, count) or self.failing > 0, "it was not told"
+        assert self.of_the_run() == before
+
+    def goes_on(self, zombie: Zombie, count: int = 1) -> bool:
+        """Lets an agent that was thought dead act; whether it is told so."""
+        mirror, store, training = zombie
         for _ in range(count):
             training.do_step(10)
         training.save()
         store.deliver()
-        try:
-            mirror.copy_growing()
-            mirror.copy_whole()
-            raise AssertionError("it was not told")
-        except SupersededError:
-            pass
-        except StorageError:
-            assert self.failing > 0
-        after = {key: found.data for key, found in self.objects.items() if key in before or "checkpoints/" not in key}
-        assert after == before
+        told = False
+        for act in (mirror.copy_growing, mirror.copy_whole):  # Threads of their own, so both act.
+            try:
+                act()
+            except SupersededError:
+                told = True
+            except StorageError:
+                assert self.failing > 0
+        return told
+
+    def of_the_run(self) -> dict[str, bytes]:
+        """The objects that count: what else there is was left by somebody and is in nobody's way."""
+        named = {f"checkpoints/{stored.file}" for stored in self.manifest().checkpoints}
+        return {
+            key: found.data
+            for key, found in self.objects.items()
+            if key in named or not key.startswith(("checkpoints/", PIECES))
+        }
+
+    def manifest(self) -> Manifest:
+        manifest = Manifest(MemoryStore(dict(self.objects), etags=self.etags), "reader")
+        manifest.take_over()
+        return manifest
 
     @invariant()
     def nothing_is_torn_or_doubled(self) -> None:
@@ -245,11 +278,11 @@ class Run(RuleBasedStateMachine):
         validation = steps_in_bucket(self.objects, "validation")
         assert validation == list(range(3, 3 * len(validation) + 3, 3))
         if KEY in self.objects:
-            manifest = Manifest(MemoryStore(dict(self.objects), etags=self.etags), "reader")
-            manifest.take_over()
-            for stored in manifest.checkpoints:
+            for stored in self.manifest().checkpoints:
                 step = int(stored.file.removeprefix("step-").removesuffix(".npz"))
-                assert self.objects[f"checkpoints/{stored.file}"].data == b"weights of %d" % step
+                data = self.objects[f"checkpoints/{stored.file}"].data
+                assert data.startswith(b"weights of %d," % step)
+                assert hashlib.sha256(data).hexdigest() == stored.sha256
                 assert step <= len(steps)
 
     def check_all(self) -> None:
@@ -261,7 +294,7 @@ class Run(RuleBasedStateMachine):
         for name in ("model.keras", "result.json"):
             (self.run_dir / name).write_text(name)
         self.mirror.finish()
-        for name in ("model.keras", "result.json", f"checkpoints/{newest_checkpoint(self.run_dir)}"):
+        for name in ("model.keras", "result.json"):
             assert self.objects[name].data == (self.run_dir / name).read_bytes()
         folder = self.root / "bucket"
         for key, found in self.objects.items():
@@ -274,7 +307,10 @@ class Run(RuleBasedStateMachine):
             expected = list(range(every, self.training.step + 1, every))
             scalars = events.Scalars("loss") if expected else []
             assert [(scalar.step, scalar.value) for scalar in scalars] == [(step, float(step)) for step in expected]
-        assert not [key for key in self.objects if key.startswith(".pieces")]
+        newest = f"checkpoints/{newest_checkpoint(self.run_dir)}"
+        named = {f"checkpoints/{stored.file}" for stored in self.manifest().checkpoints}
+        assert newest in named
+        assert {key for key in self.objects if key.startswith("checkpoints/") and key <= newest} == named
 
 
 def steps_in_bucket(objects: dict[str, Found], folder: str) -> list[int]:
@@ -373,6 +409,7 @@ def test_the_newest_checkpoint_that_is_whole_is_fetched_and_old_ones_are_removed
     assert newest_checkpoint(tmp_path / "another disk") == Path(older).name
     assert said == [f"{Path(older).name} and what led to it were fetched from {store.url}"]
     del store.objects[older]
+    assert newest not in store.objects
     with pytest.raises(
         DataError, match=re.escape(f"none of the checkpoints that it should, whole: {Path(older).name}")
     ):
@@ -388,7 +425,7 @@ def test_what_a_run_ends_with_is_read_back(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     whole = store.upload
 
-    def half(key: str, path: Path, *, replace: bool = False) -> None:
+    def half(key: str, path: Path, *, replace: str | None = None) -> None:
         whole(key, path, replace=replace)
         store.objects[key] = Found(store.objects[key].data[:5], "half")
 
@@ -409,7 +446,7 @@ class SlowUploads(MemoryStore):
         super().__init__(etags=True)
         self.began, self.go_on = threading.Event(), threading.Event()
 
-    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
+    def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
         self.began.set()
         assert self.go_on.wait(60)
         super().upload(key, path, replace=replace)

@@ -73,8 +73,13 @@ def append(run_dir: pathlib.Path, line: dict[str, Any]) -> None:
 def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of the attempts so far; one that was torn is left out."""
     path = run_dir / ATTEMPTS
+    return parse(path.read_bytes()) if path.exists() else []
+
+
+def parse(data: bytes) -> list[dict[str, Any]]:
+    """The lines of the file's content; one that was torn is left out."""
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else ():
+    for text in data.decode(errors="replace").splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

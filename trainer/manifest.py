@@ -31,6 +31,7 @@ class Manifest:
         self._owner = owner
         self._cell = Cell(store, KEY)
         self.checkpoints: tuple[Stored, ...] = ()  # Oldest first.
+        self.swept = False  # No older ones than it names are in the store.
 
     def take_over(self) -> None:
         """Names this owner in it, so that the one before cannot change it any more.
@@ -60,6 +61,7 @@ class Manifest:
         self._cell.settle()
         text = json.dumps({"owner": self._owner, "checkpoints": [dataclasses.asdict(each) for each in checkpoints]})
         if text.encode() != self._cell.data:
+            self.swept = False
             self._cell.write(text.encode())
             self._cell.settle()
         self.checkpoints = checkpoints

@@ -14,6 +14,7 @@ The clients are imported when a store of their kind is opened, since they are la
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Protocol
@@ -22,14 +23,18 @@ from urllib.parse import urlsplit
 from trainer.exit_codes import UsageError
 
 SCHEMES = ("gs", "s3")
-TIMEOUT_SECONDS = 20.0  # Of a request, and of each part of a large file.
-PART_BYTES = 4 * 2**20  # A file larger than this travels in parts of this size, so that it needs no memory of its size.
+TIMEOUT_SECONDS = 20.0  # Of a request that carries little, and of the silence of a store that sends or takes a part.
+PART_BYTES = 4 * 2**20  # A large file travels in parts of about this size, so that it needs no memory of its size.
 
-PIECES = ".pieces/"  # Prefix of objects that wait to be joined to another, and are in nobody's way if left.
+PIECES = ".pieces/"  # Prefix of objects that wait to become another or a part of it, and are in nobody's way if left.
 
 
 class StorageError(Exception):
     """A request to an object store failed."""
+
+    def __init__(self, text: str) -> None:
+        """Takes what went wrong; clients put the address that they asked into it, which may hold a password."""
+        super().__init__(redacted(text))
 
 
 class UnreachableError(StorageError):
@@ -93,11 +98,16 @@ class Store(Protocol):
           ConflictError: it has another version, or is gone.
         """
 
-    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
-        """Creates an object from a file of any size, or replaces it.
+    def version(self, key: str) -> str | None:
+        """The version of an object of any size; None when there is none."""
+
+    def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
+        """Creates an object from a file of any size, or replaces that version of it.
+
+        To replace is not atomic on s3:// with a file of many parts: the version is asked for just before.
 
         Raises:
-          ConflictError: it exists, and is not to be replaced.
+          ConflictError: it exists, or has another version than the one to be replaced, or is gone.
           FileNotFoundError: there is no such file.
         """
 
@@ -125,7 +135,7 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ) -> Store:
       environ: where the credentials and endpoints are looked up.
 
     Raises:
-      UsageError: it is no such address.
+      UsageError: it is no such address, or the endpoint in the environment is none.
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
@@ -150,10 +160,9 @@ def tell_tensorflow_io(environ: MutableMapping[str, str]) -> None:
         environ.setdefault("S3_ENDPOINT", endpoint)
 
 
-def redacted(url: str) -> str:
-    """`url` without what may be a secret in it (`scheme://user:password@…`)."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else url
+def redacted(text: str) -> str:
+    """An address, or a text with addresses in it, without what may be a secret there (`scheme://user:password@…`)."""
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def join(path: str, key: str) -> str:

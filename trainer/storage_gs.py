@@ -76,18 +76,24 @@ class GoogleStore:
             with self._errors(key):
                 # The store joins nothing unless the object has the version given, and so has that as its first part.
                 blob.compose([self._blob(key), self._blob(piece)], if_generation_match=int(version), **ONCE)
+                return _version(blob)
         finally:
             with contextlib.suppress(StorageError):  # Who next takes over the run deletes what is left.
                 self.delete(piece)
-        return str(blob.generation)
 
-    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
+    def version(self, key: str) -> str | None:
+        """See `storage.Store`."""
+        with self._errors(key):
+            blob = self._sized(key)
+            return str(blob.generation) if blob else None
+
+    def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
         """See `storage.Store`."""
         blob = self._blob(key)
         with path.open("rb") as file, self._errors(key):
             if path.stat().st_size > PART_BYTES:
                 blob.chunk_size = PART_BYTES
-            blob.upload_from_file(file, if_generation_match=None if replace else 0, checksum="crc32c", **ONCE)
+            blob.upload_from_file(file, if_generation_match=int(replace or 0), checksum="crc32c", **ONCE)
 
     def stream(self, key: str) -> Iterator[bytes]:
         """See `storage.Store`."""
@@ -133,14 +139,18 @@ class GoogleStore:
         """A part of an object."""
         if size == 0:
             return b""
+        blob = self._blob(key)
+        changed = f"{self.url}/{key} was changed while it was read"
         try:
             data = bytes(
-                self._blob(key).download_as_bytes(
+                blob.download_as_bytes(
                     raw_download=True, start=start, end=start + size - 1, if_generation_match=generation, **ONCE
                 )
             )
         except (exceptions.NotFound, exceptions.PreconditionFailed):
-            raise UnreachableError(f"{self.url}/{key} was changed while it was read") from None
+            raise UnreachableError(changed) from None
+        if int(blob.generation or generation) != generation:  # The emulator passes over the condition.
+            raise UnreachableError(changed)
         if len(data) != size:  # To the client, an answer that was cut off within its head looks whole.
             raise UnreachableError(f"{self.url}/{key}: got {len(data)} bytes of {size}")
         return data
@@ -153,7 +163,11 @@ class GoogleStore:
         with self._opening:
             if self._opened is None:
                 with self._errors(""):
-                    self._opened = storage.Client().bucket(self._name)
+                    try:
+                        # Not every kind of credentials names a project, and only making a bucket needs one.
+                        self._opened = storage.Client(project=None).bucket(self._name)
+                    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+                        raise RefusedError(f"{self.url}: these are no credentials: {_gist(error)}") from None
             return self._opened
 
     def _put(self, key: str, data: bytes, generation: int | None) -> str:
@@ -163,7 +177,7 @@ class GoogleStore:
                 blob.upload_from_string(data, if_generation_match=generation, checksum="crc32c", **ONCE)
             except exceptions.NotFound:
                 raise NoBucketError(f"{self.url}: there is no such bucket") from None
-        return str(blob.generation)
+            return _version(blob)
 
     def _check_bucket(self, error: Exception) -> None:
         if "bucket" in str(error).lower() and "does not exist" in str(error).lower():
@@ -198,6 +212,11 @@ class GoogleStore:
             raise UnreachableError(f"{what}: {_gist(error)}") from None
         except (AttributeError, KeyError, TypeError, ValueError):  # So the client takes an answer that was cut off.
             raise UnreachableError(f"{what}: the answer makes no sense") from None
+
+
+def _version(blob: storage.Blob) -> str:
+    """What a write has answered; TypeError or AttributeError where that answer was cut off."""
+    return str(int(blob.generation))
 
 
 def _gist(error: Exception) -> str:

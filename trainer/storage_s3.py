@@ -5,16 +5,21 @@ It cannot append, so `append` sends the object whole.
 
 import contextlib
 import re
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import obstore
 from obstore import exceptions
 from obstore.store import S3Store as Client
 
+from trainer.exit_codes import UsageError
 from trainer.storage import (
     PART_BYTES,
+    PIECES,
     TIMEOUT_SECONDS,
     ConflictError,
     Found,
@@ -26,6 +31,12 @@ from trainer.storage import (
     join,
 )
 
+if TYPE_CHECKING:
+    from obstore import GetOptions, PutMode
+
+WHOLE_BYTES = 16 * 2**20  # A file up to this size is sent in one request, which takes memory of its size.
+LARGE_SECONDS = 240.0  # Of a request that carries a part: the client limits it whole, body and all. From 70 kB/s on.
+
 
 class S3Store:
     """A `storage.Store` in a bucket of S3."""
@@ -33,19 +44,21 @@ class S3Store:
     def __init__(self, bucket: str, path: str, environ: Mapping[str, str]) -> None:
         self.url = f"s3://{join(bucket, path)}" if path else f"s3://{bucket}"
         self._path = path
-        endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or environ.get("S3_ENDPOINT")
-        if endpoint and "://" not in endpoint:
-            endpoint = f"https://{endpoint}"
+        self._pieces: set[str] = set()  # Keys of this store's own that wait to be deleted.
+        endpoint = _endpoint(environ)
         with self._errors(""):
-            self._client = Client(
-                bucket,
-                config={"endpoint": endpoint} if endpoint else None,
-                client_options={
-                    "allow_http": True,
-                    "connect_timeout": "5s",
-                    "timeout": timedelta(seconds=TIMEOUT_SECONDS),
-                },
-                retry_config={"max_retries": 0},
+            self._client, self._patient = (
+                Client(
+                    bucket,
+                    config={"copy_if_not_exists": "multipart", **({"endpoint": endpoint} if endpoint else {})},
+                    client_options={
+                        "allow_http": True,
+                        "connect_timeout": "5s",
+                        "timeout": timedelta(seconds=seconds),
+                    },
+                    retry_config={"max_retries": 0},
+                )
+                for seconds in (TIMEOUT_SECONDS, LARGE_SECONDS)
             )
 
     def get(self, key: str) -> Found | None:
@@ -71,29 +84,46 @@ class S3Store:
         """See `storage.Store`."""
         return self.swap(key, old + new, version)
 
-    def upload(self, key: str, path: Path, *, replace: bool = False) -> None:
-        """See `storage.Store`."""
-        with path.open("rb") as file, self._errors(key):
-            if path.stat().st_size <= PART_BYTES:
-                self._put(key, file.read(), "overwrite" if replace else "create")
-                return
-            # An upload in parts knows no precondition: the check comes before it.
-            target = join(self._path, key)
-            if not replace and self._exists(target):
-                raise ConflictError(f"{self.url}/{key} exists already")
-            parts = max(PART_BYTES, 5 * 2**20)  # S3 takes no smaller parts.
-            obstore.put(self._client, target, file, use_multipart=True, chunk_size=parts, max_concurrency=1)
-
-    def stream(self, key: str) -> Iterator[bytes]:
+    def version(self, key: str) -> str | None:
         """See `storage.Store`."""
         with self._errors(key):
             try:
-                result = obstore.get(self._client, join(self._path, key))
-            except FileNotFoundError as error:
-                self._check_bucket(error)
-                raise MissingError(f"{self.url}/{key}: there is no such object") from None
-            for chunk in result.stream(min_chunk_size=2**20):
-                yield bytes(chunk)
+                return obstore.head(self._client, join(self._path, key))["e_tag"] or ""
+            except FileNotFoundError:
+                return None
+
+    def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
+        """See `storage.Store`."""
+        if path.stat().st_size <= WHOLE_BYTES:
+            self._put(key, path.read_bytes(), "create" if replace is None else {"e_tag": replace}, self._patient)
+            return
+        # What is sent in parts knows no precondition in this client, but a copy within the store does.
+        piece = f"{PIECES}{uuid.uuid4().hex}"
+        self._pieces.add(piece)
+        source, target = join(self._path, piece), join(self._path, key)
+        try:
+            with path.open("rb") as file, self._errors(key):
+                parts = max(PART_BYTES, 5 * 2**20)  # S3 takes no smaller parts.
+                obstore.put(self._patient, source, file, use_multipart=True, chunk_size=parts, max_concurrency=1)
+                # To replace, the copy knows no condition either: what is left is the moment between two requests.
+                if replace is not None and self.version(key) != replace:
+                    raise ConflictError(f"{self.url}/{key} is not the version that was expected")
+                obstore.copy(self._patient, source, target, overwrite=replace is not None)
+        finally:
+            for left in [*self._pieces]:  # The store may be away, now or the last time.
+                with contextlib.suppress(StorageError):
+                    self.delete(left)
+                    self._pieces.discard(left)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """See `storage.Store`."""
+        start, size = 0, 1
+        version: str | None = None
+        while start < size:
+            with self._errors(key):
+                data, size, version = self._part(key, start, version)
+            yield data
+            start += len(data)
 
     def delete(self, key: str) -> None:
         """See `storage.Store`."""
@@ -112,17 +142,32 @@ class S3Store:
             found = [entry["path"][start:] for batch in obstore.list(self._client, folder or None) for entry in batch]
         return [key for key in found if key.startswith(prefix)]
 
-    def _exists(self, path: str) -> bool:
+    def _part(self, key: str, start: int, version: str | None) -> tuple[bytes, int, str | None]:
+        """A part of an object from `start` on, of that version if one is given; its size and version."""
+        options: GetOptions = {"range": (start, start + PART_BYTES)}
+        if version is not None:
+            options["if_match"] = version
         try:
-            obstore.head(self._client, path)
-        except FileNotFoundError:
-            return False
-        return True
+            result = obstore.get(self._patient, join(self._path, key), options=options)
+            meta, data = result.meta, bytes(result.bytes())
+        except FileNotFoundError as error:
+            self._check_bucket(error)
+            raise MissingError(f"{self.url}/{key}: there is no such object") from None
+        except exceptions.PreconditionError:
+            raise UnreachableError(f"{self.url}/{key} was changed while it was read") from None
+        except exceptions.BaseError as error:
+            if "<Code>InvalidRange</Code>" in str(error) and start == 0:  # It is empty.
+                return b"", 0, None
+            raise
+        if len(data) != min(PART_BYTES, meta["size"] - start):
+            raise UnreachableError(f"{self.url}/{key}: got {len(data)} bytes from byte {start} on of {meta['size']}")
+        return data, meta["size"], meta["e_tag"]
 
-    def _put(self, key: str, data: bytes, mode: str | dict[str, str]) -> str:
+    def _put(self, key: str, data: bytes, mode: "PutMode", client: Client | None = None) -> str:
+        client = client or self._client
         with self._errors(key):
             try:
-                result = obstore.put(self._client, join(self._path, key), data, mode=mode, use_multipart=False)  # type: ignore[arg-type]
+                result = obstore.put(client, join(self._path, key), data, mode=mode, use_multipart=False)
                 return result["e_tag"] or ""
             except FileNotFoundError as error:
                 self._check_bucket(error)
@@ -158,6 +203,22 @@ class S3Store:
                 r"status code: 40[13] |<Code>(ExpiredToken|InvalidAccessKeyId|SignatureDoes)", str(error)
             )
             raise (RefusedError if refused else UnreachableError)(f"{what}: {_gist(error)}") from None
+
+
+def _endpoint(environ: Mapping[str, str]) -> str:
+    """The address of the server; empty: Amazon's own."""
+    name = next((name for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT") if environ.get(name)), "")
+    if not name:
+        return ""
+    endpoint = environ[name] if "://" in environ[name] else f"https://{environ[name]}"
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"\s", endpoint):  # The client would panic. Not shown: there may be a password in it.
+        raise UsageError(f"{name} in the environment is no address of a server; expected https://host:port")
+    return endpoint
 
 
 def _gist(error: Exception) -> str:

@@ -65,45 +65,49 @@ def put_checkpoint(store: Store, manifest: Manifest, run_dir: Path, name: str) -
 
     Raises:
       SupersededError: another mirror has taken over.
-      StorageError: the store failed; nothing is visible yet, call again later.
+      StorageError: the store failed; nothing is visible yet, or old ones are still there: call again later.
     """
-    if any(stored.file == name for stored in manifest.checkpoints):
+    key = f"{CHECKPOINTS}/{name}"
+    if all(stored.file != name for stored in manifest.checkpoints):
+        try:
+            new = _put(store, manifest, run_dir, key)
+        except FileNotFoundError:
+            return  # It was removed, so there is a newer one.
+        on_disk = set(checkpoint_names(run_dir))
+        manifest.write((*(stored for stored in manifest.checkpoints if stored.file in on_disk), new))
+    if manifest.swept:
         return
-    path, key = run_dir / CHECKPOINTS / name, f"{CHECKPOINTS}/{name}"
-    try:
-        local = described(path)
-        store.upload(key, path)
-    except FileNotFoundError:
-        return  # It was removed, so there is a newer one.
-    except ConflictError:  # A lost answer, or one of the same step that was left by somebody who was superseded.
-        found = read_back(store, key, name)
-        if found is None:
-            raise UnreachableError(f"{store.url}/{key} was there and is not") from None
-        local = found  # It is whole, and of this run: never replaced, since a manifest may name it already.
-    on_disk = set(checkpoint_names(run_dir))
-    kept = tuple(stored for stored in manifest.checkpoints if stored.file in on_disk)
-    manifest.write((*kept, local))
+    manifest.check()  # Time may have passed since it was written.
     named = {f"{CHECKPOINTS}/{stored.file}" for stored in manifest.checkpoints}
     for stale in store.keys(f"{CHECKPOINTS}/"):
         if stale not in named and stale < key:  # No later one: an agent before this one may have left it, whole.
             store.delete(stale)
+    manifest.swept = True
 
 
 def fetch_checkpoint(store: Store, manifest: Manifest, run_dir: Path) -> str | None:
     """Fetches the newest checkpoint that is whole; returns its name, None when the manifest names none.
 
+    Those that are damaged are removed, so that each is stored anew once the run comes to its step again.
+
     Raises:
       DataError: none of those named is there and whole.
+      SupersededError: another mirror has taken over.
       StorageError: the store failed; call again later.
     """
-    for stored in reversed(manifest.checkpoints):
-        if fetch(store, f"{CHECKPOINTS}/{stored.file}", run_dir, stored.sha256):
-            return stored.file
-    if manifest.checkpoints:
-        raise DataError(
-            f"{store.url}/{CHECKPOINTS} holds none of the checkpoints that it should, whole: "
-            f"{', '.join(stored.file for stored in manifest.checkpoints)}"
-        )
+    named = manifest.checkpoints
+    while manifest.checkpoints:
+        *older, newest = manifest.checkpoints
+        key = f"{CHECKPOINTS}/{newest.file}"
+        if fetch(store, key, run_dir, newest.sha256):
+            return newest.file
+        if not older:  # One stays named, so that no later start takes this for a run that has nothing yet.
+            raise DataError(
+                f"{store.url}/{CHECKPOINTS} holds none of the checkpoints that it should, whole: "
+                f"{', '.join(stored.file for stored in named)}"
+            )
+        manifest.write(tuple(older))
+        store.delete(key)
     return None
 
 
@@ -136,16 +140,30 @@ def put_final(store: Store, manifest: Manifest, run_dir: Path, key: str) -> None
       SupersededError: another mirror has taken over.
       StorageError: the store failed, or gave back something else; call again later.
     """
-    path = run_dir / key
-    local = described(path)
-    with contextlib.suppress(ConflictError):
-        store.upload(key, path)
-    if read_back(store, key, path.name) == local:
-        return
-    manifest.check()
-    store.upload(key, path, replace=True)  # It was there before, of an agent that did not come to its end.
-    if read_back(store, key, path.name) != local:
+    local = _put(store, manifest, run_dir, key)
+    if read_back(store, key, local.file) != local:
         raise UnreachableError(f"{store.url}/{key} was read back and is not what was written")
+
+
+def _put(store: Store, manifest: Manifest, run_dir: Path, key: str) -> Stored:
+    """Makes an object what the file of its name is now; returns what that is.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      SupersededError: another mirror has taken over.
+      StorageError: the store failed; call again later.
+    """
+    local = described(run_dir / key)
+    try:
+        store.upload(key, run_dir / key)
+    except ConflictError:  # A lost answer, or something that an agent before this one left; no manifest names it.
+        version = store.version(key)
+        if version is None:
+            raise UnreachableError(f"{store.url}/{key} was there and is not") from None
+        if read_back(store, key, local.file) != local:
+            manifest.check()  # After the version is known: who is superseded later than this has the wrong one.
+            store.upload(key, run_dir / key, replace=version)
+    return local
 
 
 def described(path: Path) -> Stored:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from trainer.attempts import parse
 from trainer.run_files import ATTEMPTS, RESULT
 from trainer.storage import ConflictError, Store
 from trainer.worker_log import in_order
@@ -27,7 +28,7 @@ def result(store: Store) -> dict[str, Any] | None:
 def attempts(store: Store) -> list[dict[str, Any]]:
     """The lines of the run's attempts.jsonl; raises as `result`."""
     found = store.get(ATTEMPTS)
-    return [json.loads(line) for line in found.data.splitlines()] if found else []
+    return parse(found.data) if found else []
 
 
 def logs(store: Store, worker: int) -> Iterator[tuple[int, bytes]]:
