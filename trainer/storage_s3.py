@@ -94,7 +94,11 @@ class S3Store:
 
     def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
         """See `storage.Store`."""
-        if path.stat().st_size <= WHOLE_BYTES:
+        size = path.stat().st_size
+        # A server that refuses a request may close the connection while the body is on its way, and its answer is lost.
+        if self.version(key) != replace:
+            raise ConflictError(f"{self.url}/{key} is not the version that was expected")
+        if size <= WHOLE_BYTES:
             self._put(key, path.read_bytes(), "create" if replace is None else {"e_tag": replace}, self._patient)
             return
         # What is sent in parts knows no precondition in this client, but a copy within the store does.
