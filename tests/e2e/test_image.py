@@ -47,7 +47,7 @@ def test_arguments(release: Release) -> None:
     begins = "agent 0: attempt 1 begins with 1 of 1 worker"
     until(120, "a worker without arguments", lambda: begins in release.kubectl("logs", "agent", check=False))
     page = f"/api/v1/namespaces/{release.namespace}/pods/tensorboard:6006/proxy/data/environment"
-    until(120, "TensorBoard", lambda: '"version": "2.16.2"' in release.kubectl("get", "--raw", page, check=False))
+    until(120, "TensorBoard", lambda: '"data_location": "/tmp"' in release.kubectl("get", "--raw", page, check=False))
 
 
 @pytest.mark.usefixtures("own_cluster")  # Its image is in the layout that tests/e2e/image wrote.
