@@ -89,15 +89,16 @@ def resumed(release: Release, claim: Claim, weights: str) -> list[Json]:
     return attempts
 
 
-def untouched(release: Release, uids: dict[int, str], *indexes: int) -> None:
+def untouched(release: Release, uids: dict[int, str], *indexes: int, attempt: int = 2) -> None:
+    """While a later attempt trains: at the Job's end Kubernetes deletes the pods of workers that are not done yet."""
+    release.at_step(STEP, END, attempt=attempt)
     for index in indexes:
         seen = [pod["metadata"]["uid"] for pod in release.pods(index)]
         assert seen == [uids[index]], f"worker {index} has other pods than before\n{release.story()}"
 
 
 def not_counted(release: Release) -> None:
-    """The next attempt trains, and the Job has counted no failure of a pod."""
-    release.at_step(STEP, END, attempt=2)
+    """The Job has counted no failure of a pod."""
     assert not release.job()["status"].get("failed"), release.story()
 
 
@@ -117,11 +118,11 @@ def test_a_lost_pod(
     before = uids(training)
     began = time.time()
     lose(training, training.pod(index))
+    other = 1 - index
+    untouched(training, before, other)
     if lose is evict:
         not_counted(training)
     resumed(training, claim, short_weights)
-    other = 1 - index
-    untouched(training, before, other)
     steps = training.timed_progress(training.pod(other)["metadata"]["name"])
     first = min(when for when, seen in steps if when > began and seen.attempt > 1)
     record_property("seconds to the next step", round(first - began, 1))
@@ -135,11 +136,10 @@ def test_kill_9_of_training_and_then_of_the_agent(
     """The container dies with the agent, as it does from an out-of-memory kill on cgroup v2."""
     before = uids(training)
     os.kill(node_processes.training(training.pod(index)), signal.SIGKILL)
-    training.at_step(STEP, attempt=2)
     untouched(training, before, 0, 1)
     os.kill(node_processes.agent(training.pod(index)), signal.SIGKILL)
+    untouched(training, before, 1 - index, attempt=3)
     assert resumed(training, claim, short_weights)[-1]["attempt"] >= 3
-    untouched(training, before, 1 - index)
 
 
 def test_drain_of_a_node(training: Release, claim: Claim, short_weights: str) -> None:
@@ -152,12 +152,12 @@ def test_drain_of_a_node(training: Release, claim: Claim, short_weights: str) ->
     pods = f"--pod-selector=batch.kubernetes.io/job-name={training.job()['metadata']['name']}"
     try:
         run("kubectl", "drain", node, pods, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s")
+        untouched(training, before, 1)
         not_counted(training)
+        assert training.pod(0)["spec"]["nodeName"] == other
         resumed(training, claim, short_weights)
     finally:
         run("kubectl", "uncordon", node)
-    assert training.pod(0)["spec"]["nodeName"] == other
-    untouched(training, before, 1)
 
 
 @pytest.mark.usefixtures("both_nodes")
@@ -168,9 +168,9 @@ def test_loss_of_a_node(training: Release, claim: Claim, short_weights: str) -> 
     assert node != other
     run(CLUSTER, "kill", node)
     run("kubectl", "delete", "node", node)
+    untouched(training, before, 1)
     not_counted(training)
     resumed(training, claim, short_weights)
-    untouched(training, before, 1)
 
 
 @pytest.mark.usefixtures("own_cluster")  # Its pods' processes are this machine's.
@@ -185,10 +185,10 @@ def test_an_out_of_memory_kill_of_training(release: Release, claim: Claim, short
     hog = HOG.replace("PID", str(_inside(victim)))
     release.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", hog, check=False)
     until(60, "the kill", lambda: not pathlib.Path(f"/proc/{victim}").exists())
+    untouched(release, before, *([0] if CGROUP_V2 else [0, 1]))
     failure = resumed(release, claim, short_weights)[0]["failure"]
     assert failure["worker"] == 1, failure
     assert CGROUP_V2 or failure["signal"] == "SIGKILL", failure  # There the agent is gone, too, and can tell nobody.
-    untouched(release, before, *([0] if CGROUP_V2 else [0, 1]))
     board = f"deploy/{NAME}-tensorboard"  # It reads the claim, and so can a person.
     release.kubectl("rollout", "status", board, "--timeout=120s")
     assert "agent 1: attempt 2 begins" in release.kubectl("exec", board, "--", "sh", "-c", "cat /runs/*/workers/1/*")
