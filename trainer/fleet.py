@@ -275,7 +275,7 @@ def share(cores: Sequence[int], index: int, workers: int) -> Sequence[int]:
 
 
 # Every process begins elsewhere: a port is taken only some time after it was chosen.
-_places = itertools.count(os.getpid() * 7919)
+_turns = itertools.count()
 
 
 def free_ports(count: int) -> list[int]:
@@ -287,8 +287,8 @@ def free_ports(count: int) -> list[int]:
     lowest_outgoing = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     candidates = range(max(1024, lowest_outgoing - 20000), lowest_outgoing) or range(1024, 65536)
     ports: list[int] = []
-    for place in itertools.islice(_places, len(candidates)):
-        port = candidates[place % len(candidates)]
+    for turn in itertools.islice(_turns, len(candidates)):
+        port = candidates[(os.getpid() * 7919 + turn) % len(candidates)]
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
