@@ -274,7 +274,6 @@ def share(cores: Sequence[int], index: int, workers: int) -> Sequence[int]:
     return cores[index * len(cores) // workers : (index + 1) * len(cores) // workers]
 
 
-# Every process begins elsewhere: a port is taken only some time after it was chosen.
 _turns = itertools.count()
 
 
@@ -288,6 +287,7 @@ def free_ports(count: int) -> list[int]:
     candidates = range(max(1024, lowest_outgoing - 20000), lowest_outgoing) or range(1024, 65536)
     ports: list[int] = []
     for turn in itertools.islice(_turns, len(candidates)):
+        # Every process begins elsewhere: a port is taken only some time after it was chosen.
         port = candidates[(os.getpid() * 7919 + turn) % len(candidates)]
         with socket.socket() as probe:
             try:

@@ -25,6 +25,7 @@ _WATCH_SECONDS = 300  # After which the server ends a watch.
 _SILENCE_SECONDS = 150.0  # Of a watch; the server sends a bookmark every minute.
 _WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)  # Between tries, the last for ever.
 _SAID_AFTER = 3.0  # Seconds without the API server until a person is told.
+UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"  # The field selector of pods that use something.
 _NO_API = -1  # The status of what no API server answers: asking again gives no other.
 
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer import chart
 from trainer.answer import Line, asking
-from trainer.kube import Kube, KubeError
+from trainer.kube import UNFINISHED, Kube, KubeError
 from trainer.launch_codes import LaunchError
 from trainer.launch_config import Submit
 from trainer.observed import JOB_NAME, QUEUE, Job
@@ -82,8 +82,7 @@ class Nodes:
         """Asks for them; None: this user may not see them. Workers of the release are left out: it replaces them."""
         try:
             nodes = kube.get("/api/v1/nodes")["items"]
-            running = "status.phase!=Succeeded,status.phase!=Failed"
-            pods = kube.get("/api/v1/pods", fieldSelector=running)["items"]
+            pods = kube.get("/api/v1/pods", fieldSelector=UNFINISHED)["items"]
             return cls(nodes, [pod for pod in pods if not _leaves(pod, kube.namespace, release)])
         except KubeError as error:
             if error.status == 403:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.answer import Line
-from trainer.kube import Kube
+from trainer.kube import UNFINISHED, Kube
 from trainer.quantity import number, words
 from trainer.release import selector
 from trainer.room import Amounts, asked
@@ -66,8 +66,7 @@ def used(pods: Sequence[Json], services: int) -> Amounts:
 
 def _there(kube: Kube, release: str) -> tuple[list[Json], int]:
     path, mine = "/api/v1/namespaces/{namespace}", selector(release)
-    alive = "status.phase!=Succeeded,status.phase!=Failed"
-    pods = kube.get(f"{path}/pods", labelSelector=mine, fieldSelector=alive)["items"]
+    pods = kube.get(f"{path}/pods", labelSelector=mine, fieldSelector=UNFINISHED)["items"]
     return pods, len(kube.get(f"{path}/services", labelSelector=mine)["items"])
 
 

@@ -1,5 +1,6 @@
 """A run's logs so far: of the pods that are there, and from its output those of pods that are gone."""
 
+import itertools
 from collections.abc import Sequence
 
 from trainer.kube import Kube, KubeError
@@ -58,23 +59,20 @@ class RunLogs:
 
     def _pod(self, pod: Pod, *, first: bool) -> None:
         """A pod's log; before that of the first, what earlier pods of its worker have left."""
+        lines = (text for _, text in self._kube.log(pod.name))
         held: list[str] = []  # Until it is known with which attempt this pod began.
-        for _, text in self._kube.log(pod.name):
-            state = StateLine.parse(text) if first else None
-            if first:
-                held.append(text)
-            else:
-                self._show(pod.index, text)
-            if state and state.attempt:
-                first = False
-                if state.attempt > 1:
-                    self._earlier(pod.index, state.attempt)
-                for line in held:
-                    self._show(pod.index, line)
         if first:
-            self._earlier(pod.index, None)
-            for line in held:
-                self._show(pod.index, line)
+            began = None
+            for text in lines:
+                held.append(text)
+                state = StateLine.parse(text)
+                if state and state.attempt:
+                    began = state.attempt
+                    break
+            if began != 1:
+                self._earlier(pod.index, began)
+        for text in itertools.chain(held, lines):
+            self._show(pod.index, text)
 
     def _earlier(self, worker: int, attempt: int | None) -> None:
         """The logs of a worker's attempts before this one, or of all, from the output."""

@@ -96,8 +96,7 @@ class S3Store:
         """See `storage.Store`."""
         size = path.stat().st_size
         # A server that refuses a request may close the connection while the body is on its way, and its answer is lost.
-        if self.version(key) != replace:
-            raise ConflictError(f"{self.url}/{key} is not the version that was expected")
+        self._expect(key, replace)
         if size <= WHOLE_BYTES:
             self._put(key, path.read_bytes(), "create" if replace is None else {"e_tag": replace}, self._patient)
             return
@@ -110,8 +109,8 @@ class S3Store:
                 parts = max(PART_BYTES, 5 * 2**20)  # S3 takes no smaller parts.
                 obstore.put(self._patient, source, file, use_multipart=True, chunk_size=parts, max_concurrency=1)
                 # To replace, the copy knows no condition either: what is left is the moment between two requests.
-                if replace is not None and self.version(key) != replace:
-                    raise ConflictError(f"{self.url}/{key} is not the version that was expected")
+                if replace is not None:
+                    self._expect(key, replace)
                 obstore.copy(self._patient, source, target, overwrite=replace is not None)
         finally:
             for left in [*self._pieces]:  # The store may be away, now or the last time.
@@ -145,6 +144,10 @@ class S3Store:
             folder, _, _ = join(self._path, prefix).rpartition("/")
             found = [entry["path"][start:] for batch in obstore.list(self._client, folder or None) for entry in batch]
         return [key for key in found if key.startswith(prefix)]
+
+    def _expect(self, key: str, version: str | None) -> None:
+        if self.version(key) != version:
+            raise ConflictError(f"{self.url}/{key} is not the version that was expected")
 
     def _part(self, key: str, start: int, version: str | None) -> tuple[bytes, int, str | None]:
         """A part of an object from `start` on, of that version if one is given; its size and version."""
