@@ -34,6 +34,11 @@ def test_pods_that_are_not_made() -> None:
         return reasons(seen(warnings=(warned("job", "FailedCreate", f"Error creating: {message}"),)))[0].word
 
     assert because('pods "x" is forbidden: exceeded quota: q') == "quota"
+    texts = set()
+    for name in "xy":  # Each try has a pod of its own, and is told of once all the same.
+        refusal = warned("job", "FailedCreate", f'Error creating: pods "{name}" is forbidden: exceeded quota: q')
+        texts.add(reasons(seen(warnings=(refusal,)))[0].text)
+    assert texts == {"the namespace's quota does not allow the pods: exceeded quota: q"}
     assert because('pods "x" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot') == "forbidden"
     assert because("serviceaccount not found") == "not made"
     queued = Seen(job=job(suspended=True, queue="team"))

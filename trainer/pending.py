@@ -2,12 +2,14 @@
 
 import collections
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from trainer.observed import Pod, Seen, Warned
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _STARTING = {"ContainerCreating", "PodInitializing"}
+_POD_FORBIDDEN = re.compile(r'^pods "[^"]*" is forbidden: ')
 _HELD = {"SchedulingGated": "gated", "SchedulerError": "scheduler error"}
 
 
@@ -97,7 +99,8 @@ def _not_made(seen: Seen, refusals: Sequence[Warned]) -> tuple[str, str] | None:
         return "suspended", "the job is suspended (spec.suspend)"
     if not refusals:
         return None
-    text = refusals[-1].message.removeprefix("Error creating: ")
+    # Not the pod's name, which is another at every try.
+    text = _POD_FORBIDDEN.sub("", refusals[-1].message.removeprefix("Error creating: "))
     if "exceeded quota" in text:
         return "quota", f"the namespace's quota does not allow the pods: {text}"
     if "violates PodSecurity" in text:
