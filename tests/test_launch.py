@@ -206,6 +206,13 @@ def test_closed_output_ends_it_without_a_traceback(environ: dict[str, str]) -> N
     assert done.stdout.strip() in ("0", "1")
 
 
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_no_output_at_all_is_none(closed: str) -> None:
+    command = f"{sys.executable} -m trainer.launch submit --help {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_an_output_of_another_encoding_takes_what_it_can(tmp_path: pathlib.Path) -> None:
     environ = {**os.environ, "PYTHONIOENCODING": "ascii", "KUBECONFIG": str(tmp_path / "kubeconfig")}
     helm = tmp_path / "helm"

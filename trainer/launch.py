@@ -28,6 +28,9 @@ usage: {PROGRAM} [command] [flags] [-- flags of the training program]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the launcher; returns its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # Closed, as with `>&-`.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A terminal of another encoding shows what it can.
             stream.reconfigure(errors="replace")
