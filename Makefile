@@ -77,7 +77,7 @@ schemas: setup ## tests/schemas, from the Kubernetes versions that the chart is 
 
 .PHONY: e2e
 e2e: setup ## the chart on a real Kubernetes of two nodes (root, Go); KUBECONFIG=... IMAGE=... tests on another
-	tests/e2e/run -m 'e2e and not soak' $(ARGS)
+	tests/e2e/run -m 'e2e and not soak' --numprocesses=2 $(ARGS)
 
 .PHONY: e2e-smoke
 e2e-smoke: setup ## the shortest of those tests

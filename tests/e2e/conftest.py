@@ -1,17 +1,31 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.control_plane import ControlPlane, control_plane
 from tests.e2e.launching import Launching
 from tests.e2e.made_up import Cluster
-from tests.e2e.release import FLAGS, NAME, Json, Release, namespace, run
+from tests.e2e.release import FLAGS, NAME, SHORT, Json, Release, namespace, run
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types.
+    """Tests of the cluster share its nodes, and so come one by one; those of made-up nodes go on beside them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "made-up nodes" if re.search(r"test_launcher_(api|checks)\.py", nodeid) else "nodes"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -118,8 +132,8 @@ def local_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def short_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The same of a run of 3 epochs."""
-    return locally(tmp_path_factory.mktemp("short"), "--epochs=3")
+    """The same of a run of SHORT epochs."""
+    return locally(tmp_path_factory.mktemp("short"), f"--epochs={SHORT}")
 
 
 def locally(folder: pathlib.Path, *more: str) -> str:

@@ -25,8 +25,8 @@ VALUES = (
     *("--set", ",".join(f"train.{name}={value}" for name, value in FLAGS.items())),
 )
 
-SHORT = ("--set", "train.epochs=3")
-"""Of runs that lose something: long enough to lose it in the middle."""
+SHORT = 2
+"""Epochs of runs that lose something: long enough to lose it in the middle."""
 
 T = TypeVar("T")
 Json = dict[str, Any]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.launching import CHART, Launching, launched
-from tests.e2e.release import ACCURACY, Release, run, until
+from tests.e2e.release import ACCURACY, SHORT, Release, run, until
 from trainer.launch_codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
@@ -74,9 +74,9 @@ def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release, tmp
     assert submitted.ends() == LaunchCode.INTERRUPTED
     assert "come back with:  python -m trainer.launch attach --name=mnist-train" in submitted.text
 
-    release.at_step(1)
-    release.kubectl("delete", "pod", release.pod(1)["metadata"]["name"], "--wait=false")
     attached = Launching("attach", at(release), "--logs=all", "--tensorboard")
+    attached.says("progress worker=0/2")
+    release.kubectl("delete", "pod", release.pod(1)["metadata"]["name"], "--wait=false")
     attached.says("ended with exit code 143")
     code, text = launched("status", at(release))
     assert code == 0
@@ -177,7 +177,9 @@ def test_what_never_starts_says_why(release: Release) -> None:
 
 
 def test_a_worker_that_is_preempted_is_named(release: Release) -> None:
-    launching = Launching(*submission(release, "--set=worker.resources.requests.cpu=1"), trainer=(*FLAGS, "--epochs=3"))
+    launching = Launching(
+        *submission(release, "--set=worker.resources.requests.cpu=1"), trainer=(*FLAGS, f"--epochs={SHORT}")
+    )
     launching.says("progress worker=0/2")
     node = release.pod(1)["spec"]["nodeName"]
     free = run("kubectl", "get", "node", node, "--output", "jsonpath={.status.allocatable.cpu}").stdout

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import locally
-from tests.e2e.release import NAME, VALUES, Release, run, until
+from tests.e2e.release import NAME, SHORT, VALUES, Release, run, until
 from tests.e2e.screenshot import screenshot
 from tests.servers import BUCKET, KEY_ID, SECRET, tool
 
 pytestmark = pytest.mark.e2e
 
-EPOCHS = 12  # Long enough for TensorBoard, which starts with the workers, to show the run in the middle.
+EPOCHS = {"s3": 7, "gs": SHORT}
+"""On s3 long enough for TensorBoard, which starts with the workers, to show the run in the middle."""
 STEP = 250  # Of the first epoch's 468.
 PORT = 7070
 
@@ -121,10 +122,11 @@ def store(request: pytest.FixtureRequest, own_cluster: Any) -> Iterator[StorePod
         run("kubectl", "delete", "namespace", pod.namespace, "--wait=false")
 
 
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture
+def weights(store: StorePod, request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> str:
     """`weights_sha256` of the same training as two processes of this machine."""
-    return locally(tmp_path_factory.mktemp("weights"), f"--epochs={EPOCHS}")
+    epochs = EPOCHS[store.scheme]
+    return request.getfixturevalue("short_weights") if epochs == SHORT else locally(tmp_path, f"--epochs={epochs}")
 
 
 class Board:
@@ -161,7 +163,7 @@ def test_a_lost_chief_goes_on_from_the_store(
     shown = store.scheme == "s3"
     credentials = "credentials.s3Secret=store" if shown else "worker.envFrom[0].secretRef.name=store"
     output = f"output={store.scheme}://{BUCKET}/e2e,{credentials},tensorboard.enabled={str(shown).lower()}"
-    release.install(*VALUES, "--set", f"train.epochs={EPOCHS},{output}")
+    release.install(*VALUES, "--set", f"train.epochs={EPOCHS[store.scheme]},{output}")
     release.at_step(STEP)
     name = until(120, "a checkpoint in the store", store.run_with_a_checkpoint)
     board = Board(release, name) if shown else None
@@ -190,7 +192,7 @@ def test_a_lost_chief_goes_on_from_the_store(
     if board:
         assert on_the_way > before, "TensorBoard showed no more epochs between the loss and the end"
         for kind in ("train", "validation"):
-            until(120, f"every epoch of {kind}", lambda: len(board.epochs(kind)) == EPOCHS)  # noqa: B023
+            until(120, f"every epoch of {kind}", lambda: len(board.epochs(kind)) == EPOCHS[store.scheme])  # noqa: B023
         board.picture(tmp_path / "tensorboard.png")
         if wanted := os.environ.get("PICTURE"):  # docs/tensorboard.png was made so.
             shutil.copy(tmp_path / "tensorboard.png", wanted)
