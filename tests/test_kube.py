@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from tests.api_server import Handler, Query, api_server, item, kubeconfig
-from trainer.kube import Changed, Connection, Gone, Kube, KubeError, Listed, LogEnd, LogLine, News
+from trainer.api_server import KubeError
+from trainer.kube import Changed, Connection, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch_codes import LaunchError
 
 DEADLINE = 20.0

@@ -8,7 +8,8 @@ import yaml
 
 from tests.api_server import Handler, Query, api_server, kubeconfig
 from trainer import launch
-from trainer.kube import Kube, KubeError
+from trainer.api_server import KubeError
+from trainer.kube import Kube
 from trainer.launch_codes import LaunchCode, LaunchError
 
 USER = "me"

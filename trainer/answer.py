@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from trainer.kube import KubeError
+from trainer.api_server import KubeError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,10 @@ from collections.abc import Container, Sequence
 from trainer import past, preflight, submission
 from trainer.activity import Activity
 from trainer.answer import Line
+from trainer.api_server import KubeError
 from trainer.chart import Chart, HelmError, the_job
 from trainer.forward import Forward
-from trainer.kube import Kube, KubeError
+from trainer.kube import Kube
 from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.launch_config import Attach, Logs, Look, Submit, Target, Where
 from trainer.observed import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_order, seconds

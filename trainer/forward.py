@@ -6,7 +6,8 @@ import socket
 import threading
 from collections.abc import Callable
 
-from trainer.kube import Kube, KubeError
+from trainer.api_server import KubeError
+from trainer.kube import Kube
 from trainer.observed import RELEASE
 
 PORT = 6006

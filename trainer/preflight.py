@@ -8,7 +8,8 @@ from typing import Any
 
 from trainer import chart
 from trainer.answer import Line, asking
-from trainer.kube import UNFINISHED, Kube, KubeError
+from trainer.api_server import UNFINISHED, KubeError
+from trainer.kube import Kube
 from trainer.launch_codes import LaunchError
 from trainer.launch_config import Submit
 from trainer.observed import JOB_NAME, QUEUE, Job

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trainer.answer import Line
-from trainer.kube import UNFINISHED, Kube
+from trainer.api_server import UNFINISHED
+from trainer.kube import Kube
 from trainer.quantity import number, words
 from trainer.release import selector
 from trainer.room import Amounts, asked

@@ -3,7 +3,8 @@
 import itertools
 from collections.abc import Sequence
 
-from trainer.kube import Kube, KubeError
+from trainer.api_server import KubeError
+from trainer.kube import Kube
 from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.observed import Job, Pod
 from trainer.past import Past

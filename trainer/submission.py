@@ -10,9 +10,10 @@ from typing import Any
 
 from trainer import chart, preflight
 from trainer.answer import Line
+from trainer.api_server import KubeError
 from trainer.chart import Chart, HelmError
 from trainer.chart_values import own_values
-from trainer.kube import Kube, KubeError
+from trainer.kube import Kube
 from trainer.launch_codes import LaunchCode, LaunchError
 from trainer.launch_config import Submit
 from trainer.observed import Job
