@@ -34,7 +34,7 @@ test: setup ## all tests that need no cluster; those on real object stores where
 soak: local-soak e2e-soak ## long runs with failures, on this machine and then on a cluster: both of these
 
 .PHONY: local-soak
-local-soak: setup ## long runs with random failures that need no cluster (20 min)
+local-soak: setup ## long runs with random failures that need no cluster (30 min)
 	$(python) -m pytest -m 'soak and not e2e' $(ARGS)
 
 .PHONY: check
