@@ -18,17 +18,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from bench.agent_cost import cpu_seconds
 from bench.curves import Curve, draw
 from bench.table import Row
 from tests.agents import running
+from tests.processes import until
 from tests.servers import BUCKET, gcs_server, s3_environ, s3_server
 from tests.servers.refusing_proxy import RefusingProxy, refusing_proxy
 from trainer.chain import SEGMENT_BYTES
 from trainer.mirror import Mirror
-from trainer.records import HEAD, TAIL, record, whole
+from trainer.records import record
 from trainer.run_files import VALIDATION
 from trainer.storage import open_store
 from trainer.worker_log import log_key
@@ -153,17 +154,17 @@ def cores_apart() -> Iterator[list[int]]:
         os.sched_setaffinity(0, every)
 
 
-def epoch_ends(run_dir: Path) -> list[float]:
-    """When each epoch has ended, validation and all, in Unix time."""
-    ends = []
-    for path in (run_dir / VALIDATION).glob("*tfevents*"):
-        data, start = path.read_bytes(), 0
-        for end in whole(data):
-            event = Event.FromString(data[start + HEAD.size : end - TAIL.size])
-            start = end
+def epoch_ends(run_dir: Path) -> Iterator[float]:
+    """When each epoch has ended, validation and all, in Unix time; waits for the next."""
+    folder = run_dir / VALIDATION
+    until(lambda: list(folder.glob("*tfevents*")), "an event file")
+    (path,) = folder.glob("*tfevents*")
+    loader = EventFileLoader(str(path))
+    while True:
+        for event in loader.Load():  # What is new.
             if any(value.tag == "epoch_loss" for value in event.summary.value):
-                ends.append(event.wall_time)
-    return ends
+                yield event.wall_time
+        time.sleep(0.01)
 
 
 def throughput(folder: Path) -> tuple[list[float], float]:
@@ -193,18 +194,13 @@ def throughput(folder: Path) -> tuple[list[float], float]:
         ) as agents,
     ):
         pid = agents.start(0).process.pid
-
-        def wait_for(epochs: int) -> float:
-            while len(ends := epoch_ends(agents.run_dir)) < epochs:
-                time.sleep(0.01)
-            return ends[epochs - 1]
-
-        began = wait_for(epochs := TURN)
+        ends = epoch_ends(agents.run_dir)
+        *_, began = itertools.islice(ends, TURN)
         seconds, cpu = list[float](), cpu_seconds(pid)
         for turn in range(2 * TURNS + 1):
             if turn % 2:
                 os.kill(pid, signal.SIGSTOP)
-            ended = wait_for(epochs := epochs + TURN)
+            *_, ended = itertools.islice(ends, TURN)
             os.kill(pid, signal.SIGCONT)
             seconds.append(ended - began)
             began = ended

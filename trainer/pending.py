@@ -2,14 +2,12 @@
 
 import collections
 import dataclasses
-import re
 from collections.abc import Sequence
 
 from trainer.observed import Pod, Seen, Warned
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _STARTING = {"ContainerCreating", "PodInitializing"}
-_POD_FORBIDDEN = re.compile(r'^pods "[^"]*" is forbidden: ')
 _HELD = {"SchedulingGated": "gated", "SchedulerError": "scheduler error"}
 
 
@@ -63,6 +61,11 @@ def never_began(seen: Seen, *, waits: bool) -> bool:
     return waits or chiefs[0].started is None
 
 
+def forbidden(text: str) -> str:
+    """Why the API server admits no such pod, without the pod's name, which is another at every try."""
+    return text.partition(" is forbidden: ")[2] or text
+
+
 def _grouped(seen: Seen, waiting: Sequence[Pod]) -> list[Reason]:
     warned: dict[str, list[Warned]] = collections.defaultdict(list)
     for warning in seen.warnings:
@@ -99,8 +102,7 @@ def _not_made(seen: Seen, refusals: Sequence[Warned]) -> tuple[str, str] | None:
         return "suspended", "the job is suspended (spec.suspend)"
     if not refusals:
         return None
-    # Not the pod's name, which is another at every try.
-    text = _POD_FORBIDDEN.sub("", refusals[-1].message.removeprefix("Error creating: "))
+    text = forbidden(refusals[-1].message.removeprefix("Error creating: "))
     if "exceeded quota" in text:
         return "quota", f"the namespace's quota does not allow the pods: {text}"
     if "violates PodSecurity" in text:

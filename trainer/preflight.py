@@ -14,6 +14,7 @@ from trainer.launch_codes import LaunchError
 from trainer.launch_config import Submit
 from trainer.observed import JOB_NAME, QUEUE, Job
 from trainer.output_check import bucket, claim
+from trainer.pending import forbidden
 from trainer.quantity import words
 from trainer.quota import quota
 from trainer.release import labels as of_release
@@ -219,7 +220,7 @@ def _admission(kube: Kube, job: Json, *, replaces: bool) -> Iterator[Line]:
     try:
         kube.post("/api/v1/namespaces/{namespace}/pods", pod, dryRun="All")
     except KubeError as error:
-        text = str(error).partition(" is forbidden: ")[2] or str(error)
+        text = forbidden(str(error))
         if error.status not in (403, 422) or "cannot create resource" in text or "service account" in text:
             yield Line("note", "pods", f"whether the namespace admits them is not known: {text}")
         elif replaces and "exceeded quota" in text:  # What it replaces still counts.
