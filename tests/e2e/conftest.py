@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import pathlib
@@ -5,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from xdist.remote import Producer
@@ -128,21 +129,29 @@ def cluster(plane: ControlPlane) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def local_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """`weights_sha256` of the same training as two processes of this machine, without Kubernetes."""
-    return locally(tmp_path_factory.mktemp("local"))
+def weights_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """`weights_sha256` of training with more flags as two processes of this machine, without Kubernetes; once each."""
+
+    @functools.cache
+    def locally(*more: str) -> str:
+        folder = tmp_path_factory.mktemp("local")
+        flags = [f"--run_dir={folder}", *(f"--{name}={value}" for name, value in FLAGS.items()), *more]
+        run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", *flags)
+        return str(json.loads((folder / "result.json").read_text())["weights_sha256"])
+
+    return locally
 
 
 @pytest.fixture(scope="session")
-def short_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The same of a run of SHORT epochs."""
-    return locally(tmp_path_factory.mktemp("short"), f"--epochs={SHORT}")
+def local_weights(weights_of: Callable[..., str]) -> str:
+    """Those of the epochs that the program has by itself."""
+    return weights_of()
 
 
-def locally(folder: pathlib.Path, *more: str) -> str:
-    flags = [f"--{name}={value}" for name, value in FLAGS.items()]
-    run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", f"--run_dir={folder}", *flags, *more)
-    return str(json.loads((folder / "result.json").read_text())["weights_sha256"])
+@pytest.fixture(scope="session")
+def short_weights(weights_of: Callable[..., str]) -> str:
+    """Those of SHORT epochs."""
+    return weights_of(f"--epochs={SHORT}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

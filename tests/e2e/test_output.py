@@ -7,12 +7,11 @@ import pathlib
 import shutil
 import urllib.parse
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import locally
 from tests.e2e.release import NAME, SHORT, VALUES, Release, run, until
 from tests.e2e.screenshot import screenshot
 from tests.servers import BUCKET, KEY_ID, SECRET, tool
@@ -122,13 +121,6 @@ def store(request: pytest.FixtureRequest, own_cluster: Any) -> Iterator[StorePod
         run("kubectl", "delete", "namespace", pod.namespace, "--wait=false")
 
 
-@pytest.fixture
-def weights(store: StorePod, request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> str:
-    """`weights_sha256` of the same training as two processes of this machine."""
-    epochs = EPOCHS[store.scheme]
-    return request.getfixturevalue("short_weights") if epochs == SHORT else locally(tmp_path, f"--epochs={epochs}")
-
-
 class Board:
     """The chart's TensorBoard of one run."""
 
@@ -154,8 +146,10 @@ class Board:
 
 
 def test_a_lost_chief_goes_on_from_the_store(
-    release: Release, store: StorePod, weights: str, tmp_path: pathlib.Path
+    release: Release, store: StorePod, weights_of: Callable[..., str], tmp_path: pathlib.Path
 ) -> None:
+    epochs = EPOCHS[store.scheme]
+    weights = weights_of(f"--epochs={epochs}")
     release.kubectl(
         "create", "secret", "generic", "store", *(f"--from-literal={k}={v}" for k, v in store.environ.items())
     )
@@ -163,7 +157,7 @@ def test_a_lost_chief_goes_on_from_the_store(
     shown = store.scheme == "s3"
     credentials = "credentials.s3Secret=store" if shown else "worker.envFrom[0].secretRef.name=store"
     output = f"output={store.scheme}://{BUCKET}/e2e,{credentials},tensorboard.enabled={str(shown).lower()}"
-    release.install(*VALUES, "--set", f"train.epochs={EPOCHS[store.scheme]},{output}")
+    release.install(*VALUES, "--set", f"train.epochs={epochs},{output}")
     release.at_step(STEP)
     name = until(120, "a checkpoint in the store", store.run_with_a_checkpoint)
     board = Board(release, name) if shown else None
@@ -175,10 +169,10 @@ def test_a_lost_chief_goes_on_from_the_store(
 
     def ended() -> tuple[str, str, str] | None:
         nonlocal on_the_way
-        epochs = len(board.epochs("train")) if board else 0
+        so_far = len(board.epochs("train")) if board else 0
         if condition := release.condition():
             return condition
-        on_the_way = max(on_the_way, epochs)
+        on_the_way = max(on_the_way, so_far)
         return None
 
     assert until(400, "the job's end", ended)[0] == "Complete", release.story()
@@ -192,7 +186,7 @@ def test_a_lost_chief_goes_on_from_the_store(
     if board:
         assert on_the_way > before, "TensorBoard showed no more epochs between the loss and the end"
         for kind in ("train", "validation"):
-            until(120, f"every epoch of {kind}", lambda: len(board.epochs(kind)) == EPOCHS[store.scheme])  # noqa: B023
+            until(120, f"every epoch of {kind}", lambda: len(board.epochs(kind)) == epochs)  # noqa: B023
         board.picture(tmp_path / "tensorboard.png")
         if wanted := os.environ.get("PICTURE"):  # docs/tensorboard.png was made so.
             shutil.copy(tmp_path / "tensorboard.png", wanted)
