@@ -1,16 +1,18 @@
 """What a user can get wrong: one clear line, the right exit code, no traceback, nothing overwritten."""
 
 import json
-import os
 import resource
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import write_idx
+from tests.full_disk import no_room_beyond
 from tests.processes import Training, Worker, result, until
+from trainer.__main__ import check_writable
 
 
 def refused(worker: Worker, code: int, *named: str) -> None:
@@ -75,10 +77,19 @@ def test_a_run_directory_below_a_file(training: Training, tmp_path: Path) -> Non
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
 def test_a_run_directory_that_is_full(training: Training, tmp_path: Path) -> None:
-    (tmp_path / ".probe").symlink_to("/dev/full")
-    refused(training.start(f"--run_dir={tmp_path}"), 64, str(tmp_path), "No space left")
+    with no_room_beyond(1024):
+        worker = training.start(f"--run_dir={tmp_path}")
+    refused(worker, 64, str(tmp_path), "cannot be written to (File too large)")
+    assert not list(tmp_path.iterdir())
+
+
+def test_starts_beside_each_other_in_one_run_directory(tmp_path: Path) -> None:
+    """What the one tries does not get in the other's way."""
+    with ThreadPoolExecutor(8) as starts:
+        for _ in starts.map(check_writable, [tmp_path] * 400):
+            pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_more_gpus_than_there_are(training: Training, tmp_path: Path) -> None:

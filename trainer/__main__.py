@@ -6,6 +6,7 @@ TF_CONFIG in the environment makes it one of several workers; without it, it tra
 import importlib
 import os
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -39,7 +40,7 @@ def main(argv: list[str], *, began: float) -> int:
             print(f"{run_dir} holds a finished run; nothing to do")
             return ExitCode.DONE
         if cluster is None or cluster.is_chief:
-            _check_writable(run_dir)
+            check_writable(run_dir)
         from trainer import run  # TensorFlow takes seconds to import: what can be refused is refused before.
 
         return run.attempt(config=config, cluster=cluster, run_dir=run_dir, stop=stop, began=began)
@@ -56,13 +57,12 @@ def _check_shares(config: Config, cluster: Cluster | None) -> None:
         )
 
 
-def _check_writable(run_dir: Path) -> None:
+def check_writable(run_dir: Path) -> None:
     """Refuses a run directory that could not be written to later."""
-    probe = run_dir / ".probe"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(bytes(65536))
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=run_dir) as probe:  # Without a name: another start may be at the same.
+            probe.write(bytes(65536))
     except OSError as error:
         raise UsageError(
             f"--run_dir={run_dir} cannot be written to ({error.strerror}); make room or name another folder"
