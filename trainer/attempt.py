@@ -37,11 +37,12 @@ class Attempt:
         """The attempt is over: where all leave in order this process does, too; else there is nothing to wait for."""
         if self._cause is not None:
             return
-        self._cause = Cause.STOPPED
         if over.cause in (Cause.DONE, Cause.LEFT, Cause.AGREED):
-            self._deadline = time.monotonic() + _LEAVE_SECONDS
-        else:
-            self._child.kill()
+            self._cause, self._deadline = Cause.STOPPED, time.monotonic() + _LEAVE_SECONDS
+            return
+        if not self._child.ending():  # Or its peers may have lost this very process: how it ends is its own doing.
+            self._cause = Cause.STOPPED
+        self._child.kill()
 
     def leave(self, cause: Cause, since: float) -> None:
         """Lets the process save and leave, within the grace period that began at `since`.

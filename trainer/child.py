@@ -19,6 +19,7 @@ from trainer.process import shell_code, spawn
 _KEPT_LINES = 20  # Of standard error, for the verdict.
 _LONGEST_LINE = 1 << 16
 _CHATTER = re.compile(r"[IW]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IW] ")  # TensorFlow's C++ code informs or warns.
+_PF_EXITING = 0x4  # Of the flags in /proc/PID/stat; the kernel sets it before it takes a process's sockets from it.
 _LATE = 3.0  # Seconds between looks after which it is this process that did not run, not the other.
 _DRAIN_SECONDS = 2.0  # For what still stands in the pipes; a grandchild may hold them open for ever.
 
@@ -110,10 +111,12 @@ class Child:
 
     def stopped(self) -> bool:
         """Whether a signal has stopped it: the one silence that no start explains."""
-        try:
-            return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-        except OSError:
-            return False
+        return self._stat()[0] in "Tt"
+
+    def ending(self) -> bool:
+        """Whether it has ended, or is beyond return, though it was not reaped: what is sent to it has no effect."""
+        stat = self._stat()
+        return stat[0] in "ZX" or bool(int(stat[6]) & _PF_EXITING)
 
     def terminate(self) -> None:
         """Asks it to save and leave."""
@@ -137,6 +140,13 @@ class Child:
         os.close(self._beats)
         if self._hand_over is not None:
             os.close(self._hand_over)
+
+    def _stat(self) -> list[str]:
+        """What the kernel says of it, from the third field on: its state, and six fields later its flags."""
+        try:
+            return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return ["?", *"000000"]
 
     def _signal(self, number: int) -> None:
         if self.code is None:
