@@ -11,7 +11,7 @@ from absl import logging
 
 from tests.events import points
 from tests.full_disk import no_room_beyond
-from tests.test_mirror_properties import point, steps_in
+from tests.mirrored_run import point, steps_in
 from trainer import event_file, records
 from trainer.event_file import EventFile
 from trainer.summaries import Summaries

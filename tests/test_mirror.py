@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from tests.agents import STAND_IN, running
+from tests.mirrored_run import Training, steps_in, steps_in_bucket, steps_on_disk
 from tests.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_server, toxiproxy
 from tests.servers.refusing_proxy import S3_ERROR, refusing_proxy
-from tests.test_mirror_properties import Training, steps_in, steps_in_bucket, steps_on_disk
 from tests.test_worker_log import a_log, write
 from trainer import stored_run
 from trainer.exit_codes import DataError, OutputError, UsageError

@@ -41,8 +41,8 @@ class EventStream:
           owner: says in the chain who writes, unlike any other.
           wall_time: when that began, in seconds since 1970.
           warn: takes a sentence for a person.
-          overtaken: called in `take_over` before a disk that lacks the file in which the chain ends is given it: what
-            else is on that disk is not what led there.
+          overtaken: called in `take_over` before a disk that lacks the file in which the chain ends, or some of it, is
+            given it: what else is on that disk is not what led there.
         """
         self.folder = folder
         self._store = store
@@ -67,12 +67,11 @@ class EventStream:
         if not self._marked:
             self._chain.take_over(self._fence, len(list(self._store.keys(self._prefix))))
             self._marked = True
-        path = self._directory / self._source
-        if self._source and not self._fetched and not path.exists():
-            self._overtaken()
-            for name in self._files():
-                (self._directory / name).unlink()
-        if self._fetched or (self._source and (not path.exists() or path.stat().st_size < self._offset)):
+        if self._source and (self._fetched or self._lacks()):
+            if not self._fetched:  # Else a call before this one has done so.
+                self._overtaken()
+                for name in self._files():
+                    (self._directory / name).unlink()
             self._fetch()
         files = self._files()
         # Those that were written before the one that the chain ends in are in the chain, whatever they are called.
@@ -104,6 +103,11 @@ class EventStream:
         path = self._directory / self._source
         rest = max(path.stat().st_size - self._offset, 0) if path.is_file() else 0
         return sum(sizes) + rest + self._chain.unsettled()
+
+    def _lacks(self) -> bool:
+        """Whether the disk lacks some of what the chain holds; what follows there was written without knowing that."""
+        path = self._directory / self._source
+        return not path.exists() or path.stat().st_size < self._offset
 
     def _name(self, number: int) -> str:
         return f"{self._prefix}{number:010d}"
