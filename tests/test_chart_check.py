@@ -28,11 +28,28 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Check:
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(module.time, "sleep", lambda _: None)
 
-    def run(names: set[str], shown: list[str], *, output: str = "", tensorboard: str = "run-tensorboard") -> str | None:
+    def run(
+        names: set[str],
+        shown: list[str],
+        *,
+        output: str = "",
+        tensorboard: str = "run-tensorboard",
+        stale: frozenset[str] = frozenset(),
+        kept: frozenset[str] = frozenset(),
+    ) -> str | None:
+        """Names that are stale resolve when they are asked for the first time, kept ones though nobody is there."""
+        left = set(stale)
         environ = {"JOB_NAME": JOB, "SERVICE_NAME": "run", "TENSORBOARD": tensorboard, "OUTPUT": output, "WORKERS": "2"}
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(module, "resolves", lambda name: name in names)
+
+        def resolves(name: str) -> bool:
+            known = name in names | kept or name in left
+            left.discard(name)
+            return known
+
+        monkeypatch.setattr(module, "resolves", resolves)
+        monkeypatch.setattr(module, "gone", lambda name: name in kept)
         monkeypatch.setattr(module, "runs", lambda _: shown)
         wrong: str | None = module.main()
         return wrong
@@ -55,6 +72,16 @@ def test_one_name_is_missing(check: Check) -> None:
 def test_a_job_that_is_over_and_has_left_its_run(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(set(), ["other-99999999-12345678/train", RUN], output="gs://bucket") is None
     assert "0 of 2" in capsys.readouterr().out
+
+
+def test_a_job_that_is_over_and_of_which_dns_still_knows_a_name(check: Check) -> None:
+    assert check(set(), [RUN], output="gs://bucket", stale=frozenset({f"{JOB}-0.run"})) is None
+
+
+def test_a_job_that_is_over_and_of_which_dns_keeps_a_name(check: Check) -> None:
+    kept = frozenset({f"{JOB}-0.run"})
+    assert check(set(), [RUN], output="gs://bucket", kept=kept) is None
+    assert check(set(), [], output="gs://bucket", kept=kept) == f"these names do not resolve: {JOB}-1.run"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What `helm test` runs in the cluster: do the workers' names resolve, and does TensorBoard show their run?"""
 
+import errno
 import json
 import os
 import socket
@@ -18,6 +19,15 @@ def resolves(name: str) -> bool:
         return False
 
 
+def gone(name: str) -> bool:
+    """Whether nobody has the name's address any more: Kubernetes may keep in DNS the pod that ended last."""
+    try:
+        with socket.create_connection((name, 8080), timeout=5):
+            return False
+    except OSError as error:  # A network policy, too, may keep one from a worker that is there: that times out.
+        return error.errno == errno.EHOSTUNREACH
+
+
 def runs(tensorboard: str) -> list[str]:
     """The runs with scalars that TensorBoard shows; none when it cannot be reached."""
     try:
@@ -34,9 +44,11 @@ def main() -> str | None:
     deadline = time.monotonic() + SECONDS
     names = [f"{job}-{index}.{service}" for index in range(int(os.environ["WORKERS"]))]
     missing, over = names, False
-    while time.monotonic() < deadline and (missing := [name for name in missing if not resolves(name)]):
+    # All of them each time: of a job that has just ended DNS forgets one name before the other.
+    while time.monotonic() < deadline and (missing := [name for name in names if not resolves(name)]):
         # An output may hold other jobs' runs; this job's, when nobody works on it any more, says that the job is over.
-        if over := missing == names and bool(tensorboard and output) and any(job in run for run in runs(tensorboard)):
+        nobody = all(gone(name) for name in names if name not in missing)
+        if over := nobody and bool(tensorboard and output) and any(job in run for run in runs(tensorboard)):
             break
         time.sleep(1)
     print(f"{len(names) - len(missing)} of {len(names)} workers' names resolve")
