@@ -1,15 +1,13 @@
 """A real control plane without nodes: etcd, API server, controllers and scheduler, for tests of the launcher.
 
 Nodes are objects that a test makes up, and a pod's state is what a test writes into its status: that is all that a
-watcher sees of a kubelet. It needs the binaries of `tests/cluster/cluster build`, and no root.
+watcher sees of a kubelet. It needs Go, which builds it, and no root.
 """
 
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from tests.tools import tool
 from trainer.fleet import free_ports
 
 _TOKEN = "control-plane"
@@ -102,23 +101,9 @@ class ControlPlane:
         self.patch(f"/api/v1/nodes/{name}", {"spec": {"taints": None}})  # New nodes are tainted as not ready.
 
 
-def binaries() -> pathlib.Path | None:
-    """Where the binaries are; None: they were not built here."""
-    found = shutil.which("kube-apiserver")
-    if found:
-        return pathlib.Path(found).parent
-    cache = os.environ.get("CLUSTER_CACHE") or pathlib.Path(
-        os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache", "trainer-cluster"
-    )
-    folders = sorted(pathlib.Path(cache).glob("bin-*/kube-apiserver"), key=lambda path: path.stat().st_mtime)
-    return folders[-1].parent if folders else None
-
-
 @contextlib.contextmanager
 def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
     """Starts one and ends it."""
-    bin_ = binaries()
-    assert bin_ is not None, "kube-apiserver is not there: `tests/cluster/cluster build` builds it"
     port, client, peer = free_ports(3)
     plane = ControlPlane(folder, port)
     pki = folder / "pki"
@@ -133,12 +118,12 @@ def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
     etcd = f"http://127.0.0.1:{client}"
     try:
         plane.start(
-            *("etcd", str(bin_ / "etcd"), "--data-dir", str(folder / "etcd"), "--unsafe-no-fsync"),
+            *("etcd", str(tool("etcd")), "--data-dir", str(folder / "etcd"), "--unsafe-no-fsync"),
             *("--listen-client-urls", etcd, "--advertise-client-urls", etcd),
             *("--listen-peer-urls", f"http://127.0.0.1:{peer}"),
         )
         plane.start(
-            *("apiserver", str(bin_ / "kube-apiserver"), f"--etcd-servers={etcd}", "--bind-address=127.0.0.1"),
+            *("apiserver", str(tool("kube-apiserver")), f"--etcd-servers={etcd}", "--bind-address=127.0.0.1"),
             *(f"--secure-port={port}", "--service-cluster-ip-range=10.96.0.0/16", f"--cert-dir={pki}"),
             *("--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC"),
             *(f"--service-account-key-file={pki}/sa.key", f"--service-account-signing-key-file={pki}/sa.key"),
@@ -150,12 +135,12 @@ def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
         _kubeconfig(plane)
         off = "*,-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller"
         plane.start(
-            *("controller-manager", str(bin_ / "kube-controller-manager"), f"--kubeconfig={plane.kubeconfig}"),
+            *("controller-manager", str(tool("kube-controller-manager")), f"--kubeconfig={plane.kubeconfig}"),
             *("--leader-elect=false", f"--controllers={off}", "--secure-port=0", *quick),
             f"--service-account-private-key-file={pki}/sa.key",
         )
         plane.start(
-            *("scheduler", str(bin_ / "kube-scheduler"), f"--kubeconfig={plane.kubeconfig}"),
+            *("scheduler", str(tool("kube-scheduler")), f"--kubeconfig={plane.kubeconfig}"),
             *("--leader-elect=false", "--secure-port=0", *quick),
         )
         until(60, "service accounts", lambda: _there(plane, "/api/v1/namespaces/default/serviceaccounts/default"))

@@ -112,7 +112,7 @@ def _claim(storage: dict[str, str]) -> Json:
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory, own_cluster: pathlib.Path) -> Iterator[ControlPlane]:
     """A control plane with two nodes that are made up; it needs no cluster, and no root."""
-    assert own_cluster.is_dir()  # The binaries that it was started from are there.
+    assert own_cluster.is_dir()  # On another cluster these would test nothing of it, after minutes of building.
     with control_plane(tmp_path_factory.mktemp("plane")) as running:
         running.node("node1", cpus=16)
         running.node("node2", cpus=16)

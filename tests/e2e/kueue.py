@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.release import run, until
-from tests.servers import source, tool
+from tests.tools import source, tool
 from trainer.fleet import free_ports
 
 _NAMESPACE = "kueue-system"
@@ -57,7 +57,7 @@ def kueue(folder: pathlib.Path) -> Iterator[None]:
 
 def _objects(address: str) -> list[dict[str, Any]]:
     """What its installation has, but for the manager's pod: the API server is to reach it at `address`."""
-    manifests = run("kubectl", "kustomize", str(source("kueue") / "config/default")).stdout
+    manifests = run("kubectl", "kustomize", str(source("sigs.k8s.io/kueue") / "config/default")).stdout
     kinds = ("Namespace", _CONVERTED, *_WEBHOOKS)
     objects = [value for value in yaml.safe_load_all(manifests) if value["kind"] in kinds]
     for value in objects:

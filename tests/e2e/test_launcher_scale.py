@@ -12,7 +12,7 @@ import yaml
 
 from tests.control_plane import ControlPlane, control_plane, until
 from tests.e2e.launching import CHART, Launching, launched
-from tests.servers import tool
+from tests.tools import tool
 from trainer.fleet import free_ports
 from trainer.progress import Progress
 

@@ -14,7 +14,8 @@ import pytest
 
 from tests.e2e.release import NAME, SHORT, VALUES, Release, run, until
 from tests.e2e.screenshot import screenshot
-from tests.servers import BUCKET, KEY_ID, SECRET, tool
+from tests.servers import BUCKET, KEY_ID, SECRET
+from tests.tools import tool
 
 pytestmark = pytest.mark.e2e
 

@@ -1,12 +1,6 @@
-"""Real object stores and bad networks for tests: built from pinned Go modules, started on 127.0.0.1.
-
-Each tool is a Go module of its own, since their dependencies clash. A binary is built once and kept in
-${XDG_CACHE_HOME:-~/.cache}/trainer-tools, named by a checksum of its module.
-"""
+"""Real object stores and bad networks for tests, started on 127.0.0.1."""
 
 import contextlib
-import fcntl
-import hashlib
 import http.client
 import json
 import os
@@ -19,48 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.servers.refusing_proxy import refusing_proxy
+from tests.tools import tool
 from trainer.fleet import free_ports
 
-_HERE = Path(__file__).parent
-_PACKAGES = {
-    "fake-gcs-server": "github.com/fsouza/fake-gcs-server",
-    "versitygw": "github.com/versity/versitygw/cmd/versitygw",
-    "kwok": "sigs.k8s.io/kwok/cmd/kwok",
-    "kueue": "sigs.k8s.io/kueue/cmd/kueue",
-    "toxiproxy": "github.com/Shopify/toxiproxy/v2/cmd/server",
-}
 BUCKET = "bucket"
 KEY_ID, SECRET = "made-up-id", "made-up-secret-aGVsbG8"
-
-
-def tool(name: str) -> Path:
-    """The binary of a tool, built if it is not there yet (minutes, once)."""
-    module = _HERE / name
-    checksum = hashlib.sha256((module / "go.mod").read_bytes() + (module / "go.sum").read_bytes()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainer-tools"
-    cache.mkdir(parents=True, exist_ok=True)
-    binary = cache / f"{name}-{checksum}"
-    with (cache / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # Tests may run side by side.
-        if not binary.exists():
-            part = binary.with_suffix(".part")
-            # Without debugging information, and with memory for the compiler: a quarter less time.
-            flags = ["-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags=-s -w", "-gcflags=all=-dwarf=false"]
-            subprocess.run(
-                ["go", "build", *flags, "-o", str(part), _PACKAGES[name]],
-                cwd=module,
-                env={**os.environ, "CGO_ENABLED": "0", "GOGC": "400"},
-                check=True,
-            )
-            part.rename(binary)
-    return binary
-
-
-def source(name: str) -> Path:
-    """The folder of the module that a tool comes from: what else is in it."""
-    command = ("go", "mod", "download", "-json", _PACKAGES[name].partition("/cmd/")[0])
-    done = subprocess.run(command, cwd=_HERE / name, check=True, capture_output=True, text=True)
-    return Path(json.loads(done.stdout)["Dir"])
 
 
 @contextlib.contextmanager

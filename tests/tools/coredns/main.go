@@ -1,4 +1,4 @@
-// CoreDNS with what the Corefile of ../../cluster uses: with all its plugins it builds several clouds' libraries, too.
+// CoreDNS with what the Corefile of tests/cluster/cluster uses: with all its plugins it builds several clouds' libraries, too.
 package main
 
 import (
