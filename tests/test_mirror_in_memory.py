@@ -1,5 +1,6 @@
 """The mirror at one moment each, with a store in memory and a clock that waits for nobody."""
 
+import hashlib
 import json
 import os
 import re
@@ -13,8 +14,9 @@ from tests.mirrored_run import KEEP, Clock, Training, a_mirror, steps_in_bucket,
 from tests.processes import until
 from trainer.event_stream import EventStream
 from trainer.exit_codes import DataError, OutputError
+from trainer.manifest import KEY
 from trainer.mirror import Mirror
-from trainer.storage import Found, StorageError
+from trainer.storage import Found, StorageError, UnreachableError
 from trainer.stored_files import newest_checkpoint
 from trainer.trouble import Trouble
 from trainer.worker_log import log_key
@@ -90,6 +92,38 @@ def test_the_newest_checkpoint_that_is_whole_is_fetched_and_old_ones_are_removed
     ):
         a_mirror(store, tmp_path / "a third", clock, [])
     assert newest_checkpoint(tmp_path / "a third") is None
+
+
+@pytest.mark.parametrize("etags", [True, False])
+def test_a_checkpoint_done_again_does_not_replace_one_that_may_be_named_already(tmp_path: Path, etags: bool) -> None:
+    """The manifest was stored and the answer lost; the agent may die before it can say of which content it speaks."""
+    store = MemoryStore(etags=etags)
+    mirror, swap = a_mirror(store, tmp_path, Clock(), []), store.swap
+
+    def unanswered(key: str, data: bytes, version: str) -> str:
+        swap(key, data, version)
+        raise UnreachableError("the answer was lost")
+
+    def away(*_: object) -> str:
+        raise UnreachableError("the request was lost")
+
+    def consistent() -> bool:
+        (named,) = json.loads(store.objects[KEY].data)["checkpoints"]
+        return hashlib.sha256(store.objects[f"checkpoints/{named['file']}"].data).hexdigest() == str(named["sha256"])
+
+    training = Training(tmp_path, 1)
+    training.do_step(10)
+    training.save()
+    mirror.copy_growing()
+    for attempt, swapping in enumerate((unanswered, away), start=2):
+        store.swap = swapping  # type: ignore[assignment]
+        with pytest.raises(UnreachableError):
+            mirror.copy_whole()
+        assert consistent()
+        Training(tmp_path, attempt).save()
+    store.swap = swap  # type: ignore[method-assign]
+    mirror.copy_whole()
+    assert consistent()
 
 
 def test_what_a_run_ends_with_is_read_back(tmp_path: Path) -> None:

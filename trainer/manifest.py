@@ -58,13 +58,18 @@ class Manifest:
           SupersededError: another mirror has taken over.
           StorageError: the store failed; call again later.
         """
-        self._cell.settle()
+        self.settle()
         text = json.dumps({"owner": self._owner, "checkpoints": [dataclasses.asdict(each) for each in checkpoints]})
         if text.encode() != self._cell.data:
             self.swept = False
             self._cell.write(text.encode())
-            self._cell.settle()
-        self.checkpoints = checkpoints
+            self.settle()
+
+    def settle(self) -> None:
+        """Brings the last list that was written to the store, if it is not known to be there; raises as `write`."""
+        self._cell.settle()
+        if self._cell.data:
+            self.checkpoints = self._parse(self._cell.data)
 
     def check(self) -> None:
         """Makes sure that this owner is still the one.

@@ -68,6 +68,7 @@ def put_checkpoint(store: Store, manifest: Manifest, run_dir: Path, name: str) -
       StorageError: the store failed; nothing is visible yet, or old ones are still there: call again later.
     """
     key = f"{CHECKPOINTS}/{name}"
+    manifest.settle()  # It may name this one, though the answer was lost: then it stays as it is.
     if all(stored.file != name for stored in manifest.checkpoints):
         try:
             new = _put(store, manifest, run_dir, key)
