@@ -1,5 +1,6 @@
 import functools
 import json
+import math
 import os
 import pathlib
 import re
@@ -15,7 +16,11 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.control_plane import ControlPlane, control_plane
 from tests.e2e.launching import Launching
 from tests.e2e.made_up import Cluster
-from tests.e2e.release import FLAGS, NAME, SHORT, Json, Release, namespace, run
+from tests.e2e.release import FLAGS, NAME, Json, Release, namespace, run
+from trainer.config import Config
+
+SHORT_SECONDS = 10.0
+"""Of the steps of a short run: a checkpoint takes 2, and what is to see it in the log or the store up to 3 more."""
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types.
@@ -129,29 +134,37 @@ def cluster(plane: ControlPlane) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def weights_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """`weights_sha256` of training with more flags as two processes of this machine, without Kubernetes; once each."""
+def locally(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Json]:
+    """`result.json` of so many epochs trained by two processes of this machine, without Kubernetes; once each."""
 
     @functools.cache
-    def locally(*more: str) -> str:
+    def trained(epochs: int) -> Json:
         folder = tmp_path_factory.mktemp("local")
-        flags = [f"--run_dir={folder}", *(f"--{name}={value}" for name, value in FLAGS.items()), *more]
+        flags = [f"--run_dir={folder}", *(f"--{name}={value}" for name, value in FLAGS.items()), f"--epochs={epochs}"]
         run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", *flags)
-        return str(json.loads((folder / "result.json").read_text())["weights_sha256"])
+        return dict(json.loads((folder / "result.json").read_text()))
 
-    return locally
-
-
-@pytest.fixture(scope="session")
-def local_weights(weights_of: Callable[..., str]) -> str:
-    """Those of the epochs that the program has by itself."""
-    return weights_of()
+    return trained
 
 
 @pytest.fixture(scope="session")
-def short_weights(weights_of: Callable[..., str]) -> str:
-    """Those of SHORT epochs."""
-    return weights_of(f"--epochs={SHORT}")
+def local_weights(locally: Callable[[int], Json]) -> str:
+    """`weights_sha256` of the epochs that the program has by itself."""
+    return str(locally(Config.epochs)["weights_sha256"])
+
+
+@pytest.fixture(scope="session")
+def short(locally: Callable[[int], Json]) -> int:
+    """Epochs of runs that lose something: long enough to lose it in the middle, however fast the machine."""
+    seen = locally(Config.epochs)
+    an_epoch: float = seen["steps"] / seen["epochs"] * seen["global_batch_size"] / seen["images_per_second"]
+    return max(2, math.ceil(SHORT_SECONDS / an_epoch))
+
+
+@pytest.fixture(scope="session")
+def short_weights(locally: Callable[[int], Json], short: int) -> str:
+    """Those of a short run."""
+    return str(locally(short)["weights_sha256"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

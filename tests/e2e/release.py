@@ -25,9 +25,6 @@ VALUES = (
     *("--set", ",".join(f"train.{name}={value}" for name, value in FLAGS.items())),
 )
 
-SHORT = 2
-"""Epochs of runs that lose something: long enough to lose it in the middle."""
-
 T = TypeVar("T")
 Json = dict[str, Any]
 

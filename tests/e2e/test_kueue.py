@@ -10,12 +10,12 @@ import pytest
 from tests.e2e.conftest import Claim
 from tests.e2e.kueue import kueue
 from tests.e2e.launching import CHART, Launching, launched
-from tests.e2e.release import FLAGS, SHORT, VALUES, Json, Release, run, until
+from tests.e2e.release import FLAGS, VALUES, Json, Release, run, until
 from trainer.launch_codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
 
-STEP = 250  # Of 936, when it is stopped.
+STEP = 250  # When it is stopped, in the first epoch.
 
 # Room for two workers of values-cpu.yaml. The scheduler itself is to preempt nothing.
 CLUSTER = """
@@ -109,8 +109,10 @@ def test_an_upgrade_that_changes_nothing_leaves_an_admitted_job(team: Release) -
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
 
-def test_a_job_waits_for_quota_and_goes_on_after_preemption(team: Release, claim: Claim, short_weights: str) -> None:
-    flags = (*(f"--{name}={value}" for name, value in FLAGS.items()), f"--epochs={SHORT}")
+def test_a_job_waits_for_quota_and_goes_on_after_preemption(
+    team: Release, claim: Claim, short: int, short_weights: str
+) -> None:
+    flags = (*(f"--{name}={value}" for name, value in FLAGS.items()), f"--epochs={short}")
     first = Launching(*submission(team, "--output=pvc:runs", "--set=tensorboard.enabled=false"), trainer=flags)
     until(60, "the first job's admission", lambda: admitted(team))
 

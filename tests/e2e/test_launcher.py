@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.launching import CHART, Launching, launched
-from tests.e2e.release import ACCURACY, SHORT, Release, run, until
+from tests.e2e.release import ACCURACY, Release, run, until
 from trainer.launch_codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
@@ -181,9 +181,9 @@ def test_what_never_starts_says_why(release: Release) -> None:
     assert release.kubectl("get", "jobs,services", "--output", "name") == ""
 
 
-def test_a_worker_that_is_preempted_is_named(release: Release) -> None:
+def test_a_worker_that_is_preempted_is_named(release: Release, short: int) -> None:
     launching = Launching(
-        *submission(release, "--set=worker.resources.requests.cpu=1"), trainer=(*FLAGS, f"--epochs={SHORT}")
+        *submission(release, "--set=worker.resources.requests.cpu=1"), trainer=(*FLAGS, f"--epochs={short}")
     )
     launching.says("progress worker=0/2")
     node = release.pod(1)["spec"]["nodeName"]

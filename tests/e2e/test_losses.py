@@ -11,12 +11,12 @@ import pytest
 
 from tests.e2e import node_processes
 from tests.e2e.conftest import Claim
-from tests.e2e.release import NAME, SHORT, VALUES, Json, Release, run, until
+from tests.e2e.release import NAME, VALUES, Json, Release, run, until
 
 pytestmark = pytest.mark.e2e
 
 CLUSTER = str(pathlib.Path(__file__).resolve().parents[1] / "cluster/cluster")
-STEP = 250  # Of 936, when the loss comes.
+STEP = 250  # When the loss comes, in the first epoch.
 END = 400  # Seconds until a job that lost something has ended; on a busy machine.
 APART = {
     "maxSkew": 1,
@@ -56,10 +56,10 @@ def evict(release: Release, pod: Json) -> None:
 
 
 @pytest.fixture
-def training(release: Release, claim: Claim) -> Release:
+def training(release: Release, claim: Claim, short: int) -> Release:
     """Two workers in mid-training, each on a node of its own, the run directory on a claim."""
     apart = f"worker.topologySpreadConstraints={json.dumps([APART])}"
-    release.install(*VALUES, "--set", f"train.epochs={SHORT},{claim.values}", "--set-json", apart)
+    release.install(*VALUES, "--set", f"train.epochs={short},{claim.values}", "--set-json", apart)
     release.at_step(STEP)
     return release
 
@@ -174,9 +174,9 @@ def test_loss_of_a_node(training: Release, claim: Claim, short_weights: str) -> 
 
 
 @pytest.mark.usefixtures("own_cluster")  # Its pods' processes are this machine's.
-def test_an_out_of_memory_kill_of_training(release: Release, claim: Claim, short_weights: str) -> None:
+def test_an_out_of_memory_kill_of_training(release: Release, claim: Claim, short: int, short_weights: str) -> None:
     """On cgroup v1 the kernel takes one process, on v2 the kubelet has it take the whole container."""
-    release.install(*VALUES, "--set", f"train.epochs={SHORT},worker.resources.limits.memory=2Gi,output=pvc:runs")
+    release.install(*VALUES, "--set", f"train.epochs={short},worker.resources.limits.memory=2Gi,output=pvc:runs")
     release.at_step(STEP)
     before = uids(release)
     pod = release.pod(1)
