@@ -31,7 +31,7 @@ def importing(_worker: Worker, _run_dir: Path) -> None:
 
 def between_steps(worker: Worker, _run_dir: Path) -> None:
     worker.wait_for(Progress.parse)
-    time.sleep(random.random() * 0.3)
+    time.sleep(random.random() * 0.1)  # Of half a second that the run goes on, on a fast machine.
 
 
 def saving(_worker: Worker, run_dir: Path) -> None:

@@ -109,9 +109,10 @@ def test_the_run_directory_holds_what_was_designed(finished: tuple[Path, str]) -
     assert sorted(path.name for path in run_dir.iterdir()) == [
         "checkpoints", "model.keras", "result.json", "train", "validation",
     ]  # fmt: skip
-    assert sorted(path.name for path in (run_dir / "checkpoints").iterdir()) == [
-        f"step-{step:010d}.npz" for step in (12, 24, 36)
-    ]
+    checkpoints = {path.name for path in (run_dir / "checkpoints").iterdir()}
+    assert "step-0000000036.npz" in checkpoints
+    # An epoch may be over before the checkpoint of the one before it is written; the next takes its place then.
+    assert checkpoints <= {f"step-{step:010d}.npz" for step in (12, 24, 36)}
 
 
 def test_a_finished_run_is_left_as_it_is(finished: tuple[Path, str], training: Training) -> None:
