@@ -55,7 +55,7 @@ format: setup ## format the code
 
 .PHONY: docs
 docs: setup ## write the README's tables
-	$(python) -m docs.generate
+	$(python) -m tools.flag_tables
 
 .PHONY: clean
 clean: ## remove what was built
@@ -67,11 +67,11 @@ test-chart: setup ## the chart with Helm 3 and 4, against Kubernetes 1.33 to 1.3
 
 .PHONY: manifests
 manifests: setup ## what is made from the chart: k8s/, the flags in its schema, its golden file
-	bin=$$(tests/tools/build helm) && PATH=$$bin:$$PATH PYTHONPATH=. $(python) k8s/manifests.py
+	bin=$$(tests/tools/build helm) && PATH=$$bin:$$PATH $(python) -m tools.manifests
 
 .PHONY: schemas
 schemas: setup ## tests/schemas, from the Kubernetes versions that the chart is checked against (Go)
-	$(python) tests/schemas/generate.py v1.33.13 v1.34.4 v1.35.4 v1.36.3 v1.37.2
+	$(python) -m tools.kubernetes_schemas v1.33.13 v1.34.4 v1.35.4 v1.36.3 v1.37.2
 
 .PHONY: e2e
 e2e: setup ## the chart on a real Kubernetes of two nodes (root, Go); KUBECONFIG=... IMAGE=... tests on another

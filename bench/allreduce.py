@@ -10,9 +10,9 @@ import time
 
 import tensorflow as tf
 
-from trainer import strategy
-from trainer.cluster import Cluster
-from trainer.config import Config
+from trainer.core.config import Config
+from trainer.core.tf_config import Cluster
+from trainer.training import strategy
 
 FLOATS = 407_050
 

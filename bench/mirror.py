@@ -23,16 +23,16 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from bench.agent_cost import cpu_seconds
 from bench.curves import Curve, draw
 from bench.table import Row
-from tests.agents import running
-from tests.processes import until
-from tests.servers import BUCKET, gcs_server, s3_environ, s3_server
-from tests.servers.refusing_proxy import RefusingProxy, refusing_proxy
-from trainer.chain import SEGMENT_BYTES
-from trainer.mirror import Mirror
-from trainer.records import record
-from trainer.run_files import VALIDATION
-from trainer.storage import open_store
-from trainer.worker_log import log_key
+from tests.support.agents import running
+from tests.support.processes import until
+from tests.support.servers import BUCKET, gcs_server, s3_environ, s3_server
+from tests.support.servers.refusing_proxy import RefusingProxy, refusing_proxy
+from trainer.core.run_dir import VALIDATION
+from trainer.core.tfrecord import record
+from trainer.output.mirror import Mirror
+from trainer.output.segments import SEGMENT_BYTES
+from trainer.output.stores.store import open_store
+from trainer.output.worker_log import log_key
 
 FLUSHES = int(os.environ.get("FLUSHES", "10000"))
 FLUSH_BYTES = 4096  # Of events, what a few scalars and a histogram take.

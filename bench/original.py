@@ -6,10 +6,10 @@ import time
 
 import keras
 
-from trainer import idx
+from trainer.training import idx_files
 
 started = time.perf_counter()
-(train_images, y_train), (test_images, y_test) = idx.load("")
+(train_images, y_train), (test_images, y_test) = idx_files.load("")
 x_train, x_test = train_images / 255.0, test_images / 255.0
 model = keras.Sequential(
     [

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench.table import Row
-from trainer.process import spawn
-from trainer.progress import Progress
-from trainer.status import StateLine
+from trainer.agent.status import StateLine
+from trainer.core.log_lines import Progress
+from trainer.core.process import spawn
 
 ROUNDS = 5
 LIMITS = {signal.SIGKILL: 3.0, signal.SIGSTOP: 13.0}  # Seconds, with a warm spare.

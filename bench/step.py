@@ -7,18 +7,19 @@ import os
 import sys
 import time
 
-from trainer import mnist, noise, optimizers, strategy
-from trainer.cluster import Cluster
-from trainer.config import Config
+from trainer import mnist
+from trainer.core.config import Config
+from trainer.core.tf_config import Cluster
+from trainer.training import optimizers, strategy, tf_logging
 
-noise.set_up_logging(verbosity=0)
+tf_logging.set_up_logging(verbosity=0)
 config = Config(global_batch_size=int(sys.argv[1]), threads=1)
 steps = int(sys.argv[2])
 cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
 strategy.configure_devices(config)
 together = strategy.create(config, cluster)
 
-from trainer.step import Trainer  # noqa: E402  TensorFlow must know its threads first.
+from trainer.training.trainer import Trainer  # noqa: E402  TensorFlow must know its threads first.
 
 with together.scope():
     model = mnist.build_model(config)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.table import Row
-from trainer import idx
-from trainer.fleet import free_ports
+from trainer.launch.local.fleet import free_ports
+from trainer.training import idx_files
 
 ROOT = Path(__file__).parents[1]
 ACCURACY = 0.975
@@ -68,7 +68,7 @@ def _two_workers() -> list[Row]:
         }
         if torch := os.environ.get("TORCH"):
             commands["ddp"] = (
-                [torch, "bench/ddp.py", "{rank}", "{port}", str(batch), str(steps), str(idx.EMBEDDED)],
+                [torch, "bench/ddp.py", "{rank}", "{port}", str(batch), str(steps), str(idx_files.EMBEDDED)],
                 False,
             )
         turns = [{name: _pair(*command) for name, command in commands.items()} for _ in range(TURNS)]

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.processes import Training
-from trainer import idx
+from tests.support.processes import Training
+from trainer.training import idx_files
 
 TRAIN_IMAGES, TEST_IMAGES = 640, 200
 
@@ -24,7 +24,7 @@ def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the first images of MNIST, in MNIST's own format."""
     folder = tmp_path_factory.mktemp("mnist")
     for (images, labels), prefix, count in zip(
-        idx.load(""), ("train", "t10k"), (TRAIN_IMAGES, TEST_IMAGES), strict=True
+        idx_files.load(""), ("train", "t10k"), (TRAIN_IMAGES, TEST_IMAGES), strict=True
     ):
         write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images[:count])
         write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels[:count])
@@ -41,10 +41,10 @@ def training(small_mnist: Path) -> Iterator[Training]:
 
 @pytest.fixture(scope="session")
 def paced_flags(small_mnist: Path) -> list[str]:
-    """A small run of tests/paced.py, ten steps an epoch, for which PACE in the environment sets the speed."""
+    """A small run of experiments/paced.py, ten steps an epoch, for which PACE in the environment sets the speed."""
     return [
         f"--data_dir={small_mnist}",
-        "--experiment=tests.paced",
+        "--experiment=tests.experiments.paced",
         "--global_batch_size=64",
         "--hidden_units=32",
         "--log_every=0.5",

@@ -10,12 +10,12 @@ import os
 import sys
 import types
 
-from trainer import storage
+from trainer.core.s3_environ import tell_tensorflow_io
 
 _STORES = [store for store in ("gs://", "s3://") if any(store in argument for argument in sys.argv)]
 
 if "s3://" in _STORES:
-    storage.tell_tensorflow_io(os.environ)
+    tell_tensorflow_io(os.environ)
     import tensorflow_io  # noqa: F401  Importing it registers s3://.
 if _STORES:
     sys.argv.append("--load_fast=false")

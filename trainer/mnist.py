@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from trainer import idx
-from trainer.config import Config
+from trainer.core.config import Config
+from trainer.training import idx_files
 
 Split = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
@@ -23,7 +23,7 @@ def load_data(config: Config) -> tuple[Split, Split]:
     Raises:
       DataError: a file is missing or damaged.
     """
-    return idx.load(config.data_dir)
+    return idx_files.load(config.data_dir)
 
 
 def build_model(config: Config) -> Any:

@@ -13,11 +13,11 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.control_plane import ControlPlane, control_plane
 from tests.e2e.launching import Launching
 from tests.e2e.made_up import Cluster
 from tests.e2e.release import FLAGS, NAME, Json, Release, namespace, run
-from trainer.config import Config
+from tests.support.control_plane import ControlPlane, control_plane
+from trainer.core.config import Config
 
 SHORT_SECONDS = 10.0
 """Of the steps of a short run: a checkpoint takes 2, and what is to see it in the log or the store up to 3 more."""

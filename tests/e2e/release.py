@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from trainer.progress import Progress
+from trainer.core.log_lines import Progress
 
 CHART = pathlib.Path(__file__).resolve().parents[2] / "helm"
 NAME = "mnist-train"

@@ -11,7 +11,7 @@ from tests.e2e.conftest import Claim
 from tests.e2e.kueue import kueue
 from tests.e2e.launching import CHART, Launching, launched
 from tests.e2e.release import FLAGS, VALUES, Json, Release, run, until
-from trainer.launch_codes import LaunchCode
+from trainer.launch.codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
 

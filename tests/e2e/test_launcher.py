@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.launching import CHART, Launching, launched
 from tests.e2e.release import ACCURACY, Release, run, until
-from trainer.launch_codes import LaunchCode
+from trainer.launch.codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
 
@@ -55,7 +55,7 @@ def tensorboard(path: str) -> Any:
 
 def picture(release: Release, path: pathlib.Path) -> str:
     """What a terminal shows of a run that has ended, as text; PICTURES=docs make e2e draws the README's pictures so."""
-    command = (sys.executable, "-m", "docs.record", "-", str(path), "attach", at(release))
+    command = (sys.executable, "-m", "tools.launcher_pictures", "-", str(path), "attach", at(release))
     subprocess.run(command, capture_output=True, timeout=120)
     if wanted := os.environ.get("PICTURES"):
         shutil.copy(path, wanted)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.control_plane import ControlPlane, until
 from tests.e2e.launching import Launching
 from tests.e2e.made_up import RESULT, Cluster
-from trainer.launch_codes import LaunchCode
-from trainer.release import labels
+from tests.support.control_plane import ControlPlane, until
+from trainer.launch.cluster.runs import labels
+from trainer.launch.codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
 

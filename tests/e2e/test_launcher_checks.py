@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.control_plane import ControlPlane, until
 from tests.e2e.launching import CHART, Launching, launched
 from tests.e2e.made_up import Cluster
-from trainer.launch_codes import LaunchCode
+from tests.support.control_plane import ControlPlane, until
+from trainer.launch.codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.control_plane import ControlPlane, control_plane, until
 from tests.e2e.launching import CHART, Launching, launched
+from tests.support.control_plane import ControlPlane, control_plane, until
 from tests.tools import tool
-from trainer.fleet import free_ports
-from trainer.progress import Progress
+from trainer.core.log_lines import Progress
+from trainer.launch.local.fleet import free_ports
 
 pytestmark = pytest.mark.e2e
 

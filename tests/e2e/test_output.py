@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.release import NAME, VALUES, Json, Release, run, until
 from tests.e2e.screenshot import screenshot
-from tests.servers import BUCKET, KEY_ID, SECRET
+from tests.support.servers import BUCKET, KEY_ID, SECRET
 from tests.tools import tool
 
 pytestmark = pytest.mark.e2e

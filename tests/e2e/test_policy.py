@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests.e2e.release import NAME, Json, Release, run, until
-from trainer.exit_codes import FINAL, TABLE, ExitCode
+from trainer.core.exit_codes import FINAL, TABLE, ExitCode
 
 pytestmark = pytest.mark.e2e
 

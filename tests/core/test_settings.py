@@ -1,0 +1,81 @@
+import dataclasses
+import json
+
+import pytest
+
+from trainer.core import settings
+from trainer.core.config import Config
+from trainer.core.exit_codes import UsageError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--no_such_flag=1"], ["no_such_flag", "--help"]),
+        (["--epochs=two"], ["epochs", "two"]),
+        (["--epochs=0"], ["--epochs=0", "at least 1"]),
+        (["--global_batch_size=0"], ["--global_batch_size=0", "at least 1"]),
+        (["--global_batch_size=-128"], ["--global_batch_size=-128", "at least 1"]),
+        (["--learning_rate=0"], ["--learning_rate=0.0", "greater than 0"]),
+        (["--learning_rate=nan"], ["--learning_rate=nan", "finite"]),
+        (["--learning_rate=inf"], ["--learning_rate=inf", "finite"]),
+        (["--dropout=1"], ["--dropout=1.0", "less than 1"]),
+        (["--dropout=-0.1"], ["--dropout=-0.1", "at least 0"]),
+        (["--checkpoint_every=0"], ["--checkpoint_every=0.0", "greater than 0"]),
+        (["--keep=0"], ["--keep=0", "at least 1"]),
+        (["--seed=-1"], ["--seed=-1", "at least 0"]),
+        (["--precision=float16"], ["--precision=float16", "float32, bfloat16"]),
+        (["--communication=gloo"], ["--communication=gloo", "auto, ring, nccl"]),
+        (["--momentum=0.9"], ["--momentum=0.9", "--optimizer=sgd", "--optimizer=adam"]),
+        (["epochs=3"], ["epochs=3", "--flag=value"]),
+    ],
+)
+def test_refuses_what_cannot_be_used_and_says_what_can(arguments: list[str], named: list[str]) -> None:
+    with pytest.raises(UsageError) as refused:
+        Config.from_arguments(arguments)
+    for words in named:
+        assert words in str(refused.value)
+
+
+def test_arguments_make_the_config_that_made_them() -> None:
+    config = Config.from_arguments(["--epochs=2", "--jit_compile", "--dropout=0.5", "--run_dir=/a b"])
+    assert settings.arguments(config) == ["--run_dir=/a b", "--epochs=2", "--dropout=0.5", "--jit_compile=true"]
+    assert Config.from_arguments(settings.arguments(config)) == config
+    assert settings.arguments(Config()) == []
+
+
+def test_schema_has_one_typed_and_bounded_key_a_flag() -> None:
+    schema = settings.schema(Config)
+    assert list(schema["properties"]) == [field.name for field in dataclasses.fields(Config)]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["dropout"] == {
+        "description": "share of hidden units left out in a step",
+        "type": "number",
+        "default": 0.2,
+        "minimum": 0.0,
+        "exclusiveMaximum": 1.0,
+    }
+    assert schema["properties"]["optimizer"]["enum"] == ["adam", "sgd"]
+    json.dumps(schema)
+
+
+def test_help_lists_every_flag_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        Config.from_arguments(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for field in dataclasses.fields(Config):
+        assert f"--{field.name}" in shown
+
+
+def test_flags_without_a_default_and_flags_that_are_repeated() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Some:
+        count: int | None = settings.setting(None, "how many", minimum=1, kind=int)
+        name: tuple[str, ...] = settings.setting((), "may be repeated")
+
+    assert settings.parse(Some, [], program="some") == Some(count=None, name=())
+    assert settings.parse(Some, ["--count=2", "--name=a", "--name=b"], program="some") == Some(count=2, name=("a", "b"))
+    with pytest.raises(UsageError, match="--count=0 must be at least 1; leave it out for the default"):
+        settings.parse(Some, ["--count=0"], program="some")
+    assert "| `--count` |  | how many |" in settings.markdown(Some)

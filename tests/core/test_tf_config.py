@@ -1,0 +1,83 @@
+import json
+from typing import Any
+
+import pytest
+
+from trainer.core.exit_codes import UsageError
+from trainer.core.tf_config import Cluster
+
+ADDRESSES = ["a:2222", "b:2222", "c:2222"]
+
+
+def tf_config(cluster: Any, kind: str = "worker", index: Any = 0) -> str:
+    return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
+
+
+@pytest.mark.parametrize("text", ["", "  ", "{}"])
+def test_no_cluster(text: str) -> None:
+    assert Cluster.from_tf_config(text) is None
+
+
+def test_reads_and_makes_the_same() -> None:
+    cluster = Cluster.from_tf_config(tf_config({"worker": ADDRESSES}, index=2))
+    assert cluster == Cluster(addresses=tuple(ADDRESSES), index=2)
+    assert not cluster.is_chief
+    assert Cluster.from_tf_config(cluster.tf_config()) == cluster
+
+
+@pytest.mark.parametrize(("kind", "index", "place"), [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)])
+def test_a_chief_comes_before_the_workers(kind: str, index: int, place: int) -> None:
+    text = tf_config({"chief": ADDRESSES[:1], "worker": ADDRESSES[1:]}, kind, index)
+    cluster = Cluster.from_tf_config(text)
+    assert cluster == Cluster(addresses=tuple(ADDRESSES), index=place, has_chief=True)
+    assert json.loads(cluster.tf_config()) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{", ["not JSON", "'{'"]),
+        ("[]", ["'cluster'"]),
+        (json.dumps({"cluster": {"worker": ADDRESSES}}), ["'task'"]),
+        (json.dumps({"task": {"type": "worker", "index": 0}}), ["'cluster'"]),
+        (tf_config({"worker": ADDRESSES}, index=3), ["index 3", "0 to 2"]),
+        (tf_config({"worker": ADDRESSES}, index=-1), ["index -1", "0 to 2"]),
+        (tf_config({"worker": ADDRESSES}, index=None), ["index None"]),
+        (tf_config({"worker": ADDRESSES}, index=True), ["index True"]),
+        (tf_config({"worker": ADDRESSES, "evaluator": ["d:1"]}), ["'evaluator'"]),
+        (tf_config({"worker": ADDRESSES, "ps": ["d:1"]}), ["'ps'"]),
+        (tf_config({"worker": ADDRESSES}, "ps"), ["'ps'", "3 worker"]),
+        (tf_config({"worker": ADDRESSES}, "chief"), ["'chief'", "3 worker"]),
+        (tf_config({"worker": []}), ["0 worker"]),
+        (tf_config({"worker": "a:1"}), ["host:port"]),
+        (tf_config({"worker": ["a"]}), ["host:port"]),
+        (tf_config({"worker": ["a:1", "a:1"]}), ["twice", "a:1"]),
+        (tf_config({"chief": ["a:1", "b:1"]}, "chief"), ["2 chiefs"]),
+    ],
+)
+def test_refuses_another_tf_config_and_says_what_is_wrong(text: str, named: list[str]) -> None:
+    with pytest.raises(UsageError) as refused:
+        Cluster.from_tf_config(text)
+    for words in named:
+        assert words in str(refused.value)
+
+
+def test_reads_an_indexed_jobs_environment() -> None:
+    environ = {"JOB_COMPLETION_INDEX": "1", "JOB_NAME": "mnist-1a", "SERVICE_NAME": "mnist", "WORKERS": "2"}
+    assert Cluster.from_job(environ) == Cluster(addresses=("mnist-1a-0.mnist:2222", "mnist-1a-1.mnist:2222"), index=1)
+    assert Cluster.from_job({}) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"WORKERS": "four"}, "WORKERS='four'"),
+        ({"WORKERS": ""}, "WORKERS is not"),
+        ({"WORKERS": "1"}, "JOB_COMPLETION_INDEX=1"),
+        ({"SERVICE_NAME": ""}, "SERVICE_NAME is not"),
+    ],
+)
+def test_refuses_an_incomplete_jobs_environment(changed: dict[str, str], named: str) -> None:
+    environ = {"JOB_COMPLETION_INDEX": "1", "JOB_NAME": "mnist-1a", "SERVICE_NAME": "mnist", "WORKERS": "2"}
+    with pytest.raises(UsageError, match=named):
+        Cluster.from_job(environ | changed)

@@ -1,0 +1,12 @@
+"""An experiment whose model cannot be built: a bug in a user's code."""
+
+from typing import Any
+
+from trainer import mnist
+from trainer.core.config import Config
+
+load_data = mnist.load_data
+
+
+def build_model(config: Config) -> Any:
+    raise RuntimeError(f"no model of {config.hidden_units} units")

@@ -1,0 +1,158 @@
+"""The launcher and the chart through Helm 3 and 4, without a cluster: --dry_run, values, their errors."""
+
+import pathlib
+import shutil
+import threading
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.launch.checks.test_capacity import node
+from tests.support.api_server import Handler, Query, api_server
+from trainer.launch import cli
+from trainer.launch.codes import LaunchCode
+from trainer.launch.helm import objects, the_job, version
+
+pytestmark = pytest.mark.chart
+
+CHART = f"--chart={pathlib.Path(__file__).resolve().parents[2]}/helm"
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here may need a cluster."""
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+
+
+@pytest.fixture(params=["helm", "helm3"])
+def helm(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    assert shutil.which(name), f"{name} is not on PATH; `make test-chart` builds it"
+    return f"--helm={name}"
+
+
+def job(*arguments: str, capsys: pytest.CaptureFixture[str]) -> Any:
+    assert cli.main([CHART, "--dry_run", *arguments]) == LaunchCode.DONE
+    return the_job(objects(capsys.readouterr().out))
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, int, str]:
+    """The exit code, the GPUs of a worker, and what stands on standard error."""
+    code = cli.main([CHART, "--dry_run", *arguments])
+    said = capsys.readouterr()
+    (container,) = the_job(objects(said.out))["spec"]["template"]["spec"]["containers"]
+    return code, int(container["resources"]["limits"]["nvidia.com/gpu"]), said.err
+
+
+def test_a_dry_run_prints_the_manifests(helm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job(helm, "--workers=3", "--gpus_per_worker=0", "--image=r.test/m:1", "--name=other", "--", "--epochs=2",
+               "--nojit_compile", capsys=capsys)  # fmt: skip
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    assert made["metadata"]["name"].startswith("other-")
+    assert made["spec"]["completions"] == 3
+    assert container["image"] == "r.test/m:1"
+    assert {"--epochs=2", "--jit_compile=false"} <= set(container["args"])
+    assert "nvidia.com/gpu" not in container["resources"].get("limits", {})
+
+
+def test_an_image_by_its_digest(helm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = f"r.test/m@sha256:{'1' * 64}"  # Of digits alone, which YAML takes for a number.
+    made = job(helm, "--gpus_per_worker=0", f"--image={name}", capsys=capsys)
+    assert made["spec"]["template"]["spec"]["containers"][0]["image"] == name
+
+
+def test_a_dry_run_without_a_cluster_shows_the_charts_gpus_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    code, gpus, said = dry_run(capsys)
+    assert (code, gpus) == (LaunchCode.DONE, 1)
+    assert said.startswith(
+        "note  GPUs: 1 for each worker, as the chart has it: no cluster answered (no cluster to talk"
+    )
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "gpus", "words"),
+    [
+        (8, 4, "ok    GPUs: 4 for each worker, found out from the nodes"),
+        (0, 1, "note  GPUs: 1 for each worker, as the chart has it: none of the 1 node(s) has any, so submit would"),
+    ],
+)
+def test_a_dry_run_finds_the_gpus_out_as_submit_does(
+    there: int, gpus: int, words: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    asked: list[str] = []
+
+    def answer(server: Handler, _: Query) -> None:
+        asked.append(server.path.split("?")[0])
+        nodes = [node("n", cpu="64", memory="64Gi", gpus=there)]
+        server.reply({"items": nodes if asked[-1] == "/api/v1/nodes" else []})
+
+    with api_server(answer, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        assert dry_run(capsys, "--workers=2")[:2] == (LaunchCode.DONE, gpus)
+        assert words in dry_run(capsys, "--workers=2")[2]
+        assert set(asked) == {"/api/v1/nodes", "/api/v1/pods"}  # And only with GET, the one thing it answers.
+        asked.clear()
+        assert dry_run(capsys, "--gpus_per_worker=3") == (LaunchCode.DONE, 3, "")
+        assert asked == []
+
+
+def test_a_dry_run_waits_only_so_long_for_a_cluster(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainer.launch.submission._LOOK_SECONDS", 0.5)
+    done = threading.Event()
+
+    def answer(*_: object) -> None:
+        done.wait(60)
+
+    with api_server(answer, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        code, gpus, said = dry_run(capsys)
+        done.set()
+    assert (code, gpus) == (LaunchCode.DONE, 1)
+    assert said == "note  GPUs: 1 for each worker, as the chart has it: no cluster answered within 0.5 s\n"
+
+
+def test_flags_win_over_files_and_set_wins_over_both(
+    helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump({"workers": 5, "train": {"epochs": 7, "seed": 1}, "worker": {"gpus": 2}}))
+    made = job(helm, f"--values={values}", "--workers=6", "--set=train.seed=2", "--", "--epochs=8", capsys=capsys)
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    assert made["spec"]["completions"] == 6
+    assert {"--epochs=8", "--seed=2"} <= set(container["args"])
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--set=worker.gpu=1",), "gpu"),
+        (("--set=train.epoch=1",), "epoch"),
+        (("--workers=200",), "global_batch_size is 128, but must be at least workers, which is 200"),
+    ],
+)
+def test_values_that_the_chart_refuses(
+    helm: str, arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([CHART, "--dry_run", helm, *arguments]) == LaunchCode.USAGE
+    said = capsys.readouterr()
+    assert words in said.err
+    assert said.out == ""
+
+
+def test_a_values_file_with_a_typo_is_named(
+    helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("workers: [4\n")
+    assert cli.main([CHART, "--dry_run", helm, f"--values={values}"]) == LaunchCode.USAGE
+    assert str(values) in capsys.readouterr().err
+
+
+def test_versions(helm: str) -> None:
+    assert version(helm.removeprefix("--helm=")).startswith("v")

@@ -1,0 +1,165 @@
+"""Whole files in a store: what is damaged, left behind, or written by two."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.support.memory_store import WHOLE_BYTES, MemoryStore
+from trainer.core.exit_codes import DataError
+from trainer.output.files import fetch_checkpoint, put_checkpoint, put_final
+from trainer.output.mirror_manifest import Manifest
+from trainer.output.segments import SupersededError
+from trainer.output.stores.store import ConflictError, Found, UnreachableError
+
+ONE, TWO, THREE = (f"step-000000000{step}.npz" for step in (1, 2, 3))
+
+
+def a_manifest(store: MemoryStore, owner: str) -> Manifest:
+    manifest = Manifest(store, owner)
+    manifest.take_over()
+    return manifest
+
+
+def save(run_dir: Path, name: str, content: bytes) -> None:
+    (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (run_dir / "checkpoints" / name).write_bytes(content)
+
+
+def in_store(store: MemoryStore) -> dict[str, bytes]:
+    return {
+        key.removeprefix("checkpoints/"): found.data
+        for key, found in store.objects.items()
+        if key.startswith("checkpoints/")
+    }
+
+
+def all_whole(store: MemoryStore, manifest: Manifest) -> bool:
+    data = in_store(store)
+    return all(hashlib.sha256(data[stored.file]).hexdigest() == stored.sha256 for stored in manifest.checkpoints)
+
+
+def test_a_damaged_checkpoint_is_stored_anew_when_its_step_comes_again(tmp_path: Path) -> None:
+    store = MemoryStore(etags=True)
+    manifest = a_manifest(store, "first")
+    for name in (ONE, TWO):
+        save(tmp_path / "first", name, b"first " + name.encode())
+        put_checkpoint(store, manifest, tmp_path / "first", name)
+    store.objects[f"checkpoints/{TWO}"] = Found(b"damaged", "damaged")
+
+    manifest = a_manifest(store, "second")
+    assert fetch_checkpoint(store, manifest, tmp_path / "second") == ONE
+    assert [stored.file for stored in manifest.checkpoints] == [ONE]
+    assert list(in_store(store)) == [ONE]
+    save(tmp_path / "second", TWO, b"second")
+    put_checkpoint(store, manifest, tmp_path / "second", TWO)
+    assert in_store(store)[TWO] == b"second"
+    assert fetch_checkpoint(store, a_manifest(store, "third"), tmp_path / "third") == TWO
+
+
+def test_the_last_checkpoint_stays_named_though_damaged(tmp_path: Path) -> None:
+    """Or else the next start would begin at step 0."""
+    store = MemoryStore(etags=True)
+    save(tmp_path, ONE, b"one")
+    put_checkpoint(store, a_manifest(store, "first"), tmp_path, ONE)
+    del store.objects[f"checkpoints/{ONE}"]
+    for owner in ("second", "third"):
+        with pytest.raises(DataError, match=f"none of the checkpoints that it should, whole: {ONE}"):
+            fetch_checkpoint(store, a_manifest(store, owner), tmp_path / owner)
+
+
+@pytest.mark.parametrize("size", [1, WHOLE_BYTES + 1])
+@pytest.mark.parametrize("etags", [True, False])
+def test_one_that_is_there_and_not_named_is_replaced(tmp_path: Path, size: int, etags: bool) -> None:
+    """Somebody who was superseded left it; it may be damaged."""
+    store = MemoryStore(etags=etags)
+    store.create(f"checkpoints/{ONE}", b"left")
+    manifest = a_manifest(store, "first")
+    save(tmp_path, ONE, b"x" * size)
+    put_checkpoint(store, manifest, tmp_path, ONE)
+    assert in_store(store) == {ONE: b"x" * size}
+    assert all_whole(store, manifest)
+
+
+@pytest.mark.parametrize(
+    ("etags", "size", "left"),
+    [
+        (True, 1, False),
+        (True, 1, True),
+        (True, WHOLE_BYTES + 1, False),  # To replace what is large, S3 knows no condition.
+        (False, WHOLE_BYTES + 1, False),
+        (False, WHOLE_BYTES + 1, True),
+    ],
+)
+def test_who_was_superseded_never_replaces_a_checkpoint(tmp_path: Path, etags: bool, size: int, left: bool) -> None:
+    """Whatever the request before which the successor stores the same step."""
+    told = 0
+    for moment in range(20):
+        store = MemoryStore(etags=etags)
+        if left:
+            store.create(f"checkpoints/{ONE}", b"left")
+        old = a_manifest(store, "old")
+        save(tmp_path / "old", ONE, b"o" * size)
+        save(tmp_path / "new", ONE, b"n" * size)
+        requests = 0
+        successor = MemoryStore(store.objects, etags=etags)
+        new = Manifest(successor, "new")
+
+        def succeed() -> str:
+            nonlocal requests
+            requests += 1
+            if requests == moment + 1:  # noqa: B023
+                new.take_over()  # noqa: B023
+                put_checkpoint(successor, new, tmp_path / "new", ONE)  # noqa: B023
+            return ""
+
+        store.weather.next = succeed
+        try:
+            put_checkpoint(store, old, tmp_path / "old", ONE)
+        except (SupersededError, ConflictError):
+            told += 1
+        if new.checkpoints:
+            assert all_whole(store, new)
+    assert told >= 3
+
+
+def test_old_ones_are_removed_though_the_store_failed_in_between(tmp_path: Path) -> None:
+    store = MemoryStore(etags=True)
+    manifest = a_manifest(store, "owner")
+    for name in (ONE, TWO):
+        save(tmp_path, name, b"x")
+        put_checkpoint(store, manifest, tmp_path, name)
+    save(tmp_path, THREE, b"x")
+    (tmp_path / "checkpoints" / ONE).unlink()
+    store.weather.next = lambda: (
+        "before" if len(manifest.checkpoints) == 2 and manifest.checkpoints[-1].file == THREE else ""
+    )
+    with pytest.raises(UnreachableError):
+        put_checkpoint(store, manifest, tmp_path, THREE)
+    assert list(in_store(store)) == [ONE, TWO, THREE]
+    store.weather.next = lambda: ""
+    put_checkpoint(store, manifest, tmp_path, THREE)
+    assert list(in_store(store)) == [TWO, THREE]
+
+
+def test_a_result_is_never_replaced_by_who_was_superseded(tmp_path: Path) -> None:
+    """Though it was still the owner when it last asked."""
+    store = MemoryStore(etags=True)
+    store.create("result.json", b"of an agent that did not come to its end")
+    old = a_manifest(store, "old")
+    for owner in ("old", "new"):
+        (tmp_path / owner).mkdir()
+        (tmp_path / owner / "result.json").write_text(owner)
+    check = old.check
+
+    def check_and_pause() -> None:
+        check()
+        put_final(store, a_manifest(store, "new"), tmp_path / "new", "result.json")
+
+    old.check = check_and_pause  # type: ignore[method-assign]
+    with pytest.raises(ConflictError):
+        put_final(store, old, tmp_path / "old", "result.json")
+    old.check = check  # type: ignore[method-assign]
+    with pytest.raises(SupersededError):
+        put_final(store, old, tmp_path / "old", "result.json")
+    assert store.objects["result.json"].data == b"new"

@@ -1,0 +1,500 @@
+"""The mirror and the agent with it, on real stores and through bad networks."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent.test_worker_log import a_log, write
+from tests.support.agents import STAND_IN, running
+from tests.support.mirrored_run import Training, steps_in, steps_in_bucket, steps_on_disk
+from tests.support.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_server, toxiproxy
+from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
+from trainer.core.exit_codes import DataError, OutputError, UsageError
+from trainer.output import reader
+from trainer.output.mirror import Mirror
+from trainer.output.stores.store import PIECES, Found, Store, UnreachableError, open_store
+from trainer.output.worker_log import in_order
+
+pytestmark = pytest.mark.servers
+
+
+@dataclasses.dataclass
+class Server:
+    """An object store, and what a program has to know of it."""
+
+    scheme: str
+    address: str
+
+    def environ(self, address: str = "") -> dict[str, str]:
+        address = address or self.address
+        return {**s3_environ(address), "STORAGE_EMULATOR_HOST": address}
+
+    def store(self, run: str) -> Store:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environ().items():
+                patch.setenv(name, value)
+            return open_store(f"{self.scheme}://{BUCKET}/{run}", os.environ)
+
+    def objects(self, run: str) -> dict[str, Found]:
+        store = self.store(run)
+        # What waits to be joined to another may be gone before it is read.
+        found = {key: read(store, key) for key in store.keys("") if not key.startswith(PIECES)}
+        return {key: each for key, each in found.items() if each}
+
+
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if request.param == "s3":
+        with s3_server(tmp_path_factory.mktemp("s3")) as address:
+            yield Server("s3", address)
+    else:
+        with gcs_server() as address:
+            yield Server("gs", address)
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest) -> str:
+    return f"runs/{request.node.name}"
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
+    """Waits; returns the seconds that it took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, "it did not come true"
+        time.sleep(0.05)
+    return time.monotonic() - start
+
+
+def read(store: Store, key: str) -> Found | None:
+    """An object that may be changed while it is read."""
+    for _ in range(10):
+        with contextlib.suppress(UnreachableError):
+            return store.get(key)
+    raise AssertionError(f"{key} cannot be read")
+
+
+def named(server: Server, run: str) -> dict[str, str]:
+    """The checkpoints that can be restored, and their checksums."""
+    found = read(server.store(run), "mirror.json")
+    checkpoints = json.loads(found.data)["checkpoints"] if found else []
+    return {f"checkpoints/{stored['file']}": stored["sha256"] for stored in checkpoints}
+
+
+def a_mirror(store: Store, run_dir: Path, **options: Any) -> tuple[Mirror, list[str]]:
+    said: list[str] = []
+    defaults: dict[str, Any] = {"worker": 0, "interval": 0.3, "final_timeout": 20.0}
+    return Mirror(store, run_dir, say=said.append, **{**defaults, **options}), said
+
+
+def test_a_run_and_its_successor_on_an_empty_disk(server: Server, run: str, tmp_path: Path) -> None:
+    first, _ = a_mirror(server.store(run), tmp_path / "first")
+    first.begin()
+    training = Training(tmp_path / "first", 1)
+    log, _ = a_log(tmp_path / "first")
+    for _ in range(9):
+        training.do_step(1000)
+        write(log, b"step %d\n" % training.step)
+    training.save()
+    (tmp_path / "first" / "attempts.jsonl").write_text('{"attempt": 1}\n')
+    wait_until(lambda: "checkpoints/step-0000000009.npz" in server.store(run).keys("checkpoints/"))
+    wait_until(lambda: len(steps_in_bucket(server.objects(run), "train")) == 9)
+    first.finish()
+
+    second, said = a_mirror(server.store(run), tmp_path / "second")
+    second.begin()
+    assert "step-0000000009.npz and what led to it were fetched" in said[0]
+    assert (tmp_path / "second" / "attempts.jsonl").read_text() == '{"attempt": 1}\n'
+    training = Training(tmp_path / "second", 2)
+    assert training.step == 9
+    for _ in range(6):
+        training.do_step(100_000)
+    (tmp_path / "second" / "model.keras").write_bytes(os.urandom(5 * 2**20))
+    (tmp_path / "second" / "result.json").write_text("{}")
+    second.finish()
+    objects = server.objects(run)
+    assert steps_in_bucket(objects, "train") == list(range(1, 16))
+    assert objects["model.keras"].data == (tmp_path / "second" / "model.keras").read_bytes()
+    assert objects["workers/0/attempt-1.log"].data == b"".join(b"step %d\n" % step for step in range(1, 10))
+    assert not list(server.store(run).keys("."))
+
+    third, _ = a_mirror(server.store(run), tmp_path / "third")
+    third.begin()  # The run has ended: its result is back, so that a start has nothing to do.
+    third.finish()
+    assert (tmp_path / "third" / "result.json").read_text() == "{}"
+
+
+def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str, tmp_path: Path) -> None:
+    """A real process with a mirror is stopped, another takes over and writes, and the first goes on."""
+    script = (
+        "import sys, pathlib, time; from tests.test_mirror import *;"
+        "store = open_store(sys.argv[1]); run_dir = pathlib.Path(sys.argv[2]);"
+        "mirror, said = a_mirror(store, run_dir, on_end=lambda e: (print(e, flush=True), os._exit(74)));"
+        "mirror.begin(); training = Training(run_dir, 1);"
+        "[(training.do_step(10), training.save(), time.sleep(0.02)) for _ in range(10**6)]"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script, f"{server.scheme}://{BUCKET}/{run}", str(tmp_path / "a")]
+    old = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **server.environ()})
+    try:
+        wait_until(lambda: named(server, run))
+        old.send_signal(signal.SIGSTOP)
+        new, _ = a_mirror(server.store(run), tmp_path / "b")
+        new.begin()
+        training = Training(tmp_path / "b", 2)
+        for _ in range(3):
+            training.do_step(10)
+            training.save()
+            newest = f"checkpoints/step-{training.step:010d}.npz"
+            wait_until(lambda: newest in named(server, run))  # noqa: B023
+        old.send_signal(signal.SIGCONT)
+        out, _ = old.communicate(timeout=30)
+        assert old.returncode == 74
+        assert "another agent has taken over this run, and this one stops writing to it" in out
+    finally:
+        old.kill()
+        old.wait()
+    for _ in range(200):
+        training.do_step(10)
+    new.finish()
+    objects = server.objects(run)
+    steps = steps_in_bucket(objects, "train")
+    assert steps == list(range(1, len(steps) + 1))
+    assert steps == steps_on_disk(tmp_path / "b" / "train")
+    assert newest in named(server, run)
+    for key, sha256 in named(server, run).items():
+        assert hashlib.sha256(objects[key].data).hexdigest() == sha256
+
+
+@pytest.mark.parametrize(
+    "weather", ["away", "429", "503", "latency", "slow", "reset", "truncated", "expired", "forbidden"]
+)
+def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> None:
+    """Everything arrives, in order, once it is over."""
+    with (
+        refusing_proxy(server.address) as (behind, proxy),
+        toxiproxy(behind) as (front, toxics),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in server.environ(front).items():
+            patch.setenv(name, value)
+        store = open_store(f"{server.scheme}://{BUCKET}/{run}", os.environ)
+        mirror, said = a_mirror(store, tmp_path, interval=0.1)
+        mirror.begin()
+        training = Training(tmp_path, 1)
+        training.do_step(10)
+        wait_until(lambda: steps_in_bucket(server.objects(run), "train") == [1])
+        answers = {"429": 429, "503": 503, "expired": 400 if server.scheme == "s3" else 401, "forbidden": 403}
+        if weather in answers:
+            code = {"expired": b"ExpiredToken", "forbidden": b"AccessDenied"}.get(weather, b"SlowDown")
+            proxy.answer = lambda _method, _path: (answers[weather], S3_ERROR % (code, b"because"))
+        elif weather == "away":
+            toxics.enable(False)
+        elif weather == "latency":
+            toxics.add("latency", latency=300, jitter=200)
+        elif weather == "slow":
+            toxics.add("bandwidth", stream="upstream", rate=50)
+        elif weather == "reset":
+            toxics.add("reset_peer", toxicity=0.5, timeout=5)
+        elif weather == "truncated":
+            toxics.add("limit_data", toxicity=0.5, bytes=60)
+        for _ in range(5):
+            for _ in range(3):
+                training.do_step(2000)
+            training.save()
+            time.sleep(0.1)  # The mirror's interval.
+        if weather in answers or weather == "away":
+            wait_until(
+                lambda: any("bytes of events and logs wait on disk, and the run goes on" in text for text in said)
+            )
+            assert steps_in_bucket(server.objects(run), "train") == [1]
+        proxy.answer = lambda _method, _path: None
+        toxics.enable(True)
+        toxics.clear()
+        for name in ("model.keras", "result.json"):
+            (tmp_path / name).write_text(name)
+        mirror.finish()
+        objects = server.objects(run)
+        assert steps_in_bucket(objects, "train") == list(range(1, 17))
+        assert "checkpoints/step-0000000016.npz" in objects
+        assert len(said) <= 6, said  # No flood.
+        assert SECRET not in "".join(said)
+
+
+def test_a_folder_of_something_else_is_refused(server: Server, run: str, tmp_path: Path) -> None:
+    server.store(run).create("mirror.json", b"[]")
+    mirror, _ = a_mirror(server.store(run), tmp_path)
+    with pytest.raises(DataError, match=r"mirror.json is not what a mirror writes; .* must be the folder of this run"):
+        mirror.begin()
+    assert list(server.store(run).keys("")) == ["mirror.json"]
+
+
+def test_refused_before_training(server: Server, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environ().items():
+            patch.setenv(name, value)
+        mirror, _ = a_mirror(open_store(f"{server.scheme}://no-such-bucket/run", os.environ), tmp_path)
+        with pytest.raises(UsageError, match="there is no such bucket; make the bucket first"):
+            mirror.begin()
+
+
+def test_forbidden_at_the_start_is_given_a_minute(server: Server, run: str, tmp_path: Path) -> None:
+    now = [0.0]
+    with refusing_proxy(server.address) as (front, proxy), pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environ(front).items():
+            patch.setenv(name, value)
+        proxy.answer = lambda _method, _path: (403, S3_ERROR % (b"AccessDenied", b"no")) if now[0] < 30 else None
+        options: dict[str, Any] = {
+            "clock": lambda: now[0],
+            "wait": lambda seconds: now.__setitem__(0, now[0] + seconds),
+        }
+        store = open_store(f"{server.scheme}://{BUCKET}/{run}", os.environ)
+        mirror, said = a_mirror(store, tmp_path, threads=False, interval=5.0, **options)
+        mirror.begin()  # The identity came after half a minute.
+        assert len(said) == 2
+        now[0] = -1000.0
+        mirror, said = a_mirror(store, tmp_path, threads=False, interval=5.0, **options)
+        with pytest.raises(UsageError, match="give their service account"):
+            mirror.begin()
+
+
+def test_what_was_written_is_visible_soon(server: Server, run: str, tmp_path: Path) -> None:
+    """Within the interval and 2 seconds, a large checkpoint on its way or not."""
+    mirror, _ = a_mirror(server.store(run), tmp_path, interval=0.5)
+    mirror.begin()
+    training = Training(tmp_path, 1)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-0000000000.npz").write_bytes(os.urandom(50 * 2**20))
+    store = server.store(run)
+
+    def visible() -> list[int]:
+        found = read(store, "train/events.out.tfevents.0000000000")
+        return steps_in(found.data) if found else []
+
+    took = []
+    for step in range(1, 4):
+        training.do_step(10)
+        took.append(wait_until(lambda: visible() == list(range(1, step + 1))))  # noqa: B023
+    assert statistics.median(took) < 0.5 + 2  # One of them may have met a busy machine.
+    mirror.finish()
+    assert len(b"".join(store.stream("checkpoints/step-0000000000.npz"))) == 50 * 2**20
+
+
+def test_a_log_of_any_length_in_order(server: Server, run: str, tmp_path: Path) -> None:
+    mirror, _ = a_mirror(server.store(run), tmp_path, worker=3)
+    mirror.begin()
+    lines = [b"%06d %s\n" % (number, b"x" * 100) for number in range(8000)]
+    write(a_log(tmp_path, worker=3)[0], *lines)
+    write(a_log(tmp_path, 2, worker=3)[0], b"second\n")
+    mirror.finish()
+    objects = server.objects(run)
+    keys = in_order(key for key in objects if key.startswith("workers/3/attempt-1.log"))
+    assert b"".join(objects[key].data for key in keys) == b"".join(lines)
+    assert objects["workers/3/attempt-2.log"].data == b"second\n"
+    on_disk = sorted(path.name for path in (tmp_path / "workers" / "3").iterdir())
+    assert on_disk == ["attempt-2.log"]
+
+
+def test_a_log_takes_no_more_disk_than_it_may(tmp_path: Path, run: str) -> None:
+    with s3_server(tmp_path / "s3") as address:
+        server = Server("s3", address)
+        mirror, _ = a_mirror(server.store(run), tmp_path / "run", threads=False)
+        mirror.begin()
+        log, said = a_log(tmp_path / "run", limit=2**20)
+        write(log, *(b"%06d %s\n" % (number, b"x" * 100) for number in range(30_000)))
+        taken = sum(path.stat().st_size for path in (tmp_path / "run" / "workers" / "0").iterdir())
+        assert taken <= 2**20
+        assert said == ["the log of this worker has a gap from here on: --mirror_max_disk=1 is used up"]
+        mirror.copy_growing()
+        write(log, b"the end\n")
+        mirror.finish()
+        objects = server.objects(run)
+        text = b"".join(objects[key].data for key in in_order(objects))
+        assert text.endswith(b"bytes of this log were left out here]\nthe end\n")
+
+
+def test_a_disk_that_cannot_take_what_is_there(server: Server, run: str, tmp_path: Path) -> None:
+    mirror, _ = a_mirror(server.store(run), tmp_path / "first", threads=False)
+    mirror.begin()
+    training = Training(tmp_path / "first", 1)
+    training.do_step(10)
+    training.save()
+    mirror.finish()
+    (tmp_path / "second").write_text("not a folder")
+    mirror, _ = a_mirror(server.store(run), tmp_path / "second", threads=False)
+    with pytest.raises(OutputError, match=r"cannot be brought back to .*second: .*; make room there"):
+        mirror.begin()
+
+
+@contextlib.contextmanager
+def an_agent(server: Server, folder: Path, address: str = "", workers: int = 1, **options: Any) -> Iterator[Any]:
+    flags = [f"--output={server.scheme}://{BUCKET}/agents/{folder.name}", "--mirror_interval=0.2"]
+    flags += [f"--{name}={value}" for name, value in options.pop("flags", {}).items()]
+    environ = {**server.environ(address), **options.pop("environ", {})}
+    with running(folder, workers, program=STAND_IN, agent_flags=flags, environ=environ, **options) as agents:
+        yield agents
+        told = [agent.text for agent in agents.agents.values()]
+        told += [path.read_text() for path in [*folder.glob("termination-*"), *agents.run_dir.rglob("*.log*")]]
+        assert SECRET not in "".join(told)
+
+
+def stored(server: Server, folder: Path) -> dict[str, Found]:
+    return server.objects(f"agents/{folder.name}/run")
+
+
+def test_agents_bring_a_run_to_its_output(server: Server, tmp_path: Path) -> None:
+    with an_agent(server, tmp_path, workers=2) as agents:
+        agents.start_all()
+        assert agents.codes() == [0, 0]
+        objects = stored(server, tmp_path)
+        assert json.loads(objects["result.json"].data) == agents.result
+        assert len(objects["attempts.jsonl"].data.splitlines()) == 1
+        for worker in (0, 1):
+            assert b"progress worker=%d/2" % worker in objects[f"workers/{worker}/attempt-1.log"].data
+        assert SECRET not in str(objects)
+
+
+def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None:
+    mirror, _ = a_mirror(server.store(run), tmp_path, threads=False)
+    mirror.begin()
+    assert reader.result(server.store(run)) is None
+    lines = [b"%06d %s\n" % (number, b"x" * 100) for number in range(4000)]
+    for attempt in (1, 2):
+        write(a_log(tmp_path, attempt)[0], *lines)
+    (tmp_path / "attempts.jsonl").write_text('{"attempt": 1}\n{"atte\n{"attempt": 2}\n')
+    (tmp_path / "model.keras").write_bytes(b"model")
+    (tmp_path / "result.json").write_text('{"epochs": 5}')
+    mirror.finish()
+    store = server.store(run)
+    pieces = list(reader.logs(store, 0))
+    for attempt in (1, 2):
+        assert b"".join(text for number, text in pieces if number == attempt) == b"".join(lines)
+    assert [attempt for attempt, _ in pieces] == [1, 1, 2, 2]
+    assert reader.result(store) == {"epochs": 5}
+    assert reader.attempts(store) == [{"attempt": 1}, {"attempt": 2}]
+    reader.probe(store)
+    assert not list(store.keys(".probe"))
+
+
+def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) -> None:
+    with an_agent(server, tmp_path, environ={"BEHAVIOUR": "hang 0 20"}) as agents:
+        agent = agents.start(0)
+        wait_until(lambda: any(key.startswith("checkpoints/step-000000001") for key in stored(server, tmp_path)))
+        agent.process.kill()
+        agent.end()
+        agents.run_dir.rename(tmp_path / "lost")
+        agents.environ = {**agents.environ, "BEHAVIOUR": ""}
+        agent = agents.start(0)
+        agent.wait_for(
+            lambda lines: any(re.search(r"from step [1-9]", line) for line in lines), "a resume above step 0"
+        )
+        assert agent.end() == 0
+        assert [line["attempt"] for line in agents.attempts] == [2]  # The first agent died before it could say.
+        assert "workers/0/attempt-2.log" in stored(server, tmp_path)
+
+
+def test_what_was_written_is_brought_to_the_output_after_sigterm(server: Server, tmp_path: Path) -> None:
+    with an_agent(server, tmp_path, flags={"mirror_interval": 3600}) as agents:
+        agent = agents.start(0)
+        agent.wait_for_step(7)
+        agent.process.send_signal(signal.SIGTERM)
+        assert agent.end() == 143
+        objects = stored(server, tmp_path)
+        assert f"checkpoints/step-{agent.step:010d}.npz" in objects
+        assert json.loads(objects["attempts.jsonl"].data)["step_to"] == agent.step
+        assert b"exit 143" in objects["workers/0/attempt-1.log"].data
+
+
+def test_a_finished_run_whose_disk_is_lost_is_not_run_again(server: Server, tmp_path: Path) -> None:
+    with an_agent(server, tmp_path) as agents:
+        assert agents.start(0).end() == 0
+        before = stored(server, tmp_path)
+        agents.run_dir.rename(tmp_path / "lost")
+        agent = agents.start(0)
+        assert agent.end() == 0
+        agent.wait_for_line("finished before")
+        assert not agent.progress
+        assert agents.termination(0) == agents.result == json.loads(before["result.json"].data)
+        after = stored(server, tmp_path)
+    assert [json.loads(line)["attempt"] for line in after["attempts.jsonl"].data.splitlines()] == [1, 2]
+    for key in before.keys() - {"mirror.json"}:
+        assert after[key].data.startswith(before[key].data), key
+        if "events" not in key and key != "attempts.jsonl":  # A mark, and a line, are added to these.
+            assert after[key].version == before[key].version, key
+
+
+@pytest.mark.parametrize("code", [143, 0])
+def test_sigterm_while_a_run_that_is_done_waits_for_its_output(server: Server, tmp_path: Path, code: int) -> None:
+    with (
+        toxiproxy(server.address) as (front, toxics),
+        an_agent(server, tmp_path, front) as agents,
+    ):
+        agent = agents.start(0, agent_flags=["--grace=1" if code else "--grace=100"])
+        agent.wait_for_step(3)
+        toxics.enable(False)
+        agent.wait_for_line("warning: the output cannot be written")
+        wait_until((agents.run_dir / "result.json").exists)
+        agent.wait_for_line("is over: worker 0 is done")
+        agent.process.send_signal(signal.SIGTERM)
+        agent.wait_for_line("SIGTERM: the output gets what the grace period is long enough for")
+        if not code:
+            toxics.enable(True)
+        assert agent.end() == code
+        if code:
+            message = agents.termination(0)
+            assert message["exit_code"] == code
+            assert re.search(r"SIGTERM: the output lacks .*result.json", message["reason"])
+        else:
+            assert json.loads(stored(server, tmp_path)["result.json"].data)["steps"] == 50
+
+
+def test_a_chief_that_is_lost_while_it_waits_for_the_output_has_a_successor(server: Server, tmp_path: Path) -> None:
+    with toxiproxy(server.address) as (front, toxics), an_agent(server, tmp_path, front, workers=2) as agents:
+        chief, other = agents.start_all()
+        chief.wait_for_step(3)
+        toxics.enable(False)
+        chief.wait_for_line("is over: worker 0 is done")
+        other.wait_for_line("state=meeting restarts=0 pid=0 spare=none last=done")
+        chief.process.kill()
+        chief.end()
+        assert other.process.poll() is None
+        toxics.enable(True)
+        agents.start(0)
+        assert agents.codes() == [0, 0]
+        assert json.loads(stored(server, tmp_path)["result.json"].data)["steps"] == 50
+
+
+def test_an_output_that_is_gone_at_the_end_exits_74(server: Server, tmp_path: Path) -> None:
+    flags = {"mirror_final_timeout": 1}
+    with (
+        toxiproxy(server.address) as (front, toxics),
+        an_agent(server, tmp_path, front, flags=flags) as agents,
+    ):
+        agent = agents.start(0)
+        agent.wait_for_step(3)
+        toxics.enable(False)
+        assert agent.end() == 74
+        message = agents.termination(0)
+        assert message["exit_code"] == 74
+        assert re.search(r"lacks .*checkpoints/step-0000000050.npz, result.json after 1 s", message["reason"])
+        agent.wait_for_line(message["reason"])
+
+
+def test_an_agent_ends_all_with_64_when_there_is_no_bucket(server: Server, tmp_path: Path) -> None:
+    flags = {"output": f"{server.scheme}://no-such-bucket/runs"}
+    with an_agent(server, tmp_path, workers=2, flags=flags) as agents:
+        agents.start_all()
+        assert agents.codes() == [64, 64]
+        assert "there is no such bucket" in agents.agents[0].text

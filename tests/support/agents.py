@@ -1,0 +1,244 @@
+"""Agents as real processes, for tests: started, watched line by line, waited for with a deadline."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from trainer.agent import attempt_log
+from trainer.agent.status import StateLine
+from trainer.core.log_lines import Progress
+from trainer.core.process import spawn
+from trainer.core.tf_config import Cluster
+from trainer.launch.local.fleet import free_ports
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STAND_IN = (sys.executable, str(ROOT / "tests" / "support" / "stand_in.py"))
+TRAINER = (sys.executable, "-m", "trainer")
+DEADLINE = 300.0  # Seconds for anything that is waited for; far above what it takes.
+
+
+class Agent:
+    """One agent process and what it printed."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], *, cores: Sequence[int] = ()) -> None:
+        self._changed = threading.Condition()
+        self._lines: list[str] = []
+        self.process = spawn(command, environ, output=subprocess.PIPE, cores=cores)
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream,), daemon=True)
+            for stream in (self.process.stdout, self.process.stderr)
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def lines(self) -> list[str]:
+        with self._changed:
+            return list(self._lines)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def state(self) -> StateLine:
+        """The newest; waits for the first."""
+        self.wait_for(lambda lines: any(StateLine.parse(line) for line in lines))
+        return [state for line in self.lines if (state := StateLine.parse(line))][-1]
+
+    @property
+    def progress(self) -> list[Progress]:
+        return [progress for line in self.lines if (progress := Progress.parse(line))]
+
+    @property
+    def step(self) -> int:
+        return self.progress[-1].step if self.progress else 0
+
+    def wait_for(self, condition: Callable[[list[str]], bool], what: str = "the condition") -> None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: condition(self._lines), DEADLINE):
+                raise AssertionError(f"{what} did not come true")
+
+    def wait_for_line(self, part: str) -> None:
+        self.wait_for(lambda lines: any(part in line for line in lines), repr(part))
+
+    def wait_for_step(self, step: int, attempt: int = 1) -> None:
+        """Waits until a step at or after `step` was completed, in an attempt at or after `attempt`."""
+
+        def reached(lines: list[str]) -> bool:
+            return any(
+                (progress := Progress.parse(line)) is not None and progress.step >= step and progress.attempt >= attempt
+                for line in reversed(lines)
+            )
+
+        self.wait_for(reached, f"step {step} in attempt {attempt}")
+
+    def wait_for_spare(self, attempt: int = 1) -> None:
+        self.wait_for(
+            lambda lines: any(
+                (state := StateLine.parse(line)) and state.spare == "ready" and state.attempt >= attempt
+                for line in lines
+            ),
+            "a spare",
+        )
+
+    def signal_training(self, number: signal.Signals) -> int:
+        """Sends a signal to the training process that runs now; waits until there is one."""
+        self.wait_for(lambda _: self._training_pid() != 0, "a training process")
+        os.kill(pid := self._training_pid(), number)
+        return pid
+
+    def end(self, seconds: float = DEADLINE) -> int:
+        """Waits for its exit code."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("the agent goes on") from None
+        for reader in self._readers:
+            reader.join(10)
+        return code
+
+    def _training_pid(self) -> int:
+        return next((state.pid for line in reversed(self._lines) if (state := StateLine.parse(line))), 0)
+
+    def _read(self, stream: IO[bytes]) -> None:
+        with stream:
+            for line in stream:
+                with self._changed:
+                    self._lines.append(line.decode(errors="replace").rstrip())
+                    self._changed.notify_all()
+
+
+@dataclasses.dataclass
+class Run:
+    """The agents of one run, each started when the test says so."""
+
+    folder: pathlib.Path
+    workers: int
+    program: Sequence[str] = STAND_IN
+    agent_flags: Sequence[str] = ()
+    trainer_flags: Sequence[str] = ()
+    environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    prelude: str = ""  # Python that the agent's process runs first.
+    cores: Sequence[int] = ()  # The CPU cores that an agent shares with what it starts; none given: all.
+
+    def __post_init__(self) -> None:
+        ports = free_ports(2 * self.workers)
+        self.addresses = tuple(f"127.0.0.1:{port}" for port in ports[: self.workers])
+        self.ports = ports[self.workers :]
+        self.run_dir = self.folder / "run"
+        self.agents: dict[int, Agent] = {}
+        self._all: list[Agent] = []
+
+    def start(self, index: int, *, agent_flags: Sequence[str] = (), trainer_flags: Sequence[str] = ()) -> Agent:
+        """Starts (again) the agent of a worker; the flags given here come on top."""
+        own = [f"--port={self.ports[index]}", f"--chief_agent=127.0.0.1:{self.ports[0]}", *self.agent_flags]
+        theirs = [f"--run_dir={self.run_dir}", *self.trainer_flags, *trainer_flags]
+        main = f"import sys; from trainer import agent; sys.exit(agent.main(program={tuple(self.program)!r}))"
+        command = f"{self.prelude}\n{main}"
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "TERMINATION_MESSAGE_PATH": str(self.folder / f"termination-{index}"),
+            **self.environ,
+        }
+        if self.workers > 1:
+            environ["TF_CONFIG"] = Cluster(addresses=self.addresses, index=index).tf_config()
+        agent = Agent([sys.executable, "-c", command, *own, *agent_flags, "--", *theirs], environ, cores=self.cores)
+        self.agents[index] = agent
+        self._all.append(agent)
+        return agent
+
+    def start_all(self) -> list[Agent]:
+        return [self.start(index) for index in range(self.workers)]
+
+    def codes(self, seconds: float = DEADLINE) -> list[int]:
+        """Waits for all agents; their exit codes in the order of the workers."""
+        return [self.agents[index].end(seconds) for index in sorted(self.agents)]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return dict(json.loads((self.run_dir / "result.json").read_text()))
+
+    @property
+    def attempts(self) -> list[dict[str, Any]]:
+        return attempt_log.read(self.run_dir)
+
+    def termination(self, index: int) -> dict[str, Any]:
+        return dict(json.loads((self.folder / f"termination-{index}").read_text()))
+
+    def get(self, index: int, path: str) -> tuple[int, str]:
+        """Asks a worker's agent over HTTP."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[index]}{path}", timeout=30) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def close(self) -> None:
+        for agent in self._all:
+            agent.process.kill()
+            agent.process.wait()
+
+
+@contextlib.contextmanager
+def running(folder: pathlib.Path, workers: int, **options: Any) -> Iterator[Run]:
+    """A run whose agents are gone, with all they started, when the test is over."""
+    run = Run(folder, workers, **options)
+    try:
+        yield run
+    except BaseException:
+        for index, agent in run.agents.items():
+            print(f"--- the end of what agent {index} printed", *agent.lines[-25:], sep="\n")
+        raise
+    finally:
+        run.close()
+
+
+@contextlib.contextmanager
+def launched(
+    *own: str, training: Sequence[str] = (), environ: Mapping[str, str] | None = None, cores: Sequence[int] = ()
+) -> Iterator[Agent]:
+    """The launcher of a local fleet, watched as an agent is: it prints the same lines."""
+    command = [sys.executable, "-m", "trainer.launch", "--local", *own, "--", *training]
+    launcher = Agent(command, {**os.environ, **(environ or {})}, cores=cores)
+    try:
+        yield launcher
+    except BaseException:
+        print("--- the end of what the launcher printed", *launcher.lines[-40:], sep="\n")
+        raise
+    finally:
+        launcher.process.kill()
+        launcher.process.wait()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that run."""
+    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found if alive(int(child))]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until_gone(pid: int, *, zombie: bool = False) -> None:
+    """Waits until a process has ended, and with `zombie` until it has been reaped."""
+    deadline = time.monotonic() + DEADLINE
+    while pathlib.Path(f"/proc/{pid}").exists() if zombie else alive(pid):
+        assert time.monotonic() < deadline, f"process {pid} lives on"
+        time.sleep(0.05)

@@ -1,0 +1,110 @@
+"""What tests of the mirror share: a training program that writes, a clock that they move, and what is in the bucket."""
+
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from tests.support.memory_store import MemoryStore
+from trainer.core import tfrecord
+from trainer.core.tfrecord import Mark
+from trainer.output.files import newest_checkpoint
+from trainer.output.mirror import FOLDERS, Mirror
+from trainer.output.stores.store import Found
+
+KEEP = 2
+
+
+class Clock:
+    """Time that passes only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += max(seconds, 0.01)
+
+
+class Training:
+    """What the training program does to a run directory: a point a step, dated by the attempt, and checkpoints."""
+
+    def __init__(self, run_dir: Path, attempt: int) -> None:
+        self.run_dir, self.attempt = run_dir, attempt
+        newest = newest_checkpoint(run_dir)
+        self.step = int(newest.removeprefix("step-").removesuffix(".npz")) if newest else 0
+        self.written = {folder: max(steps_on_disk(run_dir / folder), default=0) for folder in FOLDERS}
+        name = f"events.out.tfevents.{1700000000 + attempt}.host.1.0.v2"
+        self.files = {folder: run_dir / folder / name for folder in FOLDERS}
+        for folder, path in self.files.items():
+            (run_dir / folder).mkdir(parents=True, exist_ok=True)
+            path.write_bytes(tfrecord.record(Event(file_version="brain.Event:2").SerializeToString()))
+
+    def do_step(self, size: int) -> None:
+        self.step += 1
+        for folder in FOLDERS if self.step % 3 == 0 else FOLDERS[:1]:
+            if self.step > self.written[folder]:
+                self._append(folder, tfrecord.record(point(self.step, size)))
+
+    def tear(self, share: float) -> None:
+        """Killed in the middle of a write."""
+        if self.step >= self.written["train"]:
+            whole = tfrecord.record(point(self.step + 1, 50))
+            self._append("train", whole[: int(len(whole) * share)])
+
+    def save(self) -> None:
+        folder = self.run_dir / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        # As in real ones, something in them is not the same if the step is done again; and some are large.
+        text = b"weights of %d, by %d%s" % (self.step, self.attempt, b" " * 20 * (self.step % 2))
+        (folder / f"step-{self.step:010d}.npz").write_bytes(text)
+        for path in sorted(folder.glob("step-*.npz"))[:-KEEP]:
+            path.unlink()
+
+    def _append(self, folder: str, data: bytes) -> None:
+        with self.files[folder].open("ab") as file:
+            file.write(data)
+
+
+def point(step: int, size: int) -> bytes:
+    value = Summary.Value(tag="loss", simple_value=float(step), node_name="x" * size)
+    return bytes(Event(wall_time=float(step), step=step, summary=Summary(value=[value])).SerializeToString())
+
+
+def steps_in(data: bytes) -> list[int]:
+    steps, start = [], 0
+    for end in tfrecord.whole(data) if data else ():
+        body = data[start + tfrecord.HEAD.size : end - tfrecord.TAIL.size]
+        if Mark.parse(body) is None and (step := Event.FromString(body).step):
+            steps.append(step)
+        start = end
+    return steps
+
+
+def steps_on_disk(folder: Path) -> list[int]:
+    files = sorted(folder.glob("*tfevents*"), key=lambda path: path.stat().st_mtime_ns)
+    return [step for path in files for step in steps_in(path.read_bytes())]
+
+
+def steps_in_bucket(objects: dict[str, Found], folder: str) -> list[int]:
+    keys = sorted(key for key in objects if key.startswith(f"{folder}/"))
+    return [step for key in keys for step in steps_in(objects[key].data)]
+
+
+def a_mirror(store: MemoryStore, run_dir: Path, clock: Clock, said: list[str]) -> Mirror:
+    """One that has begun, and has no threads."""
+    mirror = Mirror(
+        store,
+        run_dir,
+        worker=0,
+        interval=5.0,
+        final_timeout=300.0,
+        say=said.append,
+        threads=False,
+        clock=clock,
+        wait=clock.wait,
+    )
+    mirror.begin()
+    return mirror

@@ -1,0 +1,142 @@
+"""Real training processes for tests: started, watched line by line, killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.core.log_lines import Progress
+from trainer.launch.local.fleet import free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120.0  # Seconds; how long anything may take on a busy machine before a test gives up.
+
+
+class Worker:
+    """One process, its output as lines and its exit code."""
+
+    def __init__(self, command: Sequence[str], environ: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait(self) -> int:
+        """Waits for the end; the exit code, negative for a signal that ended it."""
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("still running; its output:\n" + self.text) from None
+        self._reader.join()
+        return code
+
+    def wait_for(self, condition: Callable[[str], Any]) -> str:
+        """Waits for a line of which `condition` holds, and returns it."""
+        seen, deadline = 0, time.monotonic() + PATIENCE
+        with self._changed:
+            while True:
+                for line in self.lines[seen:]:
+                    if condition(line):
+                        return line
+                seen = len(self.lines)
+                assert not self._ended, "the process ended without the line; its output:\n" + self.text
+                assert self._changed.wait(deadline - time.monotonic()), "no such line; the output:\n" + self.text
+
+    def wait_for_step(self, step: int) -> None:
+        """Waits until a progress line says that `step` steps are completed."""
+        self.wait_for(lambda line: (progress := Progress.parse(line)) and progress.step >= step)
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        self.process.send_signal(number)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def progress(self) -> list[Progress]:
+        return [progress for line in self.lines if (progress := Progress.parse(line))]
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+
+class Training:
+    """Starts workers with common flags."""
+
+    def __init__(self, flags: Sequence[str]) -> None:
+        self._flags = list(flags)
+        self._started: list[Worker] = []
+
+    def start(self, *flags: str, tf_config: str | None = None, environ: dict[str, str] | None = None) -> Worker:
+        """Starts one process."""
+        environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | (environ or {})
+        if tf_config is not None:
+            environment["TF_CONFIG"] = tf_config
+        worker = Worker([sys.executable, "-m", "trainer", *self._flags, *flags], environment)
+        self._started.append(worker)
+        return worker
+
+    def start_workers(self, count: int, *flags: str, environ: dict[str, str] | None = None) -> list[Worker]:
+        """Starts a cluster of `count` processes on this machine."""
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+        return [
+            self.start(
+                *flags,
+                tf_config=json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}),
+                environ=environ,
+            )
+            for index in range(count)
+        ]
+
+    def run(self, *flags: str, count: int = 1) -> list[Worker]:
+        """Runs a whole training, which must succeed."""
+        workers = [self.start(*flags)] if count == 1 else self.start_workers(count, *flags)
+        for worker in workers:
+            assert worker.wait() == 0, worker.text
+        return workers
+
+    def close(self) -> None:
+        for worker in self._started:
+            if worker.process.poll() is None:
+                worker.kill()
+            worker.wait()
+            assert worker.process.stdout
+            worker.process.stdout.close()
+
+
+def result(run_dir: Path) -> dict[str, Any]:
+    return dict(json.loads((run_dir / "result.json").read_text()))
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    """Waits for something that no line announces."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.001)
+
+
+def number(pattern: str, text: str) -> int:
+    """The number that the first group of `pattern` finds."""
+    match = re.search(pattern, text)
+    assert match, f"{pattern} is not in:\n{text}"
+    return int(match[1])

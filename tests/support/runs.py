@@ -1,0 +1,44 @@
+"""Runs as tests make them up: a Job and its pods, without the API's JSON."""
+
+from typing import Any
+
+from trainer.launch.cluster.objects import Job, Pod, Seen, Warned, in_order
+from trainer.launch.report.time_spent import Spent
+
+SPENT = Spent(queued=1.0, starting=10.0, meeting=9.0, training=70.0, lost=10.0)
+
+
+def job(**changes: Any) -> Job:
+    return Job(**{"name": "run-1a2b3c4d", "uid": "job", "release": "run", "workers": 2, "created": 0.0, **changes})
+
+
+def pod(index: int, *, number: int = 0, **changes: Any) -> Pod:
+    """The `number`th pod of a worker."""
+    name = f"run-1a2b3c4d-{index}-{number}"
+    given = {
+        "uid": name,
+        "name": name,
+        "index": index,
+        "created": 100.0 * number,
+        "node": f"node{index + 1}",
+        **changes,
+    }
+    return Pod(**given)
+
+
+def running(index: int, **changes: Any) -> Pod:
+    return pod(index, **{"phase": "Running", "scheduled": 1.0, "started": 2.0, **changes})
+
+
+def failed(index: int, code: int, finished: float, *, reason: str = "", **changes: Any) -> Pod:
+    facts = {"worker": index, "exit_code": code, "reason": reason, **changes.pop("facts", {})}
+    given = {"phase": "Failed", "scheduled": 1.0, "started": 2.0, "finished": finished, "exit_code": code, **changes}
+    return pod(index, facts=facts, **given)
+
+
+def seen(*pods: Pod, warnings: tuple[Warned, ...] = (), **changes: Any) -> Seen:
+    return Seen(job=job(**changes), pods=in_order(pods), warnings=warnings)
+
+
+def warned(uid: str, reason: str, message: str) -> Warned:
+    return Warned(about="", uid=uid, reason=reason, message=message, time=0.0)

@@ -1,0 +1,158 @@
+"""What a user can get wrong: one clear line, the right exit code, no traceback, nothing overwritten."""
+
+import json
+import resource
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import write_idx
+from tests.support.full_disk import no_room_beyond
+from tests.support.processes import Training, Worker, result, until
+from trainer.training.cli import check_writable
+
+
+def refused(worker: Worker, code: int, *named: str) -> None:
+    assert worker.wait() == code, worker.text
+    assert "Traceback" not in worker.text
+    (line,) = [line for line in worker.lines if line.startswith("error: ")]
+    for words in named:
+        assert words in line
+
+
+@pytest.mark.parametrize(
+    ("flag", "named"),
+    [
+        ("--no_such_flag=1", "no_such_flag"),
+        ("--epochs=0", "--epochs=0"),
+        ("--learning_rate=nan", "--learning_rate=nan"),
+        ("--momentum=0.9", "--optimizer=sgd"),
+    ],
+)
+def test_flags(flag: str, named: str, training: Training, tmp_path: Path) -> None:
+    refused(training.start(f"--run_dir={tmp_path / 'run'}", flag), 64, named)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("tf_config", "named"),
+    [
+        ("{", "not JSON"),
+        (json.dumps({"cluster": {"worker": ["127.0.0.1:1"]}}), "'task'"),
+        (json.dumps({"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 1}}), "0 to 0"),
+        (json.dumps({"cluster": {"ps": ["127.0.0.1:1"]}, "task": {"type": "ps", "index": 0}}), "'ps'"),
+    ],
+)
+def test_tf_config(tf_config: str, named: str, training: Training, tmp_path: Path) -> None:
+    refused(training.start(f"--run_dir={tmp_path / 'run'}", tf_config=tf_config), 64, named)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_is_not_there(training: Training, tmp_path: Path) -> None:
+    refused(training.start(f"--run_dir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'none'}"), 65, "none", "t10k")
+
+
+def test_data_that_is_damaged_ends_every_worker(training: Training, small_mnist: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(small_mnist, tmp_path / "data"))
+    write_idx(data / "train-labels-idx1-ubyte", np.full(640, 11, np.uint8))
+    for worker in training.start_workers(2, f"--run_dir={tmp_path / 'run'}", f"--data_dir={data}"):
+        refused(worker, 65, "train-labels-idx1-ubyte", "label 11")
+
+
+def test_a_batch_larger_than_the_data(training: Training, tmp_path: Path) -> None:
+    refused(training.start(f"--run_dir={tmp_path}", "--global_batch_size=641"), 64, "641", "640 training examples")
+
+
+@pytest.mark.parametrize(
+    ("name", "named"), [("no.such.module", "no.such.module"), ("trainer.training.idx_files", "build_model")]
+)
+def test_an_experiment_that_is_none(name: str, named: str, training: Training, tmp_path: Path) -> None:
+    refused(training.start(f"--run_dir={tmp_path}", f"--experiment={name}"), 64, named)
+
+
+def test_a_run_directory_below_a_file(training: Training, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    refused(training.start(f"--run_dir={tmp_path / 'file' / 'run'}"), 64, "file/run", "cannot be written")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_directory_that_is_full(training: Training, tmp_path: Path) -> None:
+    with no_room_beyond(1024):
+        worker = training.start(f"--run_dir={tmp_path}")
+    refused(worker, 64, str(tmp_path), "cannot be written to (File too large)")
+    assert not list(tmp_path.iterdir())
+
+
+def test_starts_beside_each_other_in_one_run_directory(tmp_path: Path) -> None:
+    """What the one tries does not get in the other's way."""
+    with ThreadPoolExecutor(8) as starts:
+        for _ in starts.map(check_writable, [tmp_path] * 400):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_gpus_than_there_are(training: Training, tmp_path: Path) -> None:
+    environ = {"CUDA_VISIBLE_DEVICES": "-1"}
+    worker = training.start(f"--run_dir={tmp_path}", "--expect_gpus=2", environ=environ)
+    refused(worker, 69, "asked for 2 GPUs, TensorFlow sees 0")
+
+
+def test_a_loss_that_is_no_number(training: Training, tmp_path: Path) -> None:
+    worker = training.start(
+        f"--run_dir={tmp_path}", "--optimizer=sgd", "--learning_rate=1e30", "--global_batch_size=64"
+    )
+    refused(worker, 65, "loss of step", "--learning_rate")
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_another_runs_checkpoint(training: Training, tmp_path: Path) -> None:
+    flags = (f"--run_dir={tmp_path}", "--epochs=1")
+    training.run(*flags)
+    (tmp_path / "result.json").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
+    others = {
+        "--seed=1": "seed 0, this start has 1",
+        "--global_batch_size=64": "global batch size 128, this start has 64",
+        "--hidden_units=100": "(784, 100)",
+        "--data_dir=": "data set",
+        "--optimizer=sgd": "optimizer adam, this start has sgd",
+    }
+    starts = [training.start(*flags, flag) for flag in others]
+    for start, named in zip(starts, others.values(), strict=True):
+        refused(start, 64, "checkpoint of step 5", named)
+    assert {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == before
+    for path in before:
+        path.write_bytes(before[path][:1000])
+    damaged = training.start(*flags)
+    resuming = [
+        training.start(f"--run_dir={tmp_path / f'new{name}'}", f"--resume_from={tmp_path / name}")
+        for name in ("", "no")
+    ]
+    refused(damaged, 65, "none of the 1 checkpoint(s)")
+    refused(resuming[0], 65, "none of the 1")
+    refused(resuming[1], 65, "no checkpoint")
+
+
+def test_a_disk_that_fills_up_costs_a_warning_not_the_run(training: Training, tmp_path: Path) -> None:
+    """A limit on the size of files is what a writer sees of a full disk; it can be lifted again."""
+    worker = training.start(f"--run_dir={tmp_path}", "--epochs=4", "--global_batch_size=20", "--checkpoint_every=0.2")
+    until(lambda: (tmp_path / "checkpoints").exists(), "a checkpoint")
+    resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    worker.wait_for(lambda line: "could not be written" in line and "checkpoint of step" in line)
+    resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert worker.wait() == 0, worker.text
+    assert result(tmp_path)["steps"] == 128
+
+
+def test_no_room_for_the_result_is_said_and_the_run_can_be_finished(training: Training, tmp_path: Path) -> None:
+    flags = (f"--run_dir={tmp_path}", "--epochs=2")
+    worker = training.start(*flags)
+    worker.wait_for_step(1)
+    resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    refused(worker, 74, "result could not be written")
+    assert not (tmp_path / "result.json").exists()
+    training.run(*flags)
+    assert result(tmp_path)["steps"] == 10

@@ -1,0 +1,91 @@
+"""Makes v1.*.json: JSON schemas of the kinds that the chart makes, from Kubernetes' own OpenAPI description.
+
+The description is part of the Go module k8s.io/kubernetes, so `python -m tools.kubernetes_schemas v1.33.13 ...` needs
+Go and the module proxy (`make schemas` names the versions); the files are committed, so that tests download nothing.
+They are strict: what a version does not know is an error.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+KINDS = {
+    "Deployment": "io.k8s.api.apps.v1.Deployment",
+    "Job": "io.k8s.api.batch.v1.Job",
+    "NetworkPolicy": "io.k8s.api.networking.v1.NetworkPolicy",
+    "Pod": "io.k8s.api.core.v1.Pod",
+    "Service": "io.k8s.api.core.v1.Service",
+    "ServiceAccount": "io.k8s.api.core.v1.ServiceAccount",
+}
+# What the description calls a string and the API takes as a number too.
+LOOSE = {
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"]},
+}
+_KEPT = {"type", "properties", "required", "items", "additionalProperties", "$ref", "enum", "minimum", "maximum"}
+_PREFIX = "#/definitions/"
+
+Json = dict[str, Any]
+
+
+def schema(openapi: Json) -> Json:
+    """One schema for all kinds, with only the definitions that they need."""
+    definitions: Json = {}
+    waiting = list(KINDS.values())
+    while waiting:
+        if (name := waiting.pop()) not in definitions:
+            definitions[name] = LOOSE.get(name) or _strict(openapi["definitions"][name])
+            waiting += _references(definitions[name])
+    cases = [
+        {"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": _PREFIX + name}}
+        for kind, name in KINDS.items()
+    ]
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "required": ["apiVersion", "kind"],
+        "properties": {"kind": {"enum": sorted(KINDS)}},
+        "allOf": cases,
+        "definitions": dict(sorted(definitions.items())),
+    }
+
+
+def _strict(definition: Json) -> Json:
+    kept = {key: _each(key, value) for key, value in definition.items() if key in _KEPT}
+    if "properties" in kept:
+        kept.setdefault("additionalProperties", False)
+    for group in definition.get("x-kubernetes-group-version-kind", ()):
+        version = "/".join(filter(None, (group["group"], group["version"])))
+        kept["properties"] |= {"apiVersion": {"const": version}, "kind": {"const": group["kind"]}}
+    return kept
+
+
+def _each(key: str, value: Any) -> Any:
+    if key == "properties":
+        return {name: _strict(entry) for name, entry in value.items()}
+    return _strict(value) if isinstance(value, dict) else value
+
+
+def _references(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [name for entry in value for name in _references(entry)]
+    if not isinstance(value, dict):
+        return []
+    own = [value["$ref"].removeprefix(_PREFIX)] if isinstance(value.get("$ref"), str) else []
+    return own + [name for entry in value.values() for name in _references(entry)]
+
+
+def main() -> None:
+    """Writes one file a version named on the command line."""
+    for version in sys.argv[1:]:
+        command = ["go", "mod", "download", "-json", f"k8s.io/kubernetes@{version}"]
+        module = json.loads(subprocess.run(command, check=True, capture_output=True, cwd="/").stdout)["Dir"]
+        openapi = json.loads((pathlib.Path(module) / "api/openapi-spec/swagger.json").read_text())
+        minor = ".".join(version.split(".")[:2])
+        path = pathlib.Path(__file__).resolve().parents[1] / "tests" / "schemas" / f"{minor}.json"
+        path.write_text(json.dumps(schema(openapi), separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

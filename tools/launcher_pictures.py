@@ -1,0 +1,81 @@
+"""Draws what the launcher shows on a terminal.
+
+python -m tools.launcher_pictures RUNNING.svg ENDED.svg LAUNCHER'S ARGUMENTS...
+
+The launcher runs as it is, with its own view. RUNNING.svg is its screen when half of the steps are made ("-": none is
+wanted), ENDED.svg is all that stands on the terminal at its end.
+"""
+
+import contextlib
+import io
+import sys
+import unittest.mock
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import rich.console
+
+from trainer.launch import cli
+from trainer.launch.report.snapshot import Picture
+from trainer.launch.report.verdict import Verdict
+from trainer.launch.report.view import LiveView
+
+WIDTH = 110
+RUNNING_LINES = 14  # Of the log, above the screen.
+
+
+class Keeping(rich.console.Console):
+    """A terminal that keeps what is printed."""
+
+    def __init__(self) -> None:
+        super().__init__(file=io.StringIO(), force_terminal=True, width=WIDTH, height=40)
+        self.kept: list[Any] = []
+
+    def print(self, *objects: Any, **_: Any) -> None:  # noqa: D102
+        self.kept += objects
+
+
+class Recording(LiveView):
+    """The live view, whose screen is drawn into a picture once."""
+
+    def __init__(self, running: str, command: str) -> None:
+        self.console = Keeping()
+        super().__init__(self.console, prefixed=False)
+        self._running = running
+        self.console.print(f"$ {command}")
+
+    def show(self, picture: Picture) -> None:  # noqa: D102
+        super().show(picture)
+        progress = picture.progress
+        if self._running != "-" and progress and progress.step >= progress.steps / 2:
+            draw(self._running, [*self.console.kept[-RUNNING_LINES:], self.screen()])
+            self._running = "-"
+
+    def end(self, verdict: Verdict) -> None:  # noqa: D102
+        self.console.kept.append(self.screen())  # It stays where it was drawn last.
+        super().end(verdict)
+
+
+def draw(path: str, lines: list[Any]) -> None:
+    console = rich.console.Console(file=io.StringIO(), record=True, force_terminal=True, width=WIDTH)
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+    Path(path).write_text(console.export_svg(title=""))
+
+
+def main(running: str, ended: str, *arguments: str) -> int:
+    view = Recording(running, " ".join(("python -m trainer.launch", *arguments)))
+
+    @contextlib.contextmanager
+    def open_view(**_: Any) -> Iterator[LiveView]:
+        yield view
+
+    with unittest.mock.patch("trainer.launch.commands.open_view", open_view):
+        code = cli.main(arguments)
+    draw(ended, view.console.kept)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

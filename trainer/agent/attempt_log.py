@@ -1,0 +1,100 @@
+"""attempts.jsonl in the run directory: one line an attempt, by worker 0's agent."""
+
+import dataclasses
+import errno
+import json
+import os
+import pathlib
+import signal
+from typing import Any
+
+from trainer.agent.messages import Begin, Cause, Failure, Over
+from trainer.core.run_dir import ATTEMPTS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Span:
+    """What an attempt took, as worker 0's agent saw it."""
+
+    step_from: int
+    step_to: int
+    rendezvous: float  # Seconds, like the others: from the end of the attempt before.
+    start_up: float  # To the first progress line.
+    training: float
+
+
+def record(begin: Begin, over: Over, failure: Failure | None, span: Span) -> dict[str, Any]:
+    """An attempt as its line in the file."""
+    line: dict[str, Any] = {
+        "attempt": begin.attempt,
+        "workers": list(begin.present),
+        "step_from": span.step_from,
+        "step_to": span.step_to,
+        "seconds": {
+            "rendezvous": round(span.rendezvous, 3),
+            "start_up": round(span.start_up, 3),
+            "training": round(span.training, 3),
+        },
+        "ended": (failure.ended.cause if failure else over.cause).value,
+        "reason": failure.ended.described(failure.worker) if failure else over.reason,
+    }
+    if failure is not None and failure.ended.cause is not Cause.AGREED:
+        code = failure.ended.code
+        line["failure"] = {
+            "worker": failure.worker,
+            "cause": failure.ended.cause.value,
+            "exit_code": code,
+            "signal": signal_name(code),
+            "errors": list(failure.ended.errors),
+        }
+    return line
+
+
+def append(run_dir: pathlib.Path, line: dict[str, Any]) -> None:
+    """Adds a line, whole or not at all.
+
+    Raises:
+      OSError: the disk did not take it.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / ATTEMPTS
+    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        data = (("\n" if torn else "") + json.dumps(line) + "\n").encode()
+        before = os.fstat(descriptor).st_size
+        if os.write(descriptor, data) < len(data):  # The disk was full behind the first bytes.
+            os.ftruncate(descriptor, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
+
+
+def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of the attempts so far; one that was torn is left out."""
+    path = run_dir / ATTEMPTS
+    return parse(path.read_bytes()) if path.exists() else []
+
+
+def parse(data: bytes) -> list[dict[str, Any]]:
+    """The lines of the file's content; one that was torn is left out."""
+    lines = []
+    for text in data.decode(errors="replace").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def last(run_dir: pathlib.Path) -> int:
+    """The number of the last attempt; 0: there was none."""
+    return max((line["attempt"] for line in read(run_dir)), default=0)
+
+
+def signal_name(code: int) -> str | None:
+    """The signal behind an exit code above 128, such as "SIGKILL"; None: there is none."""
+    try:
+        return signal.Signals(code - 128).name
+    except ValueError:
+        return None

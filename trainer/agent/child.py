@@ -1,0 +1,162 @@
+"""A training process, or a warm spare that becomes one, as its agent holds it."""
+
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO
+
+from trainer.core import agent_link
+from trainer.core.process import shell_code, spawn
+
+_KEPT_LINES = 20  # Of standard error, for the verdict.
+_LONGEST_LINE = 1 << 16
+_CHATTER = re.compile(r"[IW]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IW] ")  # TensorFlow's C++ code informs or warns.
+_PF_EXITING = 0x4  # Of the flags in /proc/PID/stat; the kernel sets it before it takes a process's sockets from it.
+_LATE = 3.0  # Seconds between looks after which it is this process that did not run, not the other.
+_DRAIN_SECONDS = 2.0  # For what still stands in the pipes; a grandchild may hold them open for ever.
+
+
+class Child:
+    """One process. Its output is read by threads; all else is called from the agent's main thread."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        spare: bool,
+        on_line: Callable[[bytes, bool], None],
+    ) -> None:
+        """Starts it.
+
+        Args:
+          command: the program and its arguments; a spare's arguments are handed over later.
+          environ: its whole environment.
+          spare: whether it is to import TensorFlow and wait.
+          on_line: called with each line of its output, with its end, and whether it is of standard error.
+        """
+        self._on_line = on_line
+        self._errors: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
+        self.spare = spare
+        self.code: int | None = None  # As a shell gives it; None while it runs.
+        self._beats, beat_end = os.pipe()
+        os.set_blocking(self._beats, False)
+        self._beaten: float | None = None
+        self._begun = self._looked = time.monotonic()
+        environ = {**environ, "PYTHONUNBUFFERED": "1", agent_link.BEAT_FD: str(beat_end)}
+        theirs = [beat_end]
+        self._hand_over: int | None = None
+        if spare:
+            hand_over_end, self._hand_over = os.pipe()
+            environ[agent_link.SPARE_FD] = str(hand_over_end)
+            theirs.append(hand_over_end)
+        self._process = spawn(command, environ, pass_fds=theirs, output=subprocess.PIPE)
+        for descriptor in theirs:
+            os.close(descriptor)
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream, error), name=f"output {self.pid}", daemon=True)
+            for stream, error in ((self._process.stdout, False), (self._process.stderr, True))
+            if stream
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The last lines of its standard error."""
+        return tuple(self._errors)
+
+    @property
+    def awake(self) -> bool:
+        """Whether it has beaten; of a spare: whether its imports are done."""
+        return self._beaten is not None
+
+    def hand_over(self, environ: Mapping[str, str], argv: Sequence[str]) -> bool:
+        """Lets a spare become the training process; returns False when it has ended."""
+        if self._hand_over is None:
+            return False
+        line = json.dumps({"environ": dict(environ), "argv": list(argv)}) + "\n"
+        try:
+            os.write(self._hand_over, line.encode())
+        except BrokenPipeError:
+            return False
+        os.close(self._hand_over)
+        self._hand_over, self.spare, self._begun = None, False, time.monotonic()
+        self._errors.clear()
+        return True
+
+    def silent_seconds(self) -> float:
+        """Seconds since the last beat, or since it was started."""
+        now, before = time.monotonic(), self._looked
+        self._looked = now
+        with contextlib.suppress(BlockingIOError):
+            if os.read(self._beats, 1 << 16):
+                self._beaten = now
+        if now - before > _LATE:  # The machine slept or this process was stopped: begin to count anew.
+            self._begun = now
+        return now - max(self._beaten or 0.0, self._begun)
+
+    def stopped(self) -> bool:
+        """Whether a signal has stopped it: the one silence that no start explains."""
+        return self._stat()[0] in "Tt"
+
+    def ending(self) -> bool:
+        """Whether it has ended, or is beyond return, though it was not reaped: what is sent to it has no effect."""
+        stat = self._stat()
+        return stat[0] in "ZX" or bool(int(stat[6]) & _PF_EXITING)
+
+    def terminate(self) -> None:
+        """Asks it to save and leave."""
+        self._signal(signal.SIGTERM)
+
+    def show_stacks(self) -> None:
+        """Lets it write the stacks of its threads to standard error."""
+        self._signal(agent_link.STACKS_SIGNAL)
+
+    def kill(self) -> None:
+        """Kills it and whatever it started."""
+        if self.code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def ended(self, status: int) -> None:
+        """It was reaped, with this wait status; what it has written is read to the end."""
+        self.code = self._process.returncode = shell_code(status)
+        for reader in self._readers:
+            reader.join(_DRAIN_SECONDS)
+        os.close(self._beats)
+        if self._hand_over is not None:
+            os.close(self._hand_over)
+
+    def _stat(self) -> list[str]:
+        """What the kernel says of it, from the third field on: its state, and six fields later its flags."""
+        try:
+            return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return ["?", *"000000"]
+
+    def _signal(self, number: int) -> None:
+        if self.code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def _read(self, stream: IO[bytes], error: bool) -> None:
+        with stream:
+            while line := stream.readline(_LONGEST_LINE):
+                text = line.decode(errors="replace").rstrip() if error else ""
+                if text and not _CHATTER.match(text):
+                    self._errors.append(text)
+                self._on_line(line, error)

@@ -1,0 +1,100 @@
+"""The processes of an agent, held by its main thread: the training process, the warm spare, TensorBoard."""
+
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from trainer.agent.child import Child
+
+_PAUSE = 10.0  # Seconds before a spare or a TensorBoard that ended by itself is started again.
+
+
+class Children:
+    """Starts them and reaps them."""
+
+    def __init__(
+        self,
+        program: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        on_line: Callable[[bytes, bool], None],
+        say: Callable[[str], None],
+    ) -> None:
+        """Starts none yet.
+
+        Args:
+          program: the command that the training flags are given to.
+          environ: their environment.
+          on_line: called with each line of a training process, in a thread of its own.
+          say: takes a sentence for a person.
+        """
+        self._program, self._environ, self._on_line, self._say = tuple(program), dict(environ), on_line, say
+        self._training: Child | None = None
+        self._spare: Child | None = None
+        self._tensorboard: Child | None = None
+        self._trouble = ""  # With TensorBoard, as it was said last.
+        self._spare_due = self._tensorboard_due = 0.0
+
+    @property
+    def spare(self) -> str:
+        """How far the warm spare is, as the state line says it."""
+        if self._spare is None:
+            return "none"
+        self._spare.silent_seconds()
+        return "ready" if self._spare.awake else "waking"
+
+    def start(self, environ: Mapping[str, str], argv: Sequence[str]) -> tuple[Child, str]:
+        """Gives an attempt to the warm spare, or to a new process.
+
+        Returns:
+          The process, and in words which of the two it is.
+        """
+        spare, self._spare = self._spare, None
+        if spare and spare.code is None and spare.hand_over(environ, argv):
+            self._training = spare
+            return spare, "a warm spare" if spare.awake else "a spare that is still waking"
+        command = (*self._program, *argv)
+        self._training = Child(command, {**self._environ, **environ}, spare=False, on_line=self._on_line)
+        return self._training, "a new process"
+
+    def keep_spare(self) -> None:
+        """Starts a spare if there is none."""
+        if self._spare is None and time.monotonic() >= self._spare_due:
+            self._spare = Child(self._program, self._environ, spare=True, on_line=self._on_line)
+
+    def keep_tensorboard(self, logdir: pathlib.Path, port: int) -> None:
+        """Starts TensorBoard if it does not run; of what it prints only the reason of its end is for a person."""
+        if self._tensorboard is None and time.monotonic() >= self._tensorboard_due:
+            options = ("--logdir", str(logdir), "--host", "0.0.0.0", "--port", str(port))  # noqa: S104 (it is asked for)
+            command = (sys.executable, "-m", "trainer.board", *options)
+            self._tensorboard = Child(command, self._environ, spare=False, on_line=lambda *_: None)
+
+    def reap(self) -> None:
+        """Reaps all that has ended: this process may be process 1, to which orphans fall."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            self._bury(ended.si_pid)
+
+    def _bury(self, pid: int) -> None:
+        children = (self._training, self._spare, self._tensorboard)
+        child = next((child for child in children if child and child.pid == pid), None)
+        if child:
+            child.kill()  # What it has started; as long as it is not reaped its group cannot be another's.
+        _, status = os.waitpid(pid, 0)
+        if child:
+            child.ended(status)
+        if child and child is self._spare:
+            self._spare, self._spare_due = None, time.monotonic() + _PAUSE
+        if child and child is self._tensorboard:
+            self._tensorboard, self._tensorboard_due = None, time.monotonic() + _PAUSE
+            before = self._trouble
+            self._trouble = ": ".join((f"TensorBoard has ended with {child.code}", *child.errors[-1:]))
+            if self._trouble != before:
+                self._say(f"warning: {self._trouble}; it is started again every {_PAUSE:g} s")

@@ -1,0 +1,67 @@
+"""What an agent prints: the training process's lines as they are, and its own."""
+
+import contextlib
+import sys
+import threading
+from pathlib import Path
+
+from trainer.output.worker_log import WorkerLog, log_key
+
+_FLUSH_SECONDS = 1.0  # At the end, for a disk that is slow.
+
+
+class AgentLog:
+    """Whole lines, from any thread, to standard output and error and to the log of the attempt."""
+
+    def __init__(self, worker: int) -> None:
+        """Makes the log of one worker's agent."""
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._file: WorkerLog | None = None
+
+    def keep(self, run_dir: Path, attempt: int, *, limit: int) -> None:
+        """From now on lines go into this attempt's log too, and no longer into the one before.
+
+        Args:
+          run_dir: the run directory.
+          attempt: its number.
+          limit: the bytes that this worker's logs may take there.
+        """
+        self.flush()  # Whoever finds the next log takes this one to be complete.
+        with self._lock:
+            if self._file:
+                self._file.close()
+            self._file = WorkerLog(run_dir, log_key(self._worker, attempt), limit=limit, warn=self.warn)
+
+    def flush(self) -> None:
+        """Waits until the log of the attempt is on the disk, unless that is too slow."""
+        if self._file:
+            self._file.flush(_FLUSH_SECONDS)
+
+    def pass_on(self, line: bytes, error: bool) -> None:
+        """A line of the training process."""
+        if not line.endswith(b"\n"):
+            line += b"\n"
+        with self._lock:
+            self._print(line, error)
+            if self._file:
+                self._file.write(line)
+
+    def say(self, text: str) -> None:
+        """A sentence for a person."""
+        self.pass_on(f"agent {self._worker}: {text}\n".encode(), True)
+
+    def warn(self, text: str) -> None:
+        """One about the log of the attempt, which for that reason does not go there."""
+        with self._lock:
+            self._print(f"agent {self._worker}: warning: {text}\n".encode(), True)
+
+    def show(self, line: str) -> None:
+        """A line for a watcher."""
+        self.pass_on(f"{line}\n".encode(), False)
+
+    def _print(self, line: bytes, error: bool) -> None:
+        with contextlib.suppress(BrokenPipeError):  # Nobody reads any more; training goes on.
+            stream = sys.stderr.buffer if error else sys.stdout.buffer
+            stream.write(line)
+            stream.flush()

@@ -1,0 +1,206 @@
+"""Turns a frozen dataclass into flags.
+
+A field declared with `setting` is the flag, its check, its documentation and its place in a JSON schema.
+
+Each program keeps its flags in an `absl.flags.FlagValues` of its own, so that two of them can share a command line
+(`python -m trainer.agent [agent flags] -- [trainer flags]`).
+"""
+
+import dataclasses
+import math
+import operator
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from absl import flags
+
+from trainer.core.exit_codes import UsageError
+
+T = TypeVar("T")
+
+_DEFINE: dict[type, Any] = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+    tuple: flags.DEFINE_multi_string,
+}
+
+_BOUNDS = (
+    ("minimum", operator.ge, "at least"),
+    ("above", operator.gt, "greater than"),
+    ("below", operator.lt, "less than"),
+)
+
+
+def setting(
+    default: Any,
+    doc: str,
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+    kind: type | None = None,
+) -> Any:
+    """A dataclass field that is a flag.
+
+    Args:
+      default: its value when the flag is not given; its type is the flag's type (bool, int, float, str, or tuple for
+        a flag that may be repeated).
+      doc: one sentence without a full stop, with the unit.
+      minimum: the least value allowed.
+      above: the value must be greater than this.
+      below: the value must be less than this.
+      choices: the values allowed, for a str.
+      kind: the flag's type, where None is the default.
+    """
+    rule: dict[str, Any] = {"doc": doc, "minimum": minimum, "above": above, "below": below, "choices": tuple(choices)}
+    rule["kind"] = kind or type(default)
+    return dataclasses.field(default=default, metadata=rule)
+
+
+def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
+    """Makes a `cls` from command-line arguments.
+
+    Args:
+      cls: a frozen dataclass whose fields were declared with `setting`.
+      argv: the arguments, without the program's name.
+      program: how a person starts it, for messages ("python -m trainer").
+
+    Raises:
+      UsageError: an unknown flag, a value of the wrong type, or what `check` refuses.
+      SystemExit: with code 0 after --help has printed the flags.
+    """
+    values, rest = _parsed(cls, argv, program)
+    if values["help"].value:
+        print(f"usage: {program} [flags]\n\n{help_text(cls)}")
+        sys.exit(0)
+    if rest:
+        raise UsageError(
+            f"{program} takes flags only, got {' '.join(rest)!r}; write --flag=value "
+            f"(`{program} --help` lists the flags)"
+        )
+    settings = cls(**{field.name: _frozen(values[field.name].value) for field in _fields(cls)})
+    check(settings)
+    return settings
+
+
+def given(cls: type, argv: Sequence[str], *, program: str) -> set[str]:
+    """The names of the flags that these arguments, or files that --flagfile names, give; raises as `parse`."""
+    values, _ = _parsed(cls, argv, program)
+    return {field.name for field in _fields(cls) if values[field.name].present}
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts a command line at the first `--`: the program's own flags, and the training program's."""
+    if "--" not in arguments:
+        return list(arguments), []
+    at = arguments.index("--")
+    return list(arguments[:at]), list(arguments[at + 1 :])
+
+
+def check(settings: Any) -> None:
+    """Checks every field against what it was declared with.
+
+    Raises:
+      UsageError: names the flag, the value given and the values allowed.
+    """
+    for field in _fields(type(settings)):
+        value, rule = getattr(settings, field.name), field.metadata
+        if value is None:
+            continue
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{field.name}={value} must be a finite number; {_fallback(field)}")
+        for name, holds, words in _BOUNDS:
+            bound = rule[name]
+            if bound is not None and not holds(value, bound):
+                raise UsageError(f"--{field.name}={value} must be {words} {bound}; {_fallback(field)}")
+        if rule["choices"] and value not in rule["choices"]:
+            allowed = ", ".join(rule["choices"])
+            raise UsageError(f"--{field.name}={value} is none of: {allowed}; {_fallback(field)}")
+
+
+def arguments(settings: Any) -> list[str]:
+    """The shortest command line that `parse` turns back into `settings`."""
+    return [
+        f"--{field.name}={_text(getattr(settings, field.name))}"
+        for field in _fields(type(settings))
+        if getattr(settings, field.name) != field.default
+    ]
+
+
+def schema(cls: type) -> dict[str, Any]:
+    """A strict JSON schema of an object with one key a flag."""
+    names = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    properties = {}
+    for field in _fields(cls):
+        rule = field.metadata
+        entry = {"description": rule["doc"], "type": names[type(field.default)], "default": field.default}
+        bounds = {"minimum": "minimum", "above": "exclusiveMinimum", "below": "exclusiveMaximum"}
+        entry |= {key: rule[name] for name, key in bounds.items() if rule[name] is not None}
+        if rule["choices"]:
+            entry["enum"] = list(rule["choices"])
+        properties[field.name] = entry
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def markdown(cls: type) -> str:
+    """The flags as a Markdown table, for the README."""
+    rows = ["| flag | default | what it does |", "| --- | --- | --- |"]
+    for field in _fields(cls):
+        default = f"`{_text(field.default)}`" if _text(field.default) else ""
+        rows.append(f"| `--{field.name}` | {default} | {_described(field).replace('|', chr(92) + '|')} |")
+    return "\n".join(rows)
+
+
+def help_text(cls: type) -> str:
+    """The flags for a terminal, two lines each."""
+    lines = []
+    for field in _fields(cls):
+        default = f" (default: {_text(field.default)})" if _text(field.default) else ""
+        lines.append(f"  --{field.name}{default}\n      {_described(field)}")
+    return "\n".join(lines)
+
+
+def _parsed(cls: type, argv: Sequence[str], program: str) -> tuple[flags.FlagValues, list[str]]:
+    """All flags, and what is left of the arguments."""
+    values = _flag_values(cls)
+    try:
+        return values, values([program, *argv])[1:]
+    except flags.Error as error:
+        raise UsageError(f"{error} (`{program} --help` lists the flags)") from None
+    except UnicodeDecodeError:
+        raise UsageError("--flagfile names a file that is no text in UTF-8; expected one with a flag a line") from None
+
+
+def _flag_values(cls: type) -> flags.FlagValues:
+    values = flags.FlagValues()  # type: ignore[no-untyped-call]  # absl's own constructor has no types.
+    for field in _fields(cls):
+        _DEFINE[field.metadata["kind"]](field.name, field.default, field.metadata["doc"], flag_values=values)
+    flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
+    return values
+
+
+def _fields(cls: type) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls)
+
+
+def _described(field: dataclasses.Field[Any]) -> str:
+    choices = field.metadata["choices"]
+    return str(field.metadata["doc"]) + (f": {' or '.join(choices)}" if choices else "")
+
+
+def _fallback(field: dataclasses.Field[Any]) -> str:
+    return f"the default is {_text(field.default)}" if _text(field.default) else "leave it out for the default"
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _text(value: object) -> str:
+    if value is None or value == ():
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

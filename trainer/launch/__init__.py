@@ -1,0 +1,1 @@
+"""The launcher: checks, submits, watches, and says how a run ended and why."""

@@ -1,0 +1,255 @@
+"""Requests to the API server of a cluster, and what it answers, in words.
+
+The client library and its exceptions stay inside this module and `kubeconfig`.
+"""
+
+import contextlib
+import json
+import socket
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import urllib3
+
+from trainer.launch.cluster.kubeconfig import Access, errors_told, words
+from trainer.launch.codes import LaunchCode, LaunchError
+
+_CONNECT_SECONDS = 5.0
+_REQUEST_SECONDS = 30.0
+UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"  # The field selector of pods that use something.
+_NO_API = -1  # The status of what no API server answers: asking again gives no other.
+
+Json = dict[str, Any]
+
+
+class KubeError(LaunchError):
+    """The API server refused, or could not be asked."""
+
+    def __init__(self, text: str, status: int = 0, *, code: LaunchCode = LaunchCode.FAILED) -> None:
+        """`status` is the HTTP status; 0: there was no answer."""
+        super().__init__(text, code)
+        self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may succeed a little later."""
+        return self.status in (0, 429) or self.status >= 500
+
+
+class BrokenOffError(Exception):
+    """The connection broke in the middle of an answer."""
+
+
+class ApiServer:
+    """One namespace of one cluster. Its methods may be called from any thread."""
+
+    def __init__(self, context: str = "", namespace: str = "") -> None:
+        """Reads the kubeconfig, or inside a cluster the pod's own access; asks nothing yet.
+
+        Raises:
+          LaunchError: there is none, it lacks the context, or what it says cannot be used.
+        """
+        import kubernetes.client
+
+        access = Access.of(context)
+        configuration = access.configuration
+        self.kubeconfig_context = access.context
+        self.context = access.context or "in-cluster"
+        self.namespace = namespace or access.namespace
+        self.server = str(configuration.host)
+        self.verified = bool(configuration.verify_ssl)
+        if not self.verified:  # It is said once, not at every request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        configuration.connection_pool_maxsize = 64
+        try:
+            self._api = kubernetes.client.ApiClient(configuration)
+        except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:
+            raise LaunchError(f"the cluster of context {self.context} cannot be asked: {words(error)}") from None
+
+    def get(self, path: str, **query: str) -> Json:
+        """One request; `path` may hold {namespace}.
+
+        Raises:
+          KubeError: with what the server said.
+        """
+        return self._json("GET", path, query)
+
+    def find(self, path: str, **query: str) -> Json | None:
+        """As `get`; None when there is no such object."""
+        try:
+            return self.get(path, **query)
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def post(self, path: str, body: Mapping[str, Any], **query: str) -> Json:
+        """Creates an object, or asks a question that is put as one.
+
+        Raises:
+          KubeError: with what the server said.
+        """
+        return self._json("POST", path, query, body)
+
+    def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
+        """Whether this user may do that in this namespace."""
+        wanted = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
+        if subresource:
+            wanted["subresource"] = subresource
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": wanted},
+        }
+        answer = self.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        return bool(answer["status"].get("allowed"))
+
+    def delete(self, path: str) -> None:
+        """Deletes an object and what it owns, owned objects first; the rest happens by and by.
+
+        Raises:
+          KubeError: with what the server said, unless there is no such object any more.
+        """
+        try:
+            self._json("DELETE", path, {"propagationPolicy": "Foreground"})
+        except KubeError as error:
+            if error.status != 404:
+                raise
+
+    def log(self, pod: str) -> Iterator[tuple[str, str]]:
+        """The lines of a pod's log so far: when each was written, in RFC 3339, and its text.
+
+        Raises:
+          KubeError: with what the server said.
+        """
+        try:
+            with self.open("GET", self.log_path(pod), {"container": "worker", "timestamps": "true"}) as answer:
+                for line in lines(answer):
+                    stamp, _, text = line.partition(" ")
+                    yield stamp, text
+        except BrokenOffError as error:
+            raise KubeError(f"{self.server} broke off the log of {pod}: {error}") from None
+
+    def tunnel(self, pod: str, port: int) -> socket.socket:
+        """A connection to a port of a pod.
+
+        Raises:
+          KubeError: with what the server said.
+        """
+        import kubernetes.client
+        import kubernetes.stream  # Another client, for websockets, which only this needs.
+
+        core = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self._api.configuration))
+        try:
+            ask = core.connect_get_namespaced_pod_portforward
+            forward = kubernetes.stream.portforward(ask, pod, self.namespace, ports=str(port))
+        except kubernetes.client.ApiException as error:
+            raise KubeError(f"port {port} of pod {pod} cannot be reached: {error.reason}", error.status or 0) from None
+        connection: socket.socket = forward.socket(port)
+        return connection
+
+    def _full(self, path: str) -> str:
+        return path.replace("{namespace}", self.namespace)
+
+    def log_path(self, pod: str) -> str:
+        """Where a worker's log is."""
+        return f"/api/v1/namespaces/{{namespace}}/pods/{pod}/log"
+
+    def _json(self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None) -> Json:
+        try:
+            with self.open(method, path, query, body) as answer:
+                content = answer.read()
+        except BrokenOffError as error:
+            raise KubeError(f"{self.server} broke off its answer: {error}") from None
+        try:
+            value = json.loads(content)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            begin = content[:60].decode(errors="replace")
+            raise KubeError(
+                f"{self.server} does not answer as the API server of a cluster does: {method} {self._full(path)} gave "
+                f"{begin!r}; is it another program's address, or a login page's?",
+                _NO_API,
+            )
+        return value
+
+    @contextlib.contextmanager
+    def open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+        read: float | None = _REQUEST_SECONDS,
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """An open answer; the client library gives the connections and the credentials, not more."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        fields = list(query.items())
+        response = None
+        headers |= self._credentials()
+        try:
+            response = self._api.rest_client.pool_manager.request(
+                method,
+                f"{self.server}{self._full(path)}?{urllib.parse.urlencode(fields)}",
+                body=None if body is None else json.dumps(body),
+                headers=headers,
+                timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=read),
+                preload_content=False,
+                retries=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise KubeError(f"the API server at {self.server} cannot be reached: {_words(error)}") from None
+        except ValueError:  # Its text would show the token.
+            raise KubeError(
+                f"the credentials of context {self.context} cannot be sent: the token has characters that none may "
+                "have, such as a line break",
+                401,
+            ) from None
+        try:
+            if response.status >= 400:
+                raise self._refused(response.status, response.read(), method, path)
+            yield response
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise BrokenOffError(_words(error)) from None
+        finally:
+            response.close()
+
+    def _credentials(self) -> dict[str, str]:
+        """The header that says who asks; a plugin may have to be asked for it again."""
+        try:
+            with errors_told() as told:
+                settings = self._api.configuration.auth_settings().values()
+        except Exception as error:  # A file, a plugin, a provider's library: they raise whatever comes.
+            told = [words(error)]
+        if told:
+            text = f"the credentials of context {self.context} cannot be had: {told[-1]}; log in to the cluster anew"
+            raise KubeError(text, 401)
+        return {auth["key"]: auth["value"] for auth in settings}
+
+    def _refused(self, status: int, body: bytes, method: str, path: str) -> KubeError:
+        try:
+            text = str(json.loads(body)["message"])
+        except (ValueError, KeyError, TypeError):
+            text = body.decode(errors="replace").strip()[:300] or f"{method} {path} was answered with {status}"
+        if status == 401:
+            text = (
+                f"the API server at {self.server} does not accept the credentials of context {self.context} ({text}): "
+                "they are wrong or have expired; log in to the cluster anew"
+            )
+        return KubeError(text, status)
+
+
+def lines(answer: urllib3.BaseHTTPResponse) -> Iterator[str]:
+    """Whole lines as they come; one that is broken off is left out."""
+    rest = b""
+    for chunk in answer.stream(amt=None):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+
+
+def _words(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or error
+    return str(reason).split("object at 0x")[-1].split(": ", 1)[-1] or type(error).__name__

@@ -1,0 +1,98 @@
+"""What the launcher can be told, one frozen dataclass a command."""
+
+import dataclasses
+import re
+
+from trainer.core.exit_codes import UsageError
+from trainer.core.settings import setting
+
+PROGRAM = "python -m trainer.launch"
+_MOST_WORKERS = 100_000  # As the chart has it.
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_WHOSE = ("chief", "all", "none")
+_LONGEST_NAME = 53  # Helm's own bound; the chart shortens what it makes of it.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Where:
+    """The cluster and the namespace."""
+
+    namespace: str = setting("", "namespace (default: the context's)")
+    context: str = setting("", "kubeconfig context (default: the current one)")
+    json: bool = setting(False, "one JSON object a line, for programs")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target(Where):
+    """One release."""
+
+    name: str = setting("mnist-train", "the release")
+    helm: str = setting("helm", "the helm program, 3 or 4")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attach(Target):
+    """Watching a release to its end."""
+
+    logs: str = setting("chief", "whose log lines to show: chief, all, none or a worker's index")
+    timeout: float = setting(0.0, "seconds after which watching ends with exit code 124; 0: none", minimum=0.0)
+    pending_timeout: float = setting(
+        0.0, "seconds that a run which never trained waits for its workers, then exit code 3; 0: none", minimum=0.0
+    )
+    tensorboard: bool = setting(False, "forward TensorBoard to http://localhost:6006 while watching")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Submit(Attach):
+    """Submitting a run, and the checks before it."""
+
+    workers: int | None = setting(
+        None, "worker pods (default: as values say, else 4)", minimum=1, below=_MOST_WORKERS + 1, kind=int
+    )
+    gpus_per_worker: int | None = setting(
+        None,
+        "GPUs of a worker; 0 trains on CPUs (default: as values say, else the most that nodes have for all)",
+        minimum=0,
+        kind=int,
+    )
+    image: str = setting("", "the image to run, with its tag or digest (default: as values say)")
+    output: str = setting("", "where the run is kept: gs://bucket/path, s3://bucket/path or pvc:NAME")
+    values: tuple[str, ...] = setting((), "a file of chart values; may be repeated")
+    set: tuple[str, ...] = setting((), "a chart value, as key=value; may be repeated")
+    chart: str = setting("helm", "the chart's folder")
+    dry_run: bool = setting(False, "print the manifests and touch nothing")
+    force: bool = setting(False, "submit although a check failed")
+    replace: bool = setting(False, "end a run of this name that still goes on, and start this one")
+    detach: bool = setting(False, "submit and do not watch")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look(Target):
+    """Looking at a run, which may be over."""
+
+    output: str = setting("", "gs:// or s3:// address to read the newest run of this name from; no cluster is asked")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Logs(Look):
+    """Reading logs."""
+
+    logs: str = setting("chief", "whose: chief, all or a worker's index")
+    follow: bool = setting(False, "go on until the run ends; then the exit code says how")
+
+
+def check(config: Where) -> None:
+    """Checks what no single field can say.
+
+    Raises:
+      UsageError: names the flag.
+    """
+    name = getattr(config, "name", "mnist-train")
+    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"--name={name} must be a name of at most {_LONGEST_NAME} characters: lower-case letters, digits and "
+            f"hyphens, a letter first (it has {len(name)} characters)"
+        )
+    logs, words = getattr(config, "logs", "chief"), ("chief", "all") if isinstance(config, Logs) else _WHOSE
+    if logs not in words and not logs.isdecimal():
+        raise UsageError(f"--logs={logs} is none of: {', '.join(words)}, a worker's index")

@@ -1,0 +1,104 @@
+"""What a person sees of a fleet on this machine: one live screen on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+import rich.console
+import rich.live
+import rich.progress
+import rich.table
+
+from trainer.agent.status import StateLine
+from trainer.core.log_lines import Progress
+
+
+class FleetView(Protocol):
+    """Takes what is known of the fleet."""
+
+    def state(self, state: StateLine, line: str) -> None:
+        """An agent's state, and the line it came in."""
+
+    def progress(self, progress: Progress, line: str) -> None:
+        """A worker's progress, and the line it came in."""
+
+    def say(self, text: str) -> None:
+        """A line for a person."""
+
+
+class PlainView:
+    """The lines as they come: the agents' states, worker 0's progress."""
+
+    def state(self, state: StateLine, line: str) -> None:  # noqa: ARG002
+        """Prints it."""
+        print(line, flush=True)
+
+    def progress(self, progress: Progress, line: str) -> None:
+        """Prints that of worker 0; the others' say the same."""
+        if progress.worker == 0:
+            print(line, flush=True)
+
+    def say(self, text: str) -> None:
+        """Prints it."""
+        print(text, flush=True)
+
+
+class LiveView:
+    """A line a worker and one bar for the run, below whatever is said."""
+
+    def __init__(self, workers: int, console: rich.console.Console) -> None:
+        """Draws nothing yet."""
+        self._states: list[StateLine | None] = [None] * workers
+        self._steps = [0] * workers
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.TaskProgressColumn(),
+            rich.progress.TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task("starting", total=None)
+        self.live = rich.live.Live(self._screen(), console=console, refresh_per_second=4)
+
+    def state(self, state: StateLine, line: str) -> None:  # noqa: ARG002
+        """Redraws its worker's line."""
+        self._states[state.worker] = state
+        self.live.update(self._screen())
+
+    def progress(self, progress: Progress, line: str) -> None:  # noqa: ARG002
+        """Redraws the bar and its worker's line."""
+        self._steps[progress.worker] = progress.step
+        if progress.worker == 0:
+            self._bar.update(
+                self._task,
+                total=progress.steps,
+                completed=progress.step,
+                description=f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.4f}  "
+                f"accuracy {progress.accuracy:.4f}  {progress.images_per_second:.0f} images/s",
+            )
+        self.live.update(self._screen())
+
+    def say(self, text: str) -> None:
+        """Prints it above the screen."""
+        self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _screen(self) -> rich.console.Group:
+        table = rich.table.Table(box=None, pad_edge=False)
+        for title in ("worker", "state", "attempt", "step", "restarts"):
+            table.add_column(title, justify="left" if title == "state" else "right")
+        for index, state in enumerate(self._states):
+            known = (state.state, str(state.attempt), str(self._steps[index]), str(state.restarts)) if state else ()
+            table.add_row(str(index), *(known or ("starting", "", "", "")))
+        return rich.console.Group(table, self._bar)
+
+
+@contextlib.contextmanager
+def open_view(workers: int) -> Iterator[FleetView]:
+    """The view that fits standard output."""
+    if not sys.stdout.isatty():
+        yield PlainView()
+        return
+    view = LiveView(workers, rich.console.Console())
+    with view.live:
+        yield view

@@ -1,0 +1,1 @@
+"""The output: a run's directory, brought to an object store while it is written."""

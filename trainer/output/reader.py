@@ -1,0 +1,53 @@
+"""What a launcher reads of a run in its output when the pods are gone, and whether the output can be written at all."""
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from trainer.agent.attempt_log import parse
+from trainer.core.run_dir import ATTEMPTS, RESULT
+from trainer.output.stores.store import ConflictError, Store
+from trainer.output.worker_log import in_order
+
+
+def result(store: Store) -> dict[str, Any] | None:
+    """The run's result.json; None while there is none.
+
+    Args:
+      store: the objects of the run: `open_store(f"{output}/{run}")`.
+
+    Raises:
+      StorageError: the store failed.
+    """
+    found = store.get(RESULT)
+    return dict(json.loads(found.data)) if found else None
+
+
+def attempts(store: Store) -> list[dict[str, Any]]:
+    """The lines of the run's attempts.jsonl; raises as `result`."""
+    found = store.get(ATTEMPTS)
+    return parse(found.data) if found else []
+
+
+def logs(store: Store, worker: int) -> Iterator[tuple[int, bytes]]:
+    """A worker's logs of all attempts, oldest first, in pieces of whole lines: (attempt, lines); raises as `result`."""
+    for key in in_order(store.keys(f"workers/{worker}/")):
+        if found := store.get(key):
+            yield int(key.partition("attempt-")[2].partition(".")[0]), found.data
+
+
+def probe(store: Store) -> None:
+    """Writes, reads and deletes an object.
+
+    Raises:
+      NoBucketError: there is no such bucket.
+      RefusedError: these credentials may not.
+      UnreachableError: the store does not answer.
+    """
+    key = f".probe-{uuid.uuid4().hex}"
+    with contextlib.suppress(ConflictError):
+        store.create(key, b"")
+    store.get(key)
+    store.delete(key)

@@ -1,0 +1,1 @@
+"""The training program, the only part with TensorFlow."""

@@ -1,0 +1,178 @@
+"""Checkpoints: one file each, whole or not there, checked when read.
+
+A checkpoint is a NumPy archive (.npz). Its members carry CRC-32 checksums, so damage is noticed. It is written under a
+hidden name by a thread of its own, brought to the disk, and only then renamed.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from absl import logging
+
+from trainer.core.exit_codes import DataError, UsageError
+from trainer.core.run_dir import CHECKPOINTS
+
+_STATE = "state.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A run's state between two steps."""
+
+    step: int  # Completed steps.
+    loss_sum: float  # Over the examples of the running epoch so far.
+    hits: float
+    history: list[dict[str, float]]  # Of each completed epoch: loss, accuracy, val_loss, val_accuracy.
+    seconds: float  # Wall time of all attempts so far.
+    step_seconds: float  # Of these, spent in steps.
+    step_images: int  # Examples in these steps.
+    identity: dict[str, Any]  # What a resume may not change.
+    arrays: dict[str, npt.NDArray[Any]] = dataclasses.field(repr=False)  # Variables of model and optimizer, by name.
+
+    def encode(self) -> bytes:
+        """The content of its file."""
+        state = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "arrays"}
+        members = {_STATE: np.frombuffer(json.dumps(state).encode(), np.uint8), **self.arrays}
+        buffer = io.BytesIO()
+        np.savez(buffer, **members)
+        return buffer.getvalue()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Self:
+        """Reads what `encode` made.
+
+        Raises:
+          ValueError: it is damaged; the text says how.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                members = {name: archive[name] for name in archive.files}
+            return cls(**json.loads(members.pop(_STATE).tobytes()), arrays=members)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(str(error) or type(error).__name__) from None
+
+
+class Checkpoints:
+    """The checkpoints of one run directory."""
+
+    def __init__(self, run_dir: Path, *, keep: int) -> None:
+        self._folder, self._keep = run_dir / CHECKPOINTS, keep
+        self._pending: Checkpoint | None = None
+        self._changed = threading.Condition()
+        self._writing = False
+        self.saved: int | None = None  # Step of the newest that is whole on disk.
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint; None when there has been none yet.
+
+        Raises:
+          DataError: there are checkpoints, but all are damaged.
+        """
+        paths = self._paths()
+        for path in reversed(paths):
+            try:
+                checkpoint = Checkpoint.decode(path.read_bytes())
+            except (OSError, ValueError) as error:
+                logging.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
+                continue
+            self.saved = checkpoint.step
+            return checkpoint
+        if paths:
+            raise DataError(
+                f"none of the {len(paths)} checkpoint(s) in {self._folder} is whole; restore one from a backup, or "
+                "start over with another --run_dir"
+            )
+        return None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Hands a checkpoint to the thread that writes it; one that still waits is replaced."""
+        with self._changed:
+            self._pending = checkpoint
+            if not self._writing:
+                self._writing = True
+                threading.Thread(target=self._write_pending, name="checkpoint", daemon=True).start()
+
+    def wait(self) -> None:
+        """Returns when everything that was handed over is on disk or has failed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._writing)
+
+    def _write_pending(self) -> None:
+        while True:
+            with self._changed:
+                checkpoint, self._pending = self._pending, None
+                if checkpoint is None:
+                    self._writing = False
+                    self._changed.notify_all()
+                    return
+            try:
+                self._write(checkpoint)
+            except OSError as error:
+                logging.warning(
+                    "the checkpoint of step %d could not be written (%s); training goes on, and a restart would begin "
+                    "at step %s: make room in %s",
+                    checkpoint.step,
+                    error.strerror or error,
+                    self.saved or 0,
+                    self._folder,
+                )
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._folder / f"step-{checkpoint.step:010d}.npz", checkpoint.encode())
+        self.saved = checkpoint.step
+        for path in self._paths()[: -self._keep]:
+            path.unlink(missing_ok=True)
+
+    def _paths(self) -> list[Path]:
+        """The checkpoints' files, oldest first."""
+        return sorted(self._folder.glob("step-*.npz"))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that it is either whole and on disk, or not there.
+
+    Raises:
+      OSError: it could not be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # The rename itself.
+    finally:
+        os.close(folder)
+
+
+def check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+    """Refuses a checkpoint of another run.
+
+    Raises:
+      UsageError: names what differs, as it was and as it is.
+    """
+    for name, value in identity.items():
+        before = checkpoint.identity.get(name)
+        if before != value:
+            raise UsageError(
+                f"the checkpoint of step {checkpoint.step} was made with {name} {before}, this start has {value}; "
+                "start it as before, or start anew with another --run_dir"
+            )

@@ -1,0 +1,80 @@
+"""The training program's command line: one worker's training process.
+
+TF_CONFIG in the environment makes it one of several workers; without it, it trains alone.
+"""
+
+import importlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from trainer.core import agent_link
+from trainer.core.config import Config
+from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
+from trainer.core.run_dir import RESULT
+from trainer.core.tf_config import Cluster
+from trainer.training import tf_logging
+from trainer.training.signals import StopWish
+
+
+def main(argv: list[str], *, began: float) -> int:
+    """Runs one attempt; returns the process's exit code."""
+    stop = StopWish()
+    if spare := agent_link.is_spare():
+        tf_logging.set_up_logging(verbosity=0)
+        agent_link.at_low_priority(lambda: importlib.import_module("trainer.training.loop"))  # What a spare is for.
+    agent_link.start_beating()  # By its first beat the agent sees that a spare is ready.
+    if spare:
+        argv = agent_link.handed_over()
+        began = time.monotonic()
+    try:
+        config = Config.from_arguments(argv)
+        tf_logging.set_up_logging(config.verbosity)
+        cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
+        _check_shares(config, cluster)
+        run_dir = Path(config.run_dir or time.strftime("logs/fit/%Y%m%d-%H%M%S"))
+        if cluster is None and (run_dir / RESULT).exists():
+            print(f"{run_dir} holds a finished run; nothing to do")
+            return ExitCode.DONE
+        if cluster is None or cluster.is_chief:
+            check_writable(run_dir)
+        from trainer.training import loop  # TensorFlow takes seconds to import: what can be refused is refused before.
+
+        return loop.attempt(config=config, cluster=cluster, run_dir=run_dir, stop=stop, began=began)
+    except TrainerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _check_shares(config: Config, cluster: Cluster | None) -> None:
+    if cluster and config.global_batch_size < cluster.workers:
+        raise UsageError(
+            f"--global_batch_size={config.global_batch_size} is smaller than the number of workers, {cluster.workers}; "
+            "every worker needs at least one example of each batch"
+        )
+
+
+def check_writable(run_dir: Path) -> None:
+    """Refuses a run directory that could not be written to later."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=run_dir) as probe:  # Without a name: another start may be at the same.
+            probe.write(bytes(65536))
+    except OSError as error:
+        raise UsageError(
+            f"--run_dir={run_dir} cannot be written to ({error.strerror}); make room or name another folder"
+        ) from None
+
+
+def end(code: int) -> NoReturn:
+    """Ends the process at once.
+
+    The interpreter's own way out would take TensorFlow apart, which takes 2 s, aborts after tensorflow-io has read s3://
+    and waits for peers that may be gone.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

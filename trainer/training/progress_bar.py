@@ -1,0 +1,104 @@
+"""How a person or an agent sees a worker's progress: a live bar on a terminal, parseable lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from trainer.core.log_lines import Progress
+
+_BAR_SECONDS = 0.2
+
+
+class Display:
+    """Shows progress from a thread of its own until it is closed.
+
+    Args:
+      read: gives the progress as it is now; None before the first step. Called from another thread.
+      every: seconds between lines when not on a terminal.
+    """
+
+    def __init__(self, read: Callable[[], Progress | None], *, every: float) -> None:
+        self._read = read
+        self._bar = _Bar() if sys.stdout.isatty() else None
+        self._every = _BAR_SECONDS if self._bar else every
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="display", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+        self._thread.join()
+        if self._bar:
+            self._bar.close()
+
+    def show(self, progress: Progress) -> None:
+        """Shows an event that must not be missed: an attempt's first step, an epoch's end."""
+        if self._bar is None:
+            print(progress.format(), flush=True)
+        elif progress.val_loss is not None:
+            self._bar.epoch(progress)
+        else:
+            self._bar.update(progress)
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._every):
+            progress = self._read()
+            if progress is None:
+                continue
+            if self._bar:
+                self._bar.update(progress)
+            else:
+                print(progress.format(), flush=True)
+
+
+class _Bar:
+    """A line that is drawn again and again, and one that stays for each epoch."""
+
+    def __init__(self) -> None:
+        from rich import progress  # Only a terminal pays for the import.
+
+        self._bar = progress.Progress(
+            progress.TextColumn("epoch {task.fields[epoch]}"),
+            progress.BarColumn(bar_width=None),
+            progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            progress.TextColumn("loss {task.fields[loss]:.4f} accuracy {task.fields[accuracy]:.4f}"),
+            progress.TextColumn("{task.fields[speed]:,.0f} images/s"),
+            progress.TimeRemainingColumn(),
+            speed_estimate_period=5.0,
+        )
+        self._task: Any = None
+        self._epoch_began = time.monotonic()
+
+    def update(self, progress: Progress) -> None:
+        shown: dict[str, Any] = {
+            "epoch": f"{progress.epoch}/{progress.epochs}",
+            "loss": progress.loss,
+            "accuracy": progress.accuracy,
+            "speed": progress.images_per_second,
+        }
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=progress.steps, completed=progress.step, **shown)
+        self._bar.update(self._task, completed=progress.step, **shown)
+
+    def epoch(self, progress: Progress) -> None:
+        self.update(progress)
+        now = time.monotonic()
+        self._bar.console.print(
+            f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  "
+            f"val_loss {progress.val_loss:.4f}  val_accuracy {progress.val_accuracy:.4f}  "
+            f"{progress.images_per_second:,.0f} images/s  {now - self._epoch_began:.1f} s",
+            highlight=False,
+        )
+        self._epoch_began = now
+
+    def close(self) -> None:
+        self._bar.stop()
