@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 
 from bench.table import Row
+from trainer.core.ports import free_ports
 from trainer.core.process import spawn
-from trainer.launch.local.fleet import free_ports
 
 ROUNDS = 5
 

@@ -27,12 +27,11 @@ from tests.support.agents import running
 from tests.support.processes import until
 from tests.support.servers import BUCKET, gcs_server, s3_environ, s3_server
 from tests.support.servers.refusing_proxy import RefusingProxy, refusing_proxy
-from trainer.core.run_dir import VALIDATION
+from trainer.core.run_dir import VALIDATION, log_key
 from trainer.core.tfrecord import record
 from trainer.output.mirror import Mirror
 from trainer.output.segments import SEGMENT_BYTES
 from trainer.output.stores.store import open_store
-from trainer.output.worker_log import log_key
 
 FLUSHES = int(os.environ.get("FLUSHES", "10000"))
 FLUSH_BYTES = 4096  # Of events, what a few scalars and a histogram take.

@@ -17,8 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench.table import Row
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 from trainer.core.process import spawn
 
 ROUNDS = 5

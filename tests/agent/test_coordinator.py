@@ -12,10 +12,11 @@ import pytest
 
 from trainer.agent.coordinator import Meeting
 from trainer.agent.coordinator_http import Caller
-from trainer.agent.messages import Begin, Cause, Ended, Failure, Finish, Join, Over
+from trainer.agent.messages import Begin, Ended, Failure, Finish, Join, Over
 from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
-from trainer.launch.local.fleet import free_ports
+from trainer.core.causes import Cause
+from trainer.core.ports import free_ports
 
 DEADLINE = 30.0
 

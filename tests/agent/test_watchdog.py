@@ -9,9 +9,10 @@ import pytest
 
 from trainer.agent.child import Child
 from trainer.agent.flags import AgentConfig
-from trainer.agent.messages import Begin, Cause, Over
+from trainer.agent.messages import Begin, Over
 from trainer.agent.status import Status
 from trainer.agent.watchdog import Attempt
+from trainer.core.causes import Cause
 
 LOST = Over(attempt=1, cause=Cause.PEER_LOST, reason="worker 0 ended with 75")
 

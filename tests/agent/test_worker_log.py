@@ -10,8 +10,9 @@ import pytest
 from tests.support.agents import running, wait_until_gone
 from tests.support.full_disk import no_room_beyond
 from trainer.agent import attempt_log
+from trainer.agent.worker_log import WorkerLog
+from trainer.core.run_dir import log_key, logs_on_disk
 from trainer.output.segments import SEGMENT_BYTES
-from trainer.output.worker_log import WorkerLog, log_files, log_key
 
 
 def a_log(
@@ -43,7 +44,7 @@ def test_every_attempt_of_every_worker_has_its_log_in_the_run_directory(tmp_path
         assert run.codes() == [0, 0]
         assert [line["attempt"] for line in run.attempts] == [1, 3]
         for worker in (0, 1):
-            logs = log_files(run.run_dir, worker)
+            logs = logs_on_disk(run.run_dir, worker)
             assert logs == [f"workers/{worker}/attempt-{attempt}.log" for attempt in (1, 2, 3)]
             for attempt, log in enumerate(logs, 1):
                 text = (run.run_dir / log).read_text()
@@ -74,7 +75,7 @@ def test_what_a_slow_disk_costs_is_said(tmp_path: pathlib.Path) -> None:
             written += file.read(len(lines[0]))
     log.flush(30)
     write(log, b"the end\n")
-    written += b"".join((tmp_path / key).read_bytes() for key in log_files(tmp_path, 0)[1:])
+    written += b"".join((tmp_path / key).read_bytes() for key in logs_on_disk(tmp_path, 0)[1:])
     *kept, last = written.splitlines(keepends=True)
     gaps = [int(match[1]) for line in kept if (match := re.fullmatch(rb"\[(\d+) bytes .* left out here\]\n", line))]
     whole = [line for line in kept if not line.startswith(b"[")]

@@ -12,7 +12,7 @@ import yaml
 
 from tests.e2e.release import run, until
 from tests.tools import source, tool
-from trainer.launch.local.fleet import free_ports
+from trainer.core.ports import free_ports
 
 _NAMESPACE = "kueue-system"
 _CONVERTED = "CustomResourceDefinition"

@@ -14,7 +14,7 @@ from tests.e2e.launching import CHART, Launching, launched
 from tests.support.control_plane import ControlPlane, control_plane, until
 from tests.tools import tool
 from trainer.core.log_lines import Progress
-from trainer.launch.local.fleet import free_ports
+from trainer.core.ports import free_ports
 
 pytestmark = pytest.mark.e2e
 

@@ -78,7 +78,7 @@ class Out:
     def flush(self): pass
     def isatty(self): return False
 
-from trainer.launch import main
+from trainer.launch.cli import main
 sys.stdout = Out()
 main(sys.argv[1:])
 """

@@ -23,10 +23,10 @@ from tests.support.mirrored_run import Training, steps_in, steps_in_bucket, step
 from tests.support.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_server, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.core.exit_codes import DataError, OutputError, UsageError
+from trainer.core.run_dir import logs_in_order
 from trainer.output import reader
 from trainer.output.mirror import Mirror
 from trainer.output.stores.store import PIECES, Found, Store, UnreachableError, open_store
-from trainer.output.worker_log import in_order
 
 pytestmark = pytest.mark.servers
 
@@ -300,7 +300,7 @@ def test_a_log_of_any_length_in_order(server: Server, run: str, tmp_path: Path) 
     write(a_log(tmp_path, 2, worker=3)[0], b"second\n")
     mirror.finish()
     objects = server.objects(run)
-    keys = in_order(key for key in objects if key.startswith("workers/3/attempt-1.log"))
+    keys = logs_in_order(key for key in objects if key.startswith("workers/3/attempt-1.log"))
     assert b"".join(objects[key].data for key in keys) == b"".join(lines)
     assert objects["workers/3/attempt-2.log"].data == b"second\n"
     on_disk = sorted(path.name for path in (tmp_path / "workers" / "3").iterdir())
@@ -321,7 +321,7 @@ def test_a_log_takes_no_more_disk_than_it_may(tmp_path: Path, run: str) -> None:
         write(log, b"the end\n")
         mirror.finish()
         objects = server.objects(run)
-        text = b"".join(objects[key].data for key in in_order(objects))
+        text = b"".join(objects[key].data for key in logs_in_order(objects))
         assert text.endswith(b"bytes of this log were left out here]\nthe end\n")
 
 

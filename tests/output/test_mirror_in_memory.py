@@ -13,13 +13,11 @@ from tests.support.memory_store import MemoryStore
 from tests.support.mirrored_run import KEEP, Clock, Training, a_mirror, steps_in_bucket, steps_on_disk
 from tests.support.processes import until
 from trainer.core.exit_codes import DataError, OutputError
+from trainer.core.run_dir import MANIFEST, log_key, newest_checkpoint
 from trainer.output.event_stream import EventStream
-from trainer.output.files import newest_checkpoint
 from trainer.output.mirror import Mirror
-from trainer.output.mirror_manifest import KEY
 from trainer.output.outage import Trouble
 from trainer.output.stores.store import Found, StorageError, UnreachableError
-from trainer.output.worker_log import log_key
 
 
 def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
@@ -108,7 +106,7 @@ def test_a_checkpoint_done_again_does_not_replace_one_that_may_be_named_already(
         raise UnreachableError("the request was lost")
 
     def consistent() -> bool:
-        (named,) = json.loads(store.objects[KEY].data)["checkpoints"]
+        (named,) = json.loads(store.objects[MANIFEST].data)["checkpoints"]
         return hashlib.sha256(store.objects[f"checkpoints/{named['file']}"].data).hexdigest() == str(named["sha256"])
 
     training = Training(tmp_path, 1)

@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.support.memory_store import MemoryStore, Weather
 from tests.support.mirrored_run import Clock, Training, steps_in_bucket, steps_on_disk
-from trainer.output.files import newest_checkpoint
+from trainer.core.run_dir import MANIFEST, newest_checkpoint
 from trainer.output.mirror import FOLDERS, Mirror
-from trainer.output.mirror_manifest import KEY, Manifest
+from trainer.output.mirror_manifest import Manifest
 from trainer.output.segments import SupersededError
 from trainer.output.stores.store import PIECES, Found, StorageError
 
@@ -186,7 +186,7 @@ class Run(RuleBasedStateMachine):
         assert steps == list(range(1, len(steps) + 1))
         validation = steps_in_bucket(self.objects, "validation")
         assert validation == list(range(3, 3 * len(validation) + 3, 3))
-        if KEY in self.objects:
+        if MANIFEST in self.objects:
             for stored in self.manifest().checkpoints:
                 step = int(stored.file.removeprefix("step-").removesuffix(".npz"))
                 data = self.objects[f"checkpoints/{stored.file}"].data

@@ -14,12 +14,11 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from trainer.agent import attempt_log
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core import attempts
+from trainer.core.log_lines import Progress, StateLine
+from trainer.core.ports import free_ports
 from trainer.core.process import spawn
 from trainer.core.tf_config import Cluster
-from trainer.launch.local.fleet import free_ports
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STAND_IN = (sys.executable, str(ROOT / "tests" / "support" / "stand_in.py"))
@@ -172,7 +171,7 @@ class Run:
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
-        return attempt_log.read(self.run_dir)
+        return attempts.read(self.run_dir)
 
     def termination(self, index: int) -> dict[str, Any]:
         return dict(json.loads((self.folder / f"termination-{index}").read_text()))

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from tests.tools import tool
-from trainer.launch.local.fleet import free_ports
+from trainer.core.ports import free_ports
 
 _TOKEN = "control-plane"
 

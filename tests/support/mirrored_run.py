@@ -7,8 +7,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from tests.support.memory_store import MemoryStore
 from trainer.core import tfrecord
+from trainer.core.run_dir import newest_checkpoint
 from trainer.core.tfrecord import Mark
-from trainer.output.files import newest_checkpoint
 from trainer.output.mirror import FOLDERS, Mirror
 from trainer.output.stores.store import Found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.core.log_lines import Progress
-from trainer.launch.local.fleet import free_ports
+from trainer.core.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # Seconds; how long anything may take on a busy machine before a test gives up.

@@ -6,7 +6,6 @@ process, watches it, and starts it again when a worker was lost.
 
 import contextlib
 import dataclasses
-import datetime
 import json
 import os
 import pathlib
@@ -25,16 +24,17 @@ from trainer.agent.coordinator_http import Caller, Party
 from trainer.agent.flags import AgentConfig
 from trainer.agent.identity import Place
 from trainer.agent.log import AgentLog
-from trainer.agent.messages import CRASHES, Begin, Cause, Ended, Failure, Finish, Join, Over
+from trainer.agent.messages import Begin, Ended, Failure, Finish, Join, Over
 from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
 from trainer.agent.watchdog import Attempt
-from trainer.core import agent_link, settings
+from trainer.core import agent_link, attempts, settings
+from trainer.core.causes import CRASHES, Cause
 from trainer.core.config import Config
 from trainer.core.exit_codes import FINAL, ExitCode, OutputError, TrainerError, UsageError, meaning
 from trainer.core.log_lines import Progress
-from trainer.core.run_dir import ATTEMPTS, RESULT
-from trainer.output.interface import LocalOutput, Output, newest_checkpoint, open_output
+from trainer.core.run_dir import ATTEMPTS, RESULT, default_run_dir, newest_step
+from trainer.output.interface import LocalOutput, Output, open_output
 
 PROGRAM = "python -m trainer.agent"
 TRAINER = (sys.executable, "-m", "trainer")
@@ -157,7 +157,7 @@ class Agent:
             config = Config.from_arguments(self._trainer_argv)
         except UsageError as error:
             return Ended(cause=Cause.FINAL, code=error.exit_code, errors=(str(error),))
-        self._run_dir = pathlib.Path(config.run_dir or f"logs/fit/{datetime.datetime.now():%Y%m%d-%H%M%S}")
+        self._run_dir = pathlib.Path(config.run_dir or default_run_dir())
         self._trainer_argv = tuple(settings.arguments(dataclasses.replace(config, run_dir=str(self._run_dir))))
         alike = dataclasses.replace(config, **{name: getattr(Config(), name) for name in _OWN_FLAGS})
         self._flags = tuple(settings.arguments(alike))
@@ -173,8 +173,8 @@ class Agent:
                 elastic_wait=self._config.elastic_wait,
                 timeout=self._config.rendezvous_timeout,
                 max_restarts=self._config.max_restarts,
-                last_attempt=lambda: max(attempt_log.last(self._run_dir), self._stored_attempt),
-                saved_step=lambda: newest_checkpoint(self._run_dir),
+                last_attempt=lambda: max(attempts.last(self._run_dir), self._stored_attempt),
+                saved_step=lambda: newest_step(self._run_dir),
                 on_news=self._log.say,
                 on_closed=self._record,
             )
@@ -308,7 +308,7 @@ class Agent:
     def _attempt(self, begin: Begin) -> Ended:
         """Runs the training process through one attempt."""
         self._begun_at, self._span = time.monotonic(), None
-        self._newest = newest_checkpoint(self._run_dir)
+        self._newest = newest_step(self._run_dir)
         self._status.begin_attempt()
         self._log.keep(self._run_dir, begin.attempt, limit=self._config.mirror_max_disk * 2**20)
         environ = {agent_link.ATTEMPT: str(begin.attempt), "TF_CONFIG": self._place.tf_config(begin.present)}
@@ -402,7 +402,7 @@ class Agent:
         return attempt_log.Span(
             # A damaged checkpoint makes training start before the newest.
             step_from=self._newest if first_step is None or first_step >= self._newest else first_step - 1,
-            step_to=max(seen, newest_checkpoint(self._run_dir)),
+            step_to=max(seen, newest_step(self._run_dir)),
             rendezvous=self._rendezvous,
             start_up=(first_at or now) - self._begun_at,
             training=now - first_at if first_at else 0.0,

@@ -5,10 +5,11 @@ import errno
 import json
 import os
 import pathlib
-import signal
 from typing import Any
 
-from trainer.agent.messages import Begin, Cause, Failure, Over
+from trainer.agent.messages import Begin, Failure, Over
+from trainer.core.causes import Cause
+from trainer.core.process import signal_name
 from trainer.core.run_dir import ATTEMPTS
 
 
@@ -68,33 +69,3 @@ def append(run_dir: pathlib.Path, line: dict[str, Any]) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(descriptor)
-
-
-def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of the attempts so far; one that was torn is left out."""
-    path = run_dir / ATTEMPTS
-    return parse(path.read_bytes()) if path.exists() else []
-
-
-def parse(data: bytes) -> list[dict[str, Any]]:
-    """The lines of the file's content; one that was torn is left out."""
-    lines = []
-    for text in data.decode(errors="replace").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return lines
-
-
-def last(run_dir: pathlib.Path) -> int:
-    """The number of the last attempt; 0: there was none."""
-    return max((line["attempt"] for line in read(run_dir)), default=0)
-
-
-def signal_name(code: int) -> str | None:
-    """The signal behind an exit code above 128, such as "SIGKILL"; None: there is none."""
-    try:
-        return signal.Signals(code - 128).name
-    except ValueError:
-        return None

@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from trainer.agent.messages import CRASHES, FOLLOWS, Begin, Cause, Ended, Failure, Finish, Join, Over
+from trainer.agent.messages import Begin, Ended, Failure, Finish, Join, Over
+from trainer.core.causes import CRASHES, FOLLOWS, Cause
 from trainer.core.exit_codes import FINAL, ExitCode
 
 _TICK = 0.5  # Seconds between looks at clocks and at whether an asking agent is still there.

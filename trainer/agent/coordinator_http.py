@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from trainer.agent.coordinator import Meeting
-from trainer.agent.messages import Begin, Cause, Ended, Finish, Join, Over
+from trainer.agent.messages import Begin, Ended, Finish, Join, Over
+from trainer.core.causes import Cause
 from trainer.core.exit_codes import ExitCode
 
 PATH = "/rendezvous"

@@ -5,7 +5,8 @@ import sys
 import threading
 from pathlib import Path
 
-from trainer.output.worker_log import WorkerLog, log_key
+from trainer.agent.worker_log import WorkerLog
+from trainer.core.run_dir import log_key
 
 _FLUSH_SECONDS = 1.0  # At the end, for a disk that is slow.
 

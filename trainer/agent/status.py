@@ -2,65 +2,15 @@
 
 import collections
 import dataclasses
-import re
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
-
-STATES = ("new", "meeting", "starting", "training", "stopping", "ended")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StateLine:
-    """The line in which an agent says what it does; watchers read it beside the progress lines.
-
-    agent worker=1/4 attempt=2 state=training restarts=1 pid=4711 spare=ready last=peer_lost
-    """
-
-    worker: int
-    workers: int
-    attempt: int  # 0 before the first.
-    state: str  # One of STATES.
-    restarts: int  # Of the training process by this agent.
-    pid: int  # Of the training process; 0: none runs.
-    spare: str  # "none", "waking" or "ready".
-    last: str  # How the last attempt ended here, a `rendezvous.Cause`; "new" before.
-
-    def format(self) -> str:
-        """The line, without its end."""
-        return (
-            f"agent worker={self.worker}/{self.workers} attempt={self.attempt} state={self.state} "
-            f"restarts={self.restarts} pid={self.pid} spare={self.spare} last={self.last}"
-        )
-
-    @classmethod
-    def parse(cls, line: str) -> Self | None:
-        """Reads a line that `format` made; None for any other line."""
-        match = _STATE_LINE.fullmatch(line)
-        if match is None:
-            return None
-        worker, workers, attempt, state, restarts, pid, spare, last = match.groups()
-        return cls(
-            worker=int(worker),
-            workers=int(workers),
-            attempt=int(attempt),
-            state=state,
-            restarts=int(restarts),
-            pid=int(pid),
-            spare=spare,
-            last=last,
-        )
-
-
-_STATE_LINE = re.compile(
-    r"agent worker=(\d+)/(\d+) attempt=(\d+) state=(\w+) restarts=(\d+) pid=(\d+) spare=(\w+) last=(\w+)"
-)
 
 
 class Status:

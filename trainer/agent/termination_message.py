@@ -6,10 +6,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.agent.attempt_log import signal_name
 from trainer.agent.messages import Ended, Finish
 from trainer.agent.status import Status
 from trainer.core.exit_codes import meaning
+from trainer.core.process import signal_name
 
 LIMIT = 4096  # Bytes; the kubelet cuts what is longer.
 _DEFAULT = "/dev/termination-log"

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from trainer.agent.child import Child
 from trainer.agent.flags import AgentConfig
-from trainer.agent.messages import Begin, Cause, Ended, Over
+from trainer.agent.messages import Begin, Ended, Over
 from trainer.agent.status import Status
+from trainer.core.causes import Cause
 from trainer.core.exit_codes import FINAL, ExitCode
 
 _BEAT_TIMEOUT = 10.0

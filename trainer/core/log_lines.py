@@ -1,6 +1,6 @@
-"""The line in which every worker says how far it is. Agents and watchers read it; this file owns both directions.
+"""The two lines of a worker's log that programs read: how far training is, and what its agent does.
 
-progress worker=0/4 attempt=1 epoch=1/5 step=120/2340 loss=0.4123 accuracy=0.8812 images/s=23456 saved=100
+This file owns both directions, writing and reading.
 """
 
 import dataclasses
@@ -13,7 +13,10 @@ _PAIR = re.compile(r"([a-z_/]+)=(\S+)")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far one worker is. Loss and accuracy are means over the running epoch, of all workers."""
+    """How far one worker is. Loss and accuracy are means over the running epoch, of all workers.
+
+    progress worker=0/4 attempt=1 epoch=1/5 step=120/2340 loss=0.4123 accuracy=0.8812 images/s=23456 saved=100
+    """
 
     worker: int
     workers: int
@@ -73,3 +76,53 @@ class Progress:
             )
         except (KeyError, ValueError):
             return None
+
+
+STATES = ("new", "meeting", "starting", "training", "stopping", "ended")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StateLine:
+    """The line in which an agent says what it does; watchers read it beside the progress lines.
+
+    agent worker=1/4 attempt=2 state=training restarts=1 pid=4711 spare=ready last=peer_lost
+    """
+
+    worker: int
+    workers: int
+    attempt: int  # 0 before the first.
+    state: str  # One of STATES.
+    restarts: int  # Of the training process by this agent.
+    pid: int  # Of the training process; 0: none runs.
+    spare: str  # "none", "waking" or "ready".
+    last: str  # How the last attempt ended here, a `causes.Cause`; "new" before.
+
+    def format(self) -> str:
+        """The line, without its end."""
+        return (
+            f"agent worker={self.worker}/{self.workers} attempt={self.attempt} state={self.state} "
+            f"restarts={self.restarts} pid={self.pid} spare={self.spare} last={self.last}"
+        )
+
+    @classmethod
+    def parse(cls, line: str) -> Self | None:
+        """Reads a line that `format` made; None for any other line."""
+        match = _STATE_LINE.fullmatch(line)
+        if match is None:
+            return None
+        worker, workers, attempt, state, restarts, pid, spare, last = match.groups()
+        return cls(
+            worker=int(worker),
+            workers=int(workers),
+            attempt=int(attempt),
+            state=state,
+            restarts=int(restarts),
+            pid=int(pid),
+            spare=spare,
+            last=last,
+        )
+
+
+_STATE_LINE = re.compile(
+    r"agent worker=(\d+)/(\d+) attempt=(\d+) state=(\w+) restarts=(\d+) pid=(\d+) spare=(\w+) last=(\w+)"
+)

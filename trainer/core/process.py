@@ -55,3 +55,11 @@ def shell_code(status: int) -> int:
     """The exit code of a wait status as a shell gives it: 128 and the signal's number for a signal."""
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
+
+
+def signal_name(code: int) -> str | None:
+    """The signal behind an exit code above 128, such as "SIGKILL"; None: there is none."""
+    try:
+        return signal.Signals(code - 128).name
+    except ValueError:
+        return None

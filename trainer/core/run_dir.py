@@ -1,7 +1,92 @@
-"""What a run directory holds, by name: the training program writes it, agent, mirror and launcher look for it."""
+"""The run directory: every name in it, and what follows from a name. Nobody else spells one.
 
-TRAIN, VALIDATION = "train", "validation"  # Folders of TensorBoard event files.
+    train/, validation/         event files of TensorBoard
+    checkpoints/step-<n>.npz    the newest whole one is the one that is restored
+    workers/<i>/attempt-<n>.log a worker's log of one attempt; when it is full attempt-<n>.log.0001 and so on
+    attempts.jsonl              a line an attempt
+    model.keras, result.json    what a run ends with
+
+In an output the same names are the keys of objects, and mirror.json says who writes them.
+"""
+
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+TRAIN, VALIDATION = "train", "validation"
 CHECKPOINTS = "checkpoints"
+WORKERS = "workers"
 ATTEMPTS = "attempts.jsonl"
 MODEL = "model.keras"
 RESULT = "result.json"  # The last to be there: with it the run has ended.
+MANIFEST = "mirror.json"  # In an output only.
+EVENT_FILE = "tfevents"  # What TensorBoard knows an event file by: its name contains this.
+
+_CHECKPOINT = re.compile(r"step-(\d{10})\.npz")
+_LOG = re.compile(rf"{WORKERS}/(\d+)/attempt-(\d+)\.log(?:\.(\d+))?")
+
+
+def default_run_dir() -> str:
+    """The run directory of a run that is told none: logs/fit/<YYYYmmdd-HHMMSS>."""
+    return time.strftime("logs/fit/%Y%m%d-%H%M%S")
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of the checkpoint of a step."""
+    return f"step-{step:010d}.npz"
+
+
+def checkpoint_step(name: str) -> int | None:
+    """The step of the checkpoint of that name; None for a file that is none."""
+    match = _CHECKPOINT.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def checkpoint_names(run_dir: Path) -> list[str]:
+    """The checkpoints on disk, oldest first. A file has its name only once it is whole."""
+    folder = run_dir / CHECKPOINTS
+    return sorted(path.name for path in folder.glob("step-*.npz") if checkpoint_step(path.name) is not None)
+
+
+def newest_checkpoint(run_dir: Path) -> str | None:
+    """The name of the newest checkpoint on disk; None: there is none."""
+    return max(checkpoint_names(run_dir), default=None)
+
+
+def newest_step(run_dir: Path) -> int:
+    """The step of the newest checkpoint on disk; 0: there is none."""
+    name = newest_checkpoint(run_dir)
+    return (checkpoint_step(name) or 0) if name else 0
+
+
+def log_key(worker: int, attempt: int) -> str:
+    """The path, from the run directory, of the first file of a worker's log of an attempt."""
+    return f"{WORKERS}/{worker}/attempt-{attempt}.log"
+
+
+def log_parts(key: str) -> tuple[int, int, int] | None:
+    """Worker, attempt and number of a file of a worker's log; None for another file."""
+    match = _LOG.fullmatch(key)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
+
+
+def logs_in_order(keys: Iterable[str]) -> list[str]:
+    """The files of worker logs among `keys`, by worker, attempt and number."""
+    parts = {key: log_parts(key) for key in keys}
+    return sorted((key for key, part in parts.items() if part), key=lambda key: parts[key] or ())
+
+
+def logs_on_disk(run_dir: Path, worker: int) -> list[str]:
+    """The files of a worker's logs on disk, in the order in which they were written."""
+    return logs_in_order(str(path.relative_to(run_dir)) for path in run_dir.glob(f"{WORKERS}/{worker}/*"))
+
+
+def highest_attempt(keys: Iterable[str]) -> int:
+    """The highest number of an attempt that has a log among `keys`; 0: none has."""
+    return max((part[1] for key in keys if (part := log_parts(key))), default=0)
+
+
+def highest_attempt_on_disk(run_dir: Path) -> int:
+    """The highest number of an attempt that has a log in the run directory; 0: none has."""
+    return highest_attempt(str(path.relative_to(run_dir)) for path in run_dir.glob(f"{WORKERS}/*/*"))

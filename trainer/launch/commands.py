@@ -8,8 +8,7 @@ import sys
 import time
 from collections.abc import Container, Sequence
 
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 from trainer.launch import submission
 from trainer.launch.checks import preflight
 from trainer.launch.checks.check_result import Line

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.core.exit_codes import DataError
+from trainer.core.run_dir import EVENT_FILE
 from trainer.core.tfrecord import HEAD, Mark, parts, size_of_first, whole
 from trainer.output.segments import SEGMENT_BYTES, Chain
 from trainer.output.stores.store import Store, UnreachableError
-
-INFIX = "tfevents"  # What TensorBoard knows an event file by.
 
 
 class EventStream:
@@ -47,7 +46,7 @@ class EventStream:
         self.folder = folder
         self._store = store
         self._directory = run_dir / folder
-        self._prefix = f"{folder}/events.out.{INFIX}."
+        self._prefix = f"{folder}/events.out.{EVENT_FILE}."
         self._owner, self._wall_time, self._warn, self._overtaken = owner, wall_time, warn, overtaken
         self._chain = Chain(store, self._name)
         self._waiting: list[str] = []  # Files that come after the one being copied, in order.
@@ -146,7 +145,7 @@ class EventStream:
     def _files(self) -> list[str]:
         """The event files in the order in which they were written: they are, one after the other."""
         try:
-            entries = [entry for entry in os.scandir(self._directory) if INFIX in entry.name]
+            entries = [entry for entry in os.scandir(self._directory) if EVENT_FILE in entry.name]
         except FileNotFoundError:
             return []
         return [entry.name for entry in sorted(entries, key=lambda entry: (entry.stat().st_mtime_ns, entry.name))]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from trainer.core.exit_codes import DataError
-from trainer.core.run_dir import CHECKPOINTS
+from trainer.core.run_dir import CHECKPOINTS, checkpoint_names
 from trainer.output.mirror_manifest import Manifest, Stored
 from trainer.output.segments import Cell
 from trainer.output.stores.store import ConflictError, MissingError, Store, UnreachableError
@@ -47,17 +47,6 @@ class GrowingFile:
         with contextlib.suppress(FileNotFoundError):
             return max(self._path.stat().st_size - len(self._cell.data), 0) + self._cell.unsettled()
         return 0
-
-
-def newest_checkpoint(run_dir: Path) -> str | None:
-    """The name of the newest checkpoint on disk."""
-    names = checkpoint_names(run_dir)
-    return names[-1] if names else None
-
-
-def checkpoint_names(run_dir: Path) -> list[str]:
-    """The checkpoints on disk, oldest first. A file has its name only once it is whole."""
-    return sorted(path.name for path in (run_dir / CHECKPOINTS).glob("step-*.npz"))
 
 
 def put_checkpoint(store: Store, manifest: Manifest, run_dir: Path, name: str) -> None:

@@ -5,9 +5,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Protocol
 
-from trainer.core.run_dir import CHECKPOINTS
+from trainer.core.run_dir import highest_attempt_on_disk
 from trainer.core.settings import setting
-from trainer.output.worker_log import highest_on_disk
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class LocalOutput:
 
     def begin(self) -> int:
         """Nothing lies elsewhere."""
-        return highest_on_disk(self._run_dir)
+        return highest_attempt_on_disk(self._run_dir)
 
     def finish(self, *, timeout: float | None = None) -> None:
         """All is there."""
@@ -112,9 +111,3 @@ def open_output(
         warn=warn,
         on_end=on_end,
     )
-
-
-def newest_checkpoint(run_dir: pathlib.Path) -> int:
-    """The step of the newest checkpoint in a run directory; 0: there is none."""
-    steps = [int(path.stem.removeprefix("step-")) for path in (run_dir / CHECKPOINTS).glob("step-*.npz")]
-    return max(steps, default=0)

@@ -15,22 +15,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.core.exit_codes import OutputError, UsageError
-from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, MODEL, RESULT, TRAIN, VALIDATION
-from trainer.output.event_stream import EventStream
-from trainer.output.files import (
-    GrowingFile,
+from trainer.core.run_dir import (
+    ATTEMPTS,
+    CHECKPOINTS,
+    MODEL,
+    RESULT,
+    TRAIN,
+    VALIDATION,
+    WORKERS,
     checkpoint_names,
-    fetch,
-    fetch_checkpoint,
+    highest_attempt,
+    highest_attempt_on_disk,
+    logs_on_disk,
     newest_checkpoint,
-    put_checkpoint,
-    put_final,
 )
+from trainer.output.event_stream import EventStream
+from trainer.output.files import GrowingFile, fetch, fetch_checkpoint, put_checkpoint, put_final
 from trainer.output.mirror_manifest import Manifest
 from trainer.output.outage import Trouble
 from trainer.output.segments import SupersededError
 from trainer.output.stores.store import PIECES, NoBucketError, RefusedError, StorageError, Store, UnreachableError
-from trainer.output.worker_log import highest_attempt, highest_on_disk, log_files
 
 FOLDERS = (TRAIN, VALIDATION)
 FINALS = (MODEL, RESULT)  # In this order: the result says that all is there.
@@ -244,13 +248,15 @@ class Mirror:
 
     def _resume_logs(self) -> None:
         """Goes on with the logs of an agent before this one, on this disk."""
-        for key in log_files(self._run_dir, self._worker):
+        for key in logs_on_disk(self._run_dir, self._worker):
             self._logs[key] = GrowingFile(self._store, self._run_dir, key)
             self._logs[key].resume()
 
     def _count(self) -> None:
-        stored = highest_attempt(self._store.keys("workers/"))
-        self._last_attempt = max(stored, highest_on_disk(self._run_dir))  # Whose agent may have died before it stored.
+        stored = highest_attempt(self._store.keys(f"{WORKERS}/"))
+        self._last_attempt = max(
+            stored, highest_attempt_on_disk(self._run_dir)
+        )  # Whose agent may have died before it stored.
 
     def _forget(self) -> None:
         """Empties a disk that comes back with an older state: the run has taken its course elsewhere meanwhile.
@@ -331,7 +337,7 @@ class Mirror:
             file.flush()
 
     def _copy_logs(self) -> None:
-        keys = log_files(self._run_dir, self._worker)
+        keys = logs_on_disk(self._run_dir, self._worker)
         for key, following in itertools.zip_longest(keys, keys[1:]):
             log = self._logs.setdefault(key, GrowingFile(self._store, self._run_dir, key))
             if key in self._lost_logs:

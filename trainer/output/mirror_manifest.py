@@ -8,10 +8,9 @@ import json
 from typing import Any
 
 from trainer.core.exit_codes import DataError
+from trainer.core.run_dir import MANIFEST
 from trainer.output.segments import Cell, SupersededError
 from trainer.output.stores.store import Store
-
-KEY = "mirror.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class Manifest:
     def __init__(self, store: Store, owner: str) -> None:
         self._store = store
         self._owner = owner
-        self._cell = Cell(store, KEY)
+        self._cell = Cell(store, MANIFEST)
         self.checkpoints: tuple[Stored, ...] = ()  # Oldest first.
         self.swept = False  # No older ones than it names are in the store.
 
@@ -41,10 +40,12 @@ class Manifest:
           StorageError: the store failed; call again later.
         """
         while True:
-            found = self._store.get(KEY)
+            found = self._store.get(MANIFEST)
             if found:
                 self.checkpoints = self._parse(found.data)
-            self._cell = Cell(self._store, KEY, found.data, found.version) if found else Cell(self._store, KEY)
+            self._cell = (
+                Cell(self._store, MANIFEST, found.data, found.version) if found else Cell(self._store, MANIFEST)
+            )
             try:
                 self.write(self.checkpoints)
                 return
@@ -77,11 +78,11 @@ class Manifest:
         Raises:
           SupersededError: another mirror has taken over.
         """
-        found = self._store.get(KEY)
+        found = self._store.get(MANIFEST)
         if found is None or json.loads(found.data).get("owner") != self._owner:
             raise SupersededError(
-                f"{self._store.url}/{KEY} names another owner: another agent has taken over this run, and this one "
-                "stops writing to it"
+                f"{self._store.url}/{MANIFEST} names another owner: another agent has taken over this run, and this "
+                "one stops writing to it"
             )
 
     def _parse(self, data: bytes) -> tuple[Stored, ...]:
@@ -90,5 +91,6 @@ class Manifest:
             return tuple(Stored(**each) for each in value["checkpoints"])
         except (ValueError, KeyError, TypeError):
             raise DataError(
-                f"{self._store.url}/{KEY} is not what a mirror writes; the output must be the folder of this run alone"
+                f"{self._store.url}/{MANIFEST} is not what a mirror writes; the output must be the folder of this run "
+                "alone"
             ) from None

@@ -6,10 +6,9 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from trainer.agent.attempt_log import parse
-from trainer.core.run_dir import ATTEMPTS, RESULT
+from trainer.core import attempts as attempts_file
+from trainer.core.run_dir import ATTEMPTS, RESULT, WORKERS, log_parts, logs_in_order
 from trainer.output.stores.store import ConflictError, Store
-from trainer.output.worker_log import in_order
 
 
 def result(store: Store) -> dict[str, Any] | None:
@@ -28,14 +27,14 @@ def result(store: Store) -> dict[str, Any] | None:
 def attempts(store: Store) -> list[dict[str, Any]]:
     """The lines of the run's attempts.jsonl; raises as `result`."""
     found = store.get(ATTEMPTS)
-    return parse(found.data) if found else []
+    return attempts_file.parse(found.data) if found else []
 
 
 def logs(store: Store, worker: int) -> Iterator[tuple[int, bytes]]:
     """A worker's logs of all attempts, oldest first, in pieces of whole lines: (attempt, lines); raises as `result`."""
-    for key in in_order(store.keys(f"workers/{worker}/")):
-        if found := store.get(key):
-            yield int(key.partition("attempt-")[2].partition(".")[0]), found.data
+    for key in logs_in_order(store.keys(f"{WORKERS}/{worker}/")):
+        if (part := log_parts(key)) and (found := store.get(key)):
+            yield part[1], found.data
 
 
 def probe(store: Store) -> None:

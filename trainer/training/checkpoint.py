@@ -20,7 +20,7 @@ import numpy.typing as npt
 from absl import logging
 
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.core.run_dir import CHECKPOINTS
+from trainer.core.run_dir import CHECKPOINTS, checkpoint_name, checkpoint_names
 
 _STATE = "state.json"
 
@@ -66,7 +66,7 @@ class Checkpoints:
     """The checkpoints of one run directory."""
 
     def __init__(self, run_dir: Path, *, keep: int) -> None:
-        self._folder, self._keep = run_dir / CHECKPOINTS, keep
+        self._run_dir, self._folder, self._keep = run_dir, run_dir / CHECKPOINTS, keep
         self._pending: Checkpoint | None = None
         self._changed = threading.Condition()
         self._writing = False
@@ -129,14 +129,14 @@ class Checkpoints:
 
     def _write(self, checkpoint: Checkpoint) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._folder / f"step-{checkpoint.step:010d}.npz", checkpoint.encode())
+        write_whole(self._folder / checkpoint_name(checkpoint.step), checkpoint.encode())
         self.saved = checkpoint.step
         for path in self._paths()[: -self._keep]:
             path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
         """The checkpoints' files, oldest first."""
-        return sorted(self._folder.glob("step-*.npz"))
+        return [self._folder / name for name in checkpoint_names(self._run_dir)]
 
 
 def write_whole(path: Path, content: bytes) -> None:

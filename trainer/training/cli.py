@@ -14,7 +14,7 @@ from typing import NoReturn
 from trainer.core import agent_link
 from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
-from trainer.core.run_dir import RESULT
+from trainer.core.run_dir import RESULT, default_run_dir
 from trainer.core.tf_config import Cluster
 from trainer.training import tf_logging
 from trainer.training.signals import StopWish
@@ -35,7 +35,7 @@ def main(argv: list[str], *, began: float) -> int:
         tf_logging.set_up_logging(config.verbosity)
         cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
         _check_shares(config, cluster)
-        run_dir = Path(config.run_dir or time.strftime("logs/fit/%Y%m%d-%H%M%S"))
+        run_dir = Path(config.run_dir or default_run_dir())
         if cluster is None and (run_dir / RESULT).exists():
             print(f"{run_dir} holds a finished run; nothing to do")
             return ExitCode.DONE

@@ -10,8 +10,7 @@ import pytest
 import rich.console
 
 from tests.support.agents import children, launched, wait_until_gone
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 from trainer.launch import cli
 from trainer.launch.local import fleet
 from trainer.launch.local.view import LiveView

@@ -4,7 +4,8 @@ import pytest
 
 from trainer.agent import attempt_log
 from trainer.agent.attempt_log import Span
-from trainer.agent.messages import Begin, Cause, Ended, Failure, Over
+from trainer.agent.messages import Begin, Ended, Failure, Over
+from trainer.core.causes import Cause
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.finished_run import judge
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.runs import SPENT, failed, pod, running, seen
 from trainer.agent.coordinator import Meeting
-from trainer.agent.messages import Cause, Ended, Finish, Join
+from trainer.agent.messages import Ended, Finish, Join
+from trainer.core.causes import Cause
 from trainer.launch.cluster.objects import Pod
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.verdict import End, Verdict, judge

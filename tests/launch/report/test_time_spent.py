@@ -3,8 +3,7 @@
 import pytest
 
 from tests.support.runs import pod, running, seen
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.report.time_spent import Timeline
 
 

@@ -9,8 +9,7 @@ import pytest
 import rich.console
 
 from tests.support.runs import failed, pod, running, seen
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.cluster.objects import Seen
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.snapshot import Picture, bar, indexes

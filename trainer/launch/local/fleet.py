@@ -6,14 +6,11 @@ run ended. The agents die with it.
 
 import collections
 import dataclasses
-import datetime
-import itertools
 import json
 import os
 import pathlib
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,14 +19,14 @@ from collections.abc import Sequence
 from typing import IO
 
 from trainer.agent.flags import AgentConfig, Survival
-from trainer.agent.messages import CRASHES, Cause
-from trainer.agent.status import StateLine
 from trainer.core import settings
+from trainer.core.causes import CRASHES, Cause
 from trainer.core.config import Config
 from trainer.core.exit_codes import FINAL, ExitCode, UsageError, meaning
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
+from trainer.core.ports import free_ports
 from trainer.core.process import spawn
-from trainer.core.run_dir import RESULT
+from trainer.core.run_dir import RESULT, default_run_dir
 from trainer.core.settings import setting
 from trainer.core.tf_config import Cluster
 from trainer.launch.codes import LaunchCode, LaunchError
@@ -83,7 +80,7 @@ class Fleet:
         """
         if config.min_workers > config.workers:
             raise UsageError(f"--min_workers={config.min_workers} is more than --workers={config.workers}")
-        run_dir = trainer_config.run_dir or f"logs/fit/{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        run_dir = trainer_config.run_dir or default_run_dir()
         self._config, self._view = config, view
         self._trainer_config = dataclasses.replace(trainer_config, run_dir=run_dir)
         self._run_dir = pathlib.Path(run_dir)
@@ -272,29 +269,3 @@ def share(cores: Sequence[int], index: int, workers: int) -> Sequence[int]:
     if workers > len(cores):
         return [cores[index % len(cores)]]
     return cores[index * len(cores) // workers : (index + 1) * len(cores) // workers]
-
-
-_turns = itertools.count()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on 127.0.0.1 that nobody listens on.
-
-    They lie below those that the kernel hands out for outgoing connections, which would otherwise take one while its
-    worker is between two attempts.
-    """
-    lowest_outgoing = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = range(max(1024, lowest_outgoing - 20000), lowest_outgoing) or range(1024, 65536)
-    ports: list[int] = []
-    for turn in itertools.islice(_turns, len(candidates)):
-        # Every process begins elsewhere: a port is taken only some time after it was chosen.
-        port = candidates[(os.getpid() * 7919 + turn) % len(candidates)]
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise UsageError(f"this machine has fewer than {count} free ports on 127.0.0.1")

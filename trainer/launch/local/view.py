@@ -10,8 +10,7 @@ import rich.live
 import rich.progress
 import rich.table
 
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 
 
 class FleetView(Protocol):

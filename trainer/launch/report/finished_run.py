@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trainer.agent.messages import Cause
+from trainer.core.causes import Cause
 from trainer.core.exit_codes import meaning
+from trainer.core.run_dir import MANIFEST, WORKERS
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.report.verdict import Verdict, duration, figures, reached
 from trainer.output import reader
@@ -52,7 +53,7 @@ class Past:
         store = self._store()
         only = "" if wanted == "all" else f"{0 if wanted == 'chief' else wanted}/"
         try:
-            workers = {int(key.split("/")[1]) for key in store.keys(f"workers/{only}")}
+            workers = {int(key.split("/")[1]) for key in store.keys(f"{WORKERS}/{only}")}
             for worker in sorted(workers):
                 for attempt, lines in reader.logs(store, worker):
                     if before is not None and attempt >= before:
@@ -80,7 +81,7 @@ def newest(output: str, release: str, job: str = "") -> Past:
     try:
         runs = {key.split("/")[0] for key in store.keys(begin) if "/" in key}
         runs = {run for run in runs if re.fullmatch(rest, run) and (job or release.startswith(run[:-18]))}
-        written = {run: found.written for run in runs if (found := store.get(f"{run}/mirror.json"))}
+        written = {run: found.written for run in runs if (found := store.get(f"{run}/{MANIFEST}"))}
     except StorageError as error:
         raise LaunchError(f"{redacted(output)} cannot be read: {error}") from None
     if not written:

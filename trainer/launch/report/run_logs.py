@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from trainer.agent.status import StateLine
+from trainer.core.log_lines import StateLine
 from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.objects import Job, Pod
 from trainer.launch.cluster.watches import Kube

@@ -4,9 +4,8 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from trainer.agent.messages import Cause
-from trainer.agent.status import STATES, StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.causes import Cause
+from trainer.core.log_lines import STATES, Progress, StateLine
 from trainer.launch.cluster.objects import Pod, Seen
 from trainer.launch.report.pending import Reason, reasons
 from trainer.launch.report.worker_activity import Activity

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.cluster.objects import Seen
 
 

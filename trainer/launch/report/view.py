@@ -13,8 +13,7 @@ import rich.live
 import rich.table
 import rich.text
 
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.report.snapshot import Picture, Row, bar, described, eta
 from trainer.launch.report.verdict import Verdict
 

@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.cluster.objects import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_order, seconds
 from trainer.launch.cluster.watches import Changed, Connection, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch.codes import LaunchError

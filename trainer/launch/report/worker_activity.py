@@ -1,7 +1,6 @@
 """What each worker does, as its own log tells: its agent's state, its step, its restarts. Pure."""
 
-from trainer.agent.status import StateLine
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.cluster.objects import Pod
 
 

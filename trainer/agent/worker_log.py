@@ -6,15 +6,12 @@ deleted; without one they stay.
 """
 
 import contextlib
-import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from trainer.output.segments import SEGMENT_BYTES
-
 _MOST_WAITING = 4 * 2**20  # Bytes in memory while the disk is slow.
-_NAME = re.compile(r"workers/(\d+)/attempt-(\d+)\.log(?:\.(\d+))?")
+_FILE_BYTES = 256 * 2**10  # A file of the log grows to this size.
 
 
 class WorkerLog:
@@ -82,15 +79,15 @@ class WorkerLog:
                 self._leave_out(too_many, "the disk is too slow")
 
     def _add(self, line: bytes) -> None:
-        if self._left_out or not self._size or self._size + len(line) > SEGMENT_BYTES:
+        if self._left_out or not self._size or self._size + len(line) > _FILE_BYTES:
             folder = (self._run_dir / self._key).parent
             folder.mkdir(parents=True, exist_ok=True)
-            if _taken(folder) + SEGMENT_BYTES > self._limit:
+            if _taken(folder) + _FILE_BYTES > self._limit:
                 self._leave_out(len(line), f"--mirror_max_disk={self._limit / 2**20:g} is used up")
                 return
         if self._left_out:
             line = b"[%d bytes of this log were left out here]\n" % self._left_out + line
-        if self._size and self._size + len(line) > SEGMENT_BYTES:
+        if self._size and self._size + len(line) > _FILE_BYTES:
             self._number, self._size = self._number + 1, 0
         key = f"{self._key}.{self._number:04d}" if self._number else self._key
         with (self._run_dir / key).open("ab") as file:
@@ -111,29 +108,3 @@ def _taken(folder: Path) -> int:
         with contextlib.suppress(FileNotFoundError):  # The mirror deletes what is stored.
             total += path.stat().st_size
     return total
-
-
-def log_key(worker: int, attempt: int) -> str:
-    """The key of the first file of an attempt's log."""
-    return f"workers/{worker}/attempt-{attempt}.log"
-
-
-def log_files(run_dir: Path, worker: int) -> list[str]:
-    """The keys of a worker's logs on disk, in the order in which they were written."""
-    return in_order(str(path.relative_to(run_dir)) for path in run_dir.glob(f"workers/{worker}/*"))
-
-
-def in_order(keys: Iterable[str]) -> list[str]:
-    """The keys of logs among `keys`, by worker, attempt and number."""
-    found = [(match, key) for key in keys if (match := _NAME.fullmatch(key))]
-    return [key for _, key in sorted((tuple(int(part or 0) for part in match.groups()), key) for match, key in found)]
-
-
-def highest_attempt(keys: Iterable[str]) -> int:
-    """The highest number of an attempt that has a log among `keys`; 0: none has."""
-    return max((int(match[2]) for key in keys if (match := _NAME.fullmatch(key))), default=0)
-
-
-def highest_on_disk(run_dir: Path) -> int:
-    """The highest number of an attempt that has a log in the run directory; 0: none has."""
-    return highest_attempt(str(path.relative_to(run_dir)) for path in run_dir.glob("workers/*/*"))
