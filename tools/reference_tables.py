@@ -80,7 +80,9 @@ def local_flags() -> str:
     """The flags of a local run that are not the agent's."""
     agent, local = (rows_of(settings.markdown(config)) for config in (AgentConfig, LocalConfig))
     left_out = {flag for flag, _, _ in agent} - {flag for flag, _, _ in local}
-    assert left_out == {"`--port`", "`--chief_agent`"}, "docs/reference.md says that only these two are the agent's alone"
+    assert left_out == {"`--port`", "`--chief_agent`"}, (
+        "docs/reference.md says that only these two are the agent's alone"
+    )
     return table(["flag", "default", "what it does"], [list(row) for row in local if row not in agent])
 
 
