@@ -4,8 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from tests.project.documents import code_spans, prose
-from tests.support.processes import ROOT
+from tests.project.documents import ROOT, code_spans, prose
 from tools.reference_tables import LAUNCHER_COMMANDS
 from trainer.agent.flags import AgentConfig
 from trainer.core import run_dir, settings

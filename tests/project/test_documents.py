@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.documents import DOCUMENTS, anchors, code_spans, commands, name, prose
-from tests.support.processes import ROOT
+from tests.project.documents import DOCUMENTS, ROOT, anchors, code_spans, commands, name, prose
 from tools.reference_tables import TABLES, escaped, generated
 
 WIDTH = 120

@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from tests.support.processes import ROOT
+from tests.project.documents import ROOT
 
 README = (ROOT / "README.md").read_text()
 
