@@ -54,8 +54,8 @@ format: setup ## format the code
 	$(venv)/bin/ruff check --fix .
 
 .PHONY: docs
-docs: setup ## write the README's tables
-	$(python) -m tools.flag_tables
+docs: setup ## write the documentation's tables of flags, exit codes and chart values
+	$(python) -m tools.reference_tables
 
 .PHONY: clean
 clean: ## remove what was built

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.support.api_server import api_server, kubeconfig
-from trainer.core import settings
 from trainer.core.exit_codes import UsageError
 from trainer.launch import cli
 from trainer.launch.checks import output_access, preflight
@@ -224,12 +223,6 @@ def test_an_output_of_another_encoding_takes_what_it_can(tmp_path: pathlib.Path)
     )  # fmt: skip
     assert done.stdout.splitlines()[0] == "ok    helm: v4.0.0-?"
     assert "Traceback" not in done.stderr
-
-
-def test_the_documentation_has_the_flags_as_they_are() -> None:
-    text = (ROOT / "docs/launcher.md").read_text()
-    assert settings.markdown(Submit) in text
-    assert all(f"| {int(code)} |" in text for code in LaunchCode)
 
 
 def test_values_that_the_user_gives_are_known(tmp_path: pathlib.Path) -> None:
