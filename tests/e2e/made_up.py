@@ -4,8 +4,9 @@ import json
 import uuid
 from typing import Any
 
-from tests.e2e.launching import CHART, Launching, launched
+from tests.e2e.launching import Launching, launched
 from tests.support.control_plane import ControlPlane, until
+from tests.support.paths import CHART
 
 RESULT = {"workers": 2, "epochs": 5, "steps": 2340, "images_per_second": 1000.0, "restarts": 0, "val_accuracy": 0.98}
 

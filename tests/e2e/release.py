@@ -5,16 +5,15 @@ import dataclasses
 import datetime
 import json
 import os
-import pathlib
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from tests.support.paths import CHART
 from trainer.core.log_lines import Progress
 
-CHART = pathlib.Path(__file__).resolve().parents[2] / "helm"
 NAME = "mnist-train"
 ACCURACY = 0.977
 

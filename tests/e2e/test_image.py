@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from tests.e2e.release import CHART, Json, Release, run, until
+from tests.e2e.release import Json, Release, run, until
+from tests.support.paths import CHART
 
 pytestmark = pytest.mark.e2e
 

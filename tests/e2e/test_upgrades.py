@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.e2e.release import CHART, NAME, VALUES, Json, Release, until
+from tests.e2e.release import NAME, VALUES, Json, Release, until
+from tests.support.paths import CHART
 
 pytestmark = pytest.mark.e2e
 

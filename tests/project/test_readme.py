@@ -2,7 +2,7 @@ import re
 import subprocess
 import sys
 
-from tests.support.processes import ROOT
+from tests.support.paths import ROOT
 
 
 def test_the_tables_are_what_the_code_says() -> None:

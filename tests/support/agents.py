@@ -14,14 +14,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
+from tests.support.paths import ROOT, TESTS
 from trainer.core import attempts
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.ports import free_ports
 from trainer.core.process import spawn
 from trainer.core.tf_config import Cluster
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-STAND_IN = (sys.executable, str(ROOT / "tests" / "support" / "stand_in.py"))
+STAND_IN = (sys.executable, str(TESTS / "support" / "stand_in.py"))
 TRAINER = (sys.executable, "-m", "trainer")
 DEADLINE = 300.0  # Seconds for anything that is waited for; far above what it takes.
 
@@ -143,7 +143,7 @@ class Run:
         """Starts (again) the agent of a worker; the flags given here come on top."""
         own = [f"--port={self.ports[index]}", f"--chief_agent=127.0.0.1:{self.ports[0]}", *self.agent_flags]
         theirs = [f"--run_dir={self.run_dir}", *self.trainer_flags, *trainer_flags]
-        main = f"import sys; from trainer import agent; sys.exit(agent.main(program={tuple(self.program)!r}))"
+        main = f"import sys; from trainer.agent.agent import main; sys.exit(main(program={tuple(self.program)!r}))"
         command = f"{self.prelude}\n{main}"
         environ = {
             **os.environ,

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.paths import ROOT
 from trainer.core.log_lines import Progress
 from trainer.core.ports import free_ports
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # Seconds; how long anything may take on a busy machine before a test gives up.
 
 

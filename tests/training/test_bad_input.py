@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import write_idx
 from tests.support.full_disk import no_room_beyond
 from tests.support.processes import Training, Worker, result, until
+from tests.support.small_mnist import write_idx
 from trainer.training.cli import check_writable
 
 

@@ -16,9 +16,10 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conftest import TEST_IMAGES
 from tests.support import events
-from tests.support.processes import ROOT, Training, result
+from tests.support.paths import ROOT
+from tests.support.processes import Training, result
+from tests.support.small_mnist import TEST_IMAGES
 from trainer import mnist
 from trainer.core.config import Config
 from trainer.training import idx_files
