@@ -24,9 +24,9 @@ from bench.agent_cost import cpu_seconds
 from bench.curves import Curve, draw
 from bench.table import Row
 from tests.support.agents import running
-from tests.support.processes import until
 from tests.support.servers import BUCKET, gcs_server, s3_environ, s3_server
 from tests.support.servers.refusing_proxy import RefusingProxy, refusing_proxy
+from tests.support.waiting import until
 from trainer.core.run_dir import VALIDATION, log_key
 from trainer.core.tfrecord import record
 from trainer.output.mirror import Mirror
@@ -156,7 +156,7 @@ def cores_apart() -> Iterator[list[int]]:
 def epoch_ends(run_dir: Path) -> Iterator[float]:
     """When each epoch has ended, validation and all, in Unix time; waits for the next."""
     folder = run_dir / VALIDATION
-    until(lambda: list(folder.glob("*tfevents*")), "an event file")
+    until(120, "an event file", lambda: list(folder.glob("*tfevents*")), pause=0.01)
     (path,) = folder.glob("*tfevents*")
     loader = EventFileLoader(str(path))
     while True:

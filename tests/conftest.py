@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Training
 from tests.support.small_mnist import write_small_mnist
+from tests.support.training_processes import Training
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from tests.e2e.launching import Launching, launched
-from tests.support.control_plane import ControlPlane, control_plane, until
+from tests.support.control_plane import ControlPlane, control_plane
 from tests.support.paths import CHART
+from tests.support.waiting import until
 from tests.tools import tool
 from trainer.core.log_lines import Progress
 from trainer.core.ports import free_ports

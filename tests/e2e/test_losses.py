@@ -11,8 +11,9 @@ import pytest
 
 from tests.e2e import node_processes
 from tests.e2e.conftest import Claim
-from tests.e2e.release import NAME, VALUES, Json, Release, run, until
+from tests.e2e.release import NAME, VALUES, Json, Release, run
 from tests.support.paths import TESTS
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
