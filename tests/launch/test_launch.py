@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import paths
 from tests.support.api_server import api_server, kubeconfig
+from tests.support.paths import ROOT
 from trainer.core import settings
 from trainer.core.exit_codes import UsageError
 from trainer.launch import cli
@@ -20,7 +20,7 @@ from trainer.launch.flags import Submit
 from trainer.launch.helm import Chart
 from trainer.launch.helm_values import own_values
 
-CHART = f"--chart={paths.CHART}"
+CHART = f"--chart={ROOT}/helm"
 
 
 @pytest.fixture(autouse=True)
@@ -227,7 +227,7 @@ def test_an_output_of_another_encoding_takes_what_it_can(tmp_path: pathlib.Path)
 
 
 def test_the_documentation_has_the_flags_as_they_are() -> None:
-    text = (paths.DOCS / "launcher.md").read_text()
+    text = (ROOT / "docs/launcher.md").read_text()
     assert settings.markdown(Submit) in text
     assert all(f"| {int(code)} |" in text for code in LaunchCode)
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm"
-DOCS = ROOT / "docs"
 
 TESTS = ROOT / "tests"
 GOLDEN = TESTS / "golden" / "chart.yaml"  # All that the chart renders by default: four workers of one GPU each.
