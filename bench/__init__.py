@@ -1,1 +1,4 @@
-"""Benchmarks: programs that print a table of what was measured beside what it has to be."""
+"""Benchmarks: modules whose `measure` yields figures beside what they have to be; `make bench` prints them as a table.
+
+The programs that they start are in `programs`, the table and the picture in `report`.
+"""

@@ -1,9 +1,9 @@
-"""`make bench`: figures as ratios, each measured in one run. Names of benchmarks as arguments run only these."""
+"""`make bench`: runs the benchmarks, or those that are named as arguments, and prints a table of each."""
 
 import importlib
 import sys
 
-from bench import table
+from bench.report import table
 
 BENCHMARKS = ("training", "recovery", "agent_cost", "mirror", "first_words")
 

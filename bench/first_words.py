@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from bench.table import Row
+from bench.report.table import Row
 
 ROUNDS = 7
 

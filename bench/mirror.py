@@ -1,7 +1,6 @@
-"""What the mirror costs.
+"""What the mirror costs: bytes and requests, memory, CPU time, and images per second of the training beside it.
 
-Bytes and requests are counted by a proxy between the real mirror and real servers. The picture goes to
-docs/mirror-bytes.svg.
+A proxy between the real mirror and real servers counts bytes and requests. Also writes docs/mirror-bytes.svg.
 """
 
 import concurrent.futures
@@ -21,12 +20,12 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from bench.agent_cost import cpu_seconds
-from bench.curves import Curve, draw
-from bench.table import Row
+from bench.report.curves import Curve, draw
+from bench.report.table import Row
 from tests.support.agents import running
-from tests.support.processes import until
 from tests.support.servers import BUCKET, gcs_server, s3_environ, s3_server
 from tests.support.servers.refusing_proxy import RefusingProxy, refusing_proxy
+from tests.support.waiting import until
 from trainer.core.run_dir import VALIDATION, log_key
 from trainer.core.tfrecord import record
 from trainer.output.mirror import Mirror
@@ -34,10 +33,10 @@ from trainer.output.segments import SEGMENT_BYTES
 from trainer.output.stores.store import open_store
 
 FLUSHES = int(os.environ.get("FLUSHES", "10000"))
-FLUSH_BYTES = 4096  # Of events, what a few scalars and a histogram take.
-TENSORFLOW_FLUSHES = 150  # Measured; beyond, calculated: each flush sends the whole file.
+FLUSH_BYTES = 4096  # What a few scalars and a histogram take as events.
+TENSORFLOW_FLUSHES = 150  # So many are measured. More are calculated: each flush sends the whole file.
 TURNS = int(os.environ.get("TURNS", "25"))
-TURN = 3  # Epochs.
+TURN = 3  # Epochs of a turn, with the agent or without it.
 PICTURE = Path(__file__).parent.parent / "docs" / "mirror-bytes.svg"
 MIB = 2**20
 
@@ -55,7 +54,7 @@ class Growth:
 
 @contextlib.contextmanager
 def server(scheme: str, folder: Path) -> Iterator[tuple[dict[str, str], RefusingProxy]]:
-    """A real server behind a proxy that counts; the environment to reach it with, and the proxy."""
+    """The environment to reach a real server through a proxy that counts requests, and the proxy."""
     with s3_server(folder) if scheme == "s3" else gcs_server() as address, refusing_proxy(address) as (front, proxy):
         yield {**s3_environ(front), "STORAGE_EMULATOR_HOST": front}, proxy
 
@@ -143,7 +142,7 @@ def memory(scheme: str, folder: Path) -> float:
 
 @contextlib.contextmanager
 def cores_apart() -> Iterator[list[int]]:
-    """Keeps this process, and the servers that it starts, off one core; yields that, for the worker alone."""
+    """Keeps this process and the servers that it starts off one core; yields that core, for the worker alone."""
     every = os.sched_getaffinity(0)
     worker = max(every)
     os.sched_setaffinity(0, every - {worker} or every)
@@ -154,13 +153,13 @@ def cores_apart() -> Iterator[list[int]]:
 
 
 def epoch_ends(run_dir: Path) -> Iterator[float]:
-    """When each epoch has ended, validation and all, in Unix time; waits for the next."""
+    """The Unix time at which each epoch has ended, its validation included; waits for the next."""
     folder = run_dir / VALIDATION
-    until(lambda: list(folder.glob("*tfevents*")), "an event file")
+    until(120, "an event file", lambda: list(folder.glob("*tfevents*")), pause=0.01)
     (path,) = folder.glob("*tfevents*")
     loader = EventFileLoader(str(path))
     while True:
-        for event in loader.Load():  # What is new.
+        for event in loader.Load():  # Since the call before.
             if any(value.tag == "epoch_loss" for value in event.summary.value):
                 yield event.wall_time
         time.sleep(0.01)

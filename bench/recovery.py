@@ -1,6 +1,6 @@
 """How long a run of two workers stands still when one is lost, with and without a warm spare.
 
-From the signal to the next completed step, as worker 0 tells it: what a user would see. Median of five.
+The time is from the signal to the next completed step in worker 0's log, which is what a user would see.
 """
 
 import collections
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from bench.table import Row
+from bench.report.table import Row
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.process import spawn
 
@@ -27,12 +27,12 @@ _WARM_STEPS = 200  # Between a recovery and the next signal.
 
 
 class Run:
-    """A fleet of two workers on this machine, as its lines show it."""
+    """A run of two workers on this machine, as the lines of its launcher show it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._changed = threading.Condition()
         self._states: dict[int, StateLine] = {}
-        self._first_steps: dict[int, float] = {}  # When the first progress line of an attempt came.
+        self._first_steps: dict[int, float] = {}  # By attempt: when its first progress line came.
         self._progress: Progress | None = None
         self._last = collections.deque[str](maxlen=30)
         self._process = process
@@ -71,9 +71,9 @@ class Run:
 def running(*, spare: bool) -> Iterator[Run]:
     """Two workers on the embedded MNIST, with the default flags."""
     with tempfile.TemporaryDirectory() as folder:
-        own = ("--local", "--workers=2", "--max_restarts=100", f"--warm_spare={str(spare).lower()}")
+        launcher_flags = ("--local", "--workers=2", "--max_restarts=100", f"--warm_spare={str(spare).lower()}")
         flags = (f"--run_dir={pathlib.Path(folder) / 'run'}", "--epochs=1000", "--log_every=0.5")
-        command = (sys.executable, "-m", "trainer.launch", *own, "--", *flags)
+        command = (sys.executable, "-m", "trainer.launch", *launcher_flags, "--", *flags)
         process = spawn(command, os.environ, output=subprocess.PIPE)
         try:
             yield Run(process)
@@ -83,7 +83,7 @@ def running(*, spare: bool) -> Iterator[Run]:
 
 
 def measure() -> Iterator[Row]:
-    """Loses worker 1's training process ROUNDS times by each signal; medians in seconds."""
+    """Kills worker 1's training process ROUNDS times with each signal; yields the medians, in seconds."""
     for spare in (True, False):
         with running(spare=spare) as run:
             for number, limit in LIMITS.items():

@@ -10,17 +10,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.table import Row
+from bench.report.table import Row
 from trainer.core.ports import free_ports
 from trainer.training import idx_files
 
 ROOT = Path(__file__).parents[1]
+PROGRAMS = ROOT / "bench" / "programs"
 ACCURACY = 0.975
 TURNS = 3
 
 
 def measure() -> list[Row]:
-    """Runs every comparison; minutes.
+    """Runs every comparison; takes minutes.
 
     Raises:
       SystemExit: a run's validation accuracy is off, so that its time says nothing.
@@ -29,23 +30,25 @@ def measure() -> list[Row]:
 
 
 def _against_fit() -> list[Row]:
-    """Whole processes in turn: the machine may change its speed."""
+    """Whole processes, in turns, because a machine's speed changes with time."""
     ratios: dict[int, list[float]] = {0: [], 1: []}
     processes = []
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(2):
             began = time.perf_counter()
-            fit = json.loads(_output([sys.executable, "bench/original.py", f"{folder}/fit{turn}"]).splitlines()[-1])
+            fit = json.loads(
+                _output([sys.executable, str(PROGRAMS / "keras_fit.py"), f"{folder}/fit{turn}"]).splitlines()[-1]
+            )
             fit_process = time.perf_counter() - began
             _check("Keras fit", fit["val_accuracy"])
-            for threads, seen in ratios.items():
+            for threads, ratios_of_turns in ratios.items():
                 run_dir = f"{folder}/ours{turn}-{threads}"
                 flags = ["--global_batch_size=32", f"--threads={threads}", f"--run_dir={run_dir}"]
                 began = time.perf_counter()
                 _output([sys.executable, "-m", "trainer", *flags])
                 process = time.perf_counter() - began
                 _check("ours", json.loads(Path(run_dir, "result.json").read_text())["val_accuracy"])
-                seen.append(fit["seconds"] / (process - _import_seconds()))
+                ratios_of_turns.append(fit["seconds"] / (process - _import_seconds()))
                 if not threads:
                     processes.append(fit_process / process)
     return [
@@ -56,19 +59,19 @@ def _against_fit() -> list[Row]:
 
 
 def _two_workers() -> list[Row]:
-    """In turns, the best of each: what else the machine does comes and goes."""
+    """The best of several turns of each program: what else the machine does comes and goes."""
     rows = []
     for batch, steps in ((512, 117), (128, 468)):
-        step = [sys.executable, "-m", "bench.step"]
+        step = [sys.executable, str(PROGRAMS / "step.py")]
         commands = {
             "ours": ([*step, str(batch), str(steps)], True),
-            "all_reduce": ([sys.executable, "bench/allreduce.py", str(steps)], True),
+            "all_reduce": ([sys.executable, str(PROGRAMS / "allreduce.py"), str(steps)], True),
             "alone": ([*step, str(batch // 2), str(steps)], False),
-            "matmuls": ([sys.executable, "bench/matmuls.py", str(batch // 2), str(steps)], False),
+            "matmuls": ([sys.executable, str(PROGRAMS / "matmuls.py"), str(batch // 2), str(steps)], False),
         }
         if torch := os.environ.get("TORCH"):
             commands["ddp"] = (
-                [torch, "bench/ddp.py", "{rank}", "{port}", str(batch), str(steps), str(idx_files.EMBEDDED)],
+                [torch, str(PROGRAMS / "ddp.py"), "{rank}", "{port}", str(batch), str(steps), str(idx_files.EMBEDDED)],
                 False,
             )
         turns = [{name: _pair(*command) for name, command in commands.items()} for _ in range(TURNS)]
@@ -112,9 +115,9 @@ def _memory() -> list[Row]:
         shown = subprocess.run(
             [sys.executable, "-c", _PEAK, *command], capture_output=True, text=True, check=True, cwd=ROOT
         ).stdout
-    found = re.search(r"^peak (\d+)$", shown, re.MULTILINE)
-    assert found
-    return [Row("peak memory of a worker: MB", int(found[1]) / 1024, "≤ 700")]
+    peak = re.search(r"^peak (\d+)$", shown, re.MULTILINE)
+    assert peak
+    return [Row("peak memory of a worker: MB", int(peak[1]) / 1024, "≤ 700")]
 
 
 _PEAK = (

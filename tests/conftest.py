@@ -1,33 +1,17 @@
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
-from tests.support.processes import Training
-from trainer.training import idx_files
-
-TRAIN_IMAGES, TEST_IMAGES = 640, 200
-
-
-def write_idx(path: Path, array: npt.NDArray[np.uint8]) -> None:
-    """Writes an array of bytes as an IDX file, compressed when the name ends in .gz."""
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-    content = header + array.tobytes()
-    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+from tests.support.small_mnist import write_small_mnist
+from tests.support.training_processes import Training
 
 
 @pytest.fixture(scope="session")
 def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the first images of MNIST, in MNIST's own format."""
     folder = tmp_path_factory.mktemp("mnist")
-    for (images, labels), prefix, count in zip(
-        idx_files.load(""), ("train", "t10k"), (TRAIN_IMAGES, TEST_IMAGES), strict=True
-    ):
-        write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images[:count])
-        write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels[:count])
+    write_small_mnist(folder)
     return folder
 
 

@@ -1,8 +1,10 @@
-"""Makes v1.*.json: JSON schemas of the kinds that the chart makes, from Kubernetes' own OpenAPI description.
+"""Writes tests/schemas/v1.*.json, when the chart uses another kind of object or is checked against another Kubernetes.
 
-The description is part of the Go module k8s.io/kubernetes, so `python -m tools.kubernetes_schemas v1.33.13 ...` needs
-Go and the module proxy (`make schemas` names the versions); the files are committed, so that tests download nothing.
-They are strict: what a version does not know is an error.
+    python -m tools.kubernetes_schemas v1.33.13 ...     (`make schemas` names the versions)
+
+A file has the JSON schemas of the kinds of objects that the chart renders, made from that version's own OpenAPI
+description. They are strict: a field that the version does not know is an error. The description is part of the Go
+module k8s.io/kubernetes, so this needs Go and the module proxy; the files are committed, and tests download nothing.
 """
 
 import json
@@ -10,6 +12,8 @@ import pathlib
 import subprocess
 import sys
 from typing import Any
+
+from tests.support.paths import SCHEMAS
 
 KINDS = {
     "Deployment": "io.k8s.api.apps.v1.Deployment",
@@ -19,8 +23,8 @@ KINDS = {
     "Service": "io.k8s.api.core.v1.Service",
     "ServiceAccount": "io.k8s.api.core.v1.ServiceAccount",
 }
-# What the description calls a string and the API takes as a number too.
-LOOSE = {
+# The description calls these strings; the API takes them as numbers, too.
+ALSO_NUMBERS = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"]},
 }
@@ -33,11 +37,11 @@ Json = dict[str, Any]
 def schema(openapi: Json) -> Json:
     """One schema for all kinds, with only the definitions that they need."""
     definitions: Json = {}
-    waiting = list(KINDS.values())
-    while waiting:
-        if (name := waiting.pop()) not in definitions:
-            definitions[name] = LOOSE.get(name) or _strict(openapi["definitions"][name])
-            waiting += _references(definitions[name])
+    to_do = list(KINDS.values())
+    while to_do:
+        if (name := to_do.pop()) not in definitions:
+            definitions[name] = ALSO_NUMBERS.get(name) or _strict(openapi["definitions"][name])
+            to_do += _references(definitions[name])
     cases = [
         {"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": _PREFIX + name}}
         for kind, name in KINDS.items()
@@ -52,7 +56,7 @@ def schema(openapi: Json) -> Json:
 
 
 def _strict(definition: Json) -> Json:
-    kept = {key: _each(key, value) for key, value in definition.items() if key in _KEPT}
+    kept = {key: _strict_value(key, value) for key, value in definition.items() if key in _KEPT}
     if "properties" in kept:
         kept.setdefault("additionalProperties", False)
     for group in definition.get("x-kubernetes-group-version-kind", ()):
@@ -61,7 +65,7 @@ def _strict(definition: Json) -> Json:
     return kept
 
 
-def _each(key: str, value: Any) -> Any:
+def _strict_value(key: str, value: Any) -> Any:
     if key == "properties":
         return {name: _strict(entry) for name, entry in value.items()}
     return _strict(value) if isinstance(value, dict) else value
@@ -72,19 +76,18 @@ def _references(value: Any) -> list[str]:
         return [name for entry in value for name in _references(entry)]
     if not isinstance(value, dict):
         return []
-    own = [value["$ref"].removeprefix(_PREFIX)] if isinstance(value.get("$ref"), str) else []
-    return own + [name for entry in value.values() for name in _references(entry)]
+    reference = [value["$ref"].removeprefix(_PREFIX)] if isinstance(value.get("$ref"), str) else []
+    return reference + [name for entry in value.values() for name in _references(entry)]
 
 
 def main() -> None:
-    """Writes one file a version named on the command line."""
+    """Writes a file for each version that is named on the command line."""
     for version in sys.argv[1:]:
         command = ["go", "mod", "download", "-json", f"k8s.io/kubernetes@{version}"]
         module = json.loads(subprocess.run(command, check=True, capture_output=True, cwd="/").stdout)["Dir"]
         openapi = json.loads((pathlib.Path(module) / "api/openapi-spec/swagger.json").read_text())
         minor = ".".join(version.split(".")[:2])
-        path = pathlib.Path(__file__).resolve().parents[1] / "tests" / "schemas" / f"{minor}.json"
-        path.write_text(json.dumps(schema(openapi), separators=(",", ":")) + "\n")
+        (SCHEMAS / f"{minor}.json").write_text(json.dumps(schema(openapi), separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

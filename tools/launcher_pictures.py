@@ -1,9 +1,9 @@
-"""Draws what the launcher shows on a terminal.
+"""Writes the documentation's pictures of the launcher (docs/launcher*.svg), when what it shows has changed.
 
-python -m tools.launcher_pictures RUNNING.svg ENDED.svg LAUNCHER'S ARGUMENTS...
+    python -m tools.launcher_pictures RUNNING.svg ENDED.svg [arguments of the launcher]
 
-The launcher runs as it is, with its own view. RUNNING.svg is its screen when half of the steps are made ("-": none is
-wanted), ENDED.svg is all that stands on the terminal at its end.
+The launcher runs as it always does, on a cluster, with its own view. RUNNING.svg is its screen when half of the steps
+are done ("-": not wanted); ENDED.svg is all that it has left on the terminal at its end.
 """
 
 import contextlib
@@ -22,25 +22,25 @@ from trainer.launch.report.verdict import Verdict
 from trainer.launch.report.view import LiveView
 
 WIDTH = 110
-RUNNING_LINES = 14  # Of the log, above the screen.
+RUNNING_LINES = 14  # So many lines of the log stand above the screen.
 
 
-class Keeping(rich.console.Console):
-    """A terminal that keeps what is printed."""
+class RecordingConsole(rich.console.Console):
+    """A terminal that keeps what is printed on it."""
 
     def __init__(self) -> None:
         super().__init__(file=io.StringIO(), force_terminal=True, width=WIDTH, height=40)
-        self.kept: list[Any] = []
+        self.printed: list[Any] = []
 
     def print(self, *objects: Any, **_: Any) -> None:  # noqa: D102
-        self.kept += objects
+        self.printed += objects
 
 
-class Recording(LiveView):
-    """The live view, whose screen is drawn into a picture once."""
+class RecordingView(LiveView):
+    """The live view, which writes its screen as a picture once."""
 
     def __init__(self, running: str, command: str) -> None:
-        self.console = Keeping()
+        self.console = RecordingConsole()
         super().__init__(self.console, prefixed=False)
         self._running = running
         self.console.print(f"$ {command}")
@@ -49,15 +49,16 @@ class Recording(LiveView):
         super().show(picture)
         progress = picture.progress
         if self._running != "-" and progress and progress.step >= progress.steps / 2:
-            draw(self._running, [*self.console.kept[-RUNNING_LINES:], self.screen()])
+            draw(self._running, [*self.console.printed[-RUNNING_LINES:], self.screen()])
             self._running = "-"
 
     def end(self, verdict: Verdict) -> None:  # noqa: D102
-        self.console.kept.append(self.screen())  # It stays where it was drawn last.
+        self.console.printed.append(self.screen())  # A terminal keeps it where it was drawn last.
         super().end(verdict)
 
 
 def draw(path: str, lines: list[Any]) -> None:
+    """Writes lines as a terminal shows them."""
     console = rich.console.Console(file=io.StringIO(), record=True, force_terminal=True, width=WIDTH)
     for line in lines:
         console.print(line, markup=False, highlight=False)
@@ -65,7 +66,7 @@ def draw(path: str, lines: list[Any]) -> None:
 
 
 def main(running: str, ended: str, *arguments: str) -> int:
-    view = Recording(running, " ".join(("python -m trainer.launch", *arguments)))
+    view = RecordingView(running, " ".join(("python -m trainer.launch", *arguments)))
 
     @contextlib.contextmanager
     def open_view(**_: Any) -> Iterator[LiveView]:
@@ -73,7 +74,7 @@ def main(running: str, ended: str, *arguments: str) -> int:
 
     with unittest.mock.patch("trainer.launch.commands.open_view", open_view):
         code = cli.main(arguments)
-    draw(ended, view.console.kept)
+    draw(ended, view.console.printed)
     return code
 
 

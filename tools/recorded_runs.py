@@ -1,10 +1,12 @@
-"""Records what a cluster tells while a command runs, for tests that replay it.
+"""Writes tests/recorded/*.jsonl: what a cluster tells while a run goes on, for a kind of end that no record has yet.
 
-python -m tools.recorded_runs NAMESPACE FILE COMMAND...
+    python -m tools.recorded_runs NAMESPACE FILE COMMAND...     (COMMAND starts the run and returns when it has ended)
 
-A record is one JSON object a line: {"kind": "job" | "pod" | "event", "type": ..., "object": ...} in the order in which
-they came, then {"kind": "log", "uid": pod's, "line": ...} of the chief's pods that were left: what agents and progress
-say in it. What tests do not read is left out.
+A line is {"kind": "job" | "pod" | "event", "type": ..., "object": ...}, in the order in which the watches told them.
+After them come the logs of the chief's pods that still exist, {"kind": "log", "uid": the pod's, "line": ...}, of which
+only the lines are kept that programs parse. Fields that the launcher does not read are left out.
+
+tests/launch/report/test_watch.py replays them.
 """
 
 import json
@@ -16,7 +18,7 @@ import threading
 from typing import Any
 
 _KINDS = {"job": "jobs", "pod": "pods", "event": "events"}
-_SAID = re.compile(r"^\S+ (agent worker=|progress )")
+_PARSED = re.compile(r"^\S+ (agent worker=|progress )")
 _METADATA = {
     "name",
     "uid",
@@ -30,6 +32,7 @@ _STATUS = {"conditions", "containerStatuses", "phase", "reason", "message", "act
 
 
 def record(namespace: str, path: pathlib.Path, command: list[str]) -> None:
+    """Runs the command and writes what the namespace's objects did meanwhile."""
     lines: list[dict[str, Any]] = []
     pods: dict[str, str] = {}
 
@@ -51,8 +54,8 @@ def record(namespace: str, path: pathlib.Path, command: list[str]) -> None:
     kubectl = ("kubectl", "--namespace", namespace)
     watches = []
     for kind, plural in _KINDS.items():
-        only = ("--field-selector=type=Warning",) if kind == "event" else ()
-        get = (*kubectl, "get", plural, *only, "--watch", "--output-watch-events", "--output", "json")
+        selector = ("--field-selector=type=Warning",) if kind == "event" else ()
+        get = (*kubectl, "get", plural, *selector, "--watch", "--output-watch-events", "--output", "json")
         process = subprocess.Popen(get, stdout=subprocess.PIPE, text=True)
         threading.Thread(target=read, args=(kind, process), daemon=True).start()
         watches.append(process)
@@ -62,8 +65,8 @@ def record(namespace: str, path: pathlib.Path, command: list[str]) -> None:
     for uid, name in list(pods.items()):
         if "-0-" in name:
             log = subprocess.run((*kubectl, "logs", "--timestamps", name), capture_output=True, text=True, check=False)
-            said = [line for line in log.stdout.splitlines() if _SAID.search(line)]
-            lines += [{"kind": "log", "uid": uid, "line": line} for line in said]
+            parsed = [line for line in log.stdout.splitlines() if _PARSED.search(line)]
+            lines += [{"kind": "log", "uid": uid, "line": line} for line in parsed]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 

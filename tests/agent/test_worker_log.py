@@ -9,24 +9,10 @@ import pytest
 
 from tests.support.agents import running, wait_until_gone
 from tests.support.full_disk import no_room_beyond
+from tests.support.worker_logs import a_log, write
 from trainer.agent import attempt_log
-from trainer.agent.worker_log import WorkerLog
 from trainer.core.run_dir import log_key, logs_on_disk
 from trainer.output.segments import SEGMENT_BYTES
-
-
-def a_log(
-    run_dir: pathlib.Path, attempt: int = 1, *, worker: int = 0, limit: int = 2**24
-) -> tuple[WorkerLog, list[str]]:
-    said: list[str] = []
-    return WorkerLog(run_dir, log_key(worker, attempt), limit=limit, warn=said.append), said
-
-
-def write(log: WorkerLog, *lines: bytes) -> None:
-    """To the disk."""
-    for line in lines:
-        log.write(line)
-    log.flush(30)
 
 
 def test_every_attempt_of_every_worker_has_its_log_in_the_run_directory(tmp_path: pathlib.Path) -> None:

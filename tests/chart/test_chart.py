@@ -4,32 +4,31 @@
 """
 
 import json
-import pathlib
 import re
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.support.paths import CHART, GOLDEN
 from tools import manifests
 from trainer.agent.flags import AgentConfig
 from trainer.core import settings, tf_config
 from trainer.core.config import Config
 from trainer.core.exit_codes import FINAL, TABLE, ExitCode
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-VALUES = yaml.safe_load((ROOT / "helm/values.yaml").read_text())
-SCHEMA = json.loads((ROOT / "helm/values.schema.json").read_text())
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def job() -> Any:
-    golden = yaml.safe_load_all((ROOT / "tests/golden/chart.yaml").read_text())
+    golden = yaml.safe_load_all(GOLDEN.read_text())
     return next(value for value in golden if value["kind"] == "Job")
 
 
 def test_the_schema_knows_the_flags_as_they_are() -> None:
-    text = (ROOT / "helm/values.schema.json").read_text()
+    text = (CHART / "values.schema.json").read_text()
     assert manifests.schema(text) == text, "run `make manifests`"
 
 
@@ -42,7 +41,7 @@ def test_values_name_flags_and_repeat_no_other_default(key: str, config: type) -
 
 
 def test_every_value_has_its_sentence() -> None:
-    lines = (ROOT / "helm/values.yaml").read_text().splitlines()
+    lines = (CHART / "values.yaml").read_text().splitlines()
     inside = None  # Indentation of a map that is one value, such as `train`.
     for before, line in zip(["", *lines], lines, strict=False):
         if not (match := re.match(r"( *)([a-zA-Z]\w*):(.*)", line)):

@@ -2,13 +2,14 @@
 
 import importlib.util
 import itertools
-import pathlib
 from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
-FILE = pathlib.Path(__file__).resolve().parents[2] / "helm/files/check.py"
+from tests.support.paths import CHART
+
+FILE = CHART / "files" / "check.py"
 JOB = "run-0a1b2c3d"
 RUN = f"{JOB}-12345678/train"
 NAMES = {f"{JOB}-0.run", f"{JOB}-1.run"}

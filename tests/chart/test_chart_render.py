@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.paths import CHART, GOLDEN, ROOT, SCHEMAS, TESTS
+
 pytestmark = pytest.mark.chart
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-CHART = ROOT / "helm"
-GOLDEN = ROOT / "tests/golden/chart.yaml"
-SCHEMAS = sorted((ROOT / "tests/schemas").glob("v1.*.json"))
 HELMS = ("helm", "helm3")
-EVERY = ROOT / "tests/chart/every-value.yaml"
+EVERY = TESTS / "chart" / "every-value.yaml"
 VALUES = (None, *sorted(CHART.glob("values-*.yaml")), EVERY)
 
 Json = dict[str, Any]
@@ -73,7 +71,7 @@ def test_default_output_is_the_golden_file(helm: str) -> None:
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem if path else "values")
-@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("schema", sorted(SCHEMAS.glob("v1.*.json")), ids=lambda path: path.stem)
 def test_kubernetes_takes_it(schema: pathlib.Path, values: pathlib.Path | None) -> None:
     extra = ["--values", str(values)] if values else []
     for output in ("", "gs://bucket/path", "pvc:claim"):

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from trainer.core.log_lines import Progress
 
 counts = st.integers(0, 10**9)
-figures = st.integers(0, 10**7).map(lambda figure: figure / 10**4)  # What four decimal digits can say.
+figures = st.integers(0, 10**7).map(lambda figure: figure / 10**4)  # Lines have four decimals.
 lines = st.builds(
     Progress,
     worker=counts,

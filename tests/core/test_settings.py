@@ -9,7 +9,7 @@ from trainer.core.exit_codes import UsageError
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "words"),
     [
         (["--no_such_flag=1"], ["no_such_flag", "--help"]),
         (["--epochs=two"], ["epochs", "two"]),
@@ -30,21 +30,21 @@ from trainer.core.exit_codes import UsageError
         (["epochs=3"], ["epochs=3", "--flag=value"]),
     ],
 )
-def test_refuses_what_cannot_be_used_and_says_what_can(arguments: list[str], named: list[str]) -> None:
+def test_what_cannot_be_used_is_refused_and_the_error_says_what_can(arguments: list[str], words: list[str]) -> None:
     with pytest.raises(UsageError) as refused:
         Config.from_arguments(arguments)
-    for words in named:
-        assert words in str(refused.value)
+    for word in words:
+        assert word in str(refused.value)
 
 
-def test_arguments_make_the_config_that_made_them() -> None:
+def test_a_config_as_arguments_is_that_config_again() -> None:
     config = Config.from_arguments(["--epochs=2", "--jit_compile", "--dropout=0.5", "--run_dir=/a b"])
     assert settings.arguments(config) == ["--run_dir=/a b", "--epochs=2", "--dropout=0.5", "--jit_compile=true"]
     assert Config.from_arguments(settings.arguments(config)) == config
     assert settings.arguments(Config()) == []
 
 
-def test_schema_has_one_typed_and_bounded_key_a_flag() -> None:
+def test_the_schema_has_a_key_with_type_and_bounds_for_every_flag() -> None:
     schema = settings.schema(Config)
     assert list(schema["properties"]) == [field.name for field in dataclasses.fields(Config)]
     assert schema["additionalProperties"] is False
@@ -59,7 +59,7 @@ def test_schema_has_one_typed_and_bounded_key_a_flag() -> None:
     json.dumps(schema)
 
 
-def test_help_lists_every_flag_and_ends_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_flag_and_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         Config.from_arguments(["--help"])
     assert ended.value.code == 0
@@ -70,12 +70,14 @@ def test_help_lists_every_flag_and_ends_with_0(capsys: pytest.CaptureFixture[str
 
 def test_flags_without_a_default_and_flags_that_are_repeated() -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Some:
+    class Options:
         count: int | None = settings.setting(None, "how many", minimum=1, kind=int)
         name: tuple[str, ...] = settings.setting((), "may be repeated")
 
-    assert settings.parse(Some, [], program="some") == Some(count=None, name=())
-    assert settings.parse(Some, ["--count=2", "--name=a", "--name=b"], program="some") == Some(count=2, name=("a", "b"))
+    assert settings.parse(Options, [], program="some") == Options(count=None, name=())
+    assert settings.parse(Options, ["--count=2", "--name=a", "--name=b"], program="some") == Options(
+        count=2, name=("a", "b")
+    )
     with pytest.raises(UsageError, match="--count=0 must be at least 1; leave it out for the default"):
-        settings.parse(Some, ["--count=0"], program="some")
-    assert "| `--count` |  | how many |" in settings.markdown(Some)
+        settings.parse(Options, ["--count=0"], program="some")
+    assert "| `--count` |  | how many |" in settings.markdown(Options)

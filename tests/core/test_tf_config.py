@@ -14,27 +14,27 @@ def tf_config(cluster: Any, kind: str = "worker", index: Any = 0) -> str:
 
 
 @pytest.mark.parametrize("text", ["", "  ", "{}"])
-def test_no_cluster(text: str) -> None:
+def test_an_empty_tf_config_is_no_cluster(text: str) -> None:
     assert Cluster.from_tf_config(text) is None
 
 
-def test_reads_and_makes_the_same() -> None:
+def test_what_it_writes_it_reads() -> None:
     cluster = Cluster.from_tf_config(tf_config({"worker": ADDRESSES}, index=2))
     assert cluster == Cluster(addresses=tuple(ADDRESSES), index=2)
     assert not cluster.is_chief
     assert Cluster.from_tf_config(cluster.tf_config()) == cluster
 
 
-@pytest.mark.parametrize(("kind", "index", "place"), [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)])
-def test_a_chief_comes_before_the_workers(kind: str, index: int, place: int) -> None:
+@pytest.mark.parametrize(("kind", "index", "rank"), [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)])
+def test_a_chief_comes_before_the_workers(kind: str, index: int, rank: int) -> None:
     text = tf_config({"chief": ADDRESSES[:1], "worker": ADDRESSES[1:]}, kind, index)
     cluster = Cluster.from_tf_config(text)
-    assert cluster == Cluster(addresses=tuple(ADDRESSES), index=place, has_chief=True)
+    assert cluster == Cluster(addresses=tuple(ADDRESSES), index=rank, has_chief=True)
     assert json.loads(cluster.tf_config()) == json.loads(text)
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "words"),
     [
         ("{", ["not JSON", "'{'"]),
         ("[]", ["'cluster'"]),
@@ -55,21 +55,21 @@ def test_a_chief_comes_before_the_workers(kind: str, index: int, place: int) -> 
         (tf_config({"chief": ["a:1", "b:1"]}, "chief"), ["2 chiefs"]),
     ],
 )
-def test_refuses_another_tf_config_and_says_what_is_wrong(text: str, named: list[str]) -> None:
+def test_a_wrong_tf_config_is_refused_and_the_error_says_why(text: str, words: list[str]) -> None:
     with pytest.raises(UsageError) as refused:
         Cluster.from_tf_config(text)
-    for words in named:
-        assert words in str(refused.value)
+    for word in words:
+        assert word in str(refused.value)
 
 
-def test_reads_an_indexed_jobs_environment() -> None:
+def test_the_environment_of_an_indexed_job_is_a_cluster() -> None:
     environ = {"JOB_COMPLETION_INDEX": "1", "JOB_NAME": "mnist-1a", "SERVICE_NAME": "mnist", "WORKERS": "2"}
     assert Cluster.from_job(environ) == Cluster(addresses=("mnist-1a-0.mnist:2222", "mnist-1a-1.mnist:2222"), index=1)
     assert Cluster.from_job({}) is None
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"),
+    ("changed", "words"),
     [
         ({"WORKERS": "four"}, "WORKERS='four'"),
         ({"WORKERS": ""}, "WORKERS is not"),
@@ -77,7 +77,7 @@ def test_reads_an_indexed_jobs_environment() -> None:
         ({"SERVICE_NAME": ""}, "SERVICE_NAME is not"),
     ],
 )
-def test_refuses_an_incomplete_jobs_environment(changed: dict[str, str], named: str) -> None:
+def test_an_incomplete_environment_of_a_job_is_refused(changed: dict[str, str], words: str) -> None:
     environ = {"JOB_COMPLETION_INDEX": "1", "JOB_NAME": "mnist-1a", "SERVICE_NAME": "mnist", "WORKERS": "2"}
-    with pytest.raises(UsageError, match=named):
+    with pytest.raises(UsageError, match=words):
         Cluster.from_job(environ | changed)

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.release import run, until
+from tests.e2e.release import run
+from tests.support.waiting import until
 from tests.tools import source, tool
 from trainer.core.ports import free_ports
 

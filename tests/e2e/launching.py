@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-CHART = pathlib.Path(__file__).resolve().parents[2] / "helm"
 DEADLINE = 240.0
 
 

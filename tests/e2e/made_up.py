@@ -4,8 +4,10 @@ import json
 import uuid
 from typing import Any
 
-from tests.e2e.launching import CHART, Launching, launched
-from tests.support.control_plane import ControlPlane, until
+from tests.e2e.launching import Launching, launched
+from tests.support.control_plane import ControlPlane
+from tests.support.paths import CHART
+from tests.support.waiting import until
 
 RESULT = {"workers": 2, "epochs": 5, "steps": 2340, "images_per_second": 1000.0, "restarts": 0, "val_accuracy": 0.98}
 

@@ -5,16 +5,15 @@ import dataclasses
 import datetime
 import json
 import os
-import pathlib
 import subprocess
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from tests.support.paths import CHART
+from tests.support.waiting import until
 from trainer.core.log_lines import Progress
 
-CHART = pathlib.Path(__file__).resolve().parents[2] / "helm"
 NAME = "mnist-train"
 ACCURACY = 0.977
 
@@ -35,15 +34,6 @@ def run(*command: str, text: str | None = None, check: bool = True) -> subproces
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)[:300]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
-
-
-def until(seconds: float, what: str, seen: Callable[[], T | None]) -> T:
-    """What `seen` returns once it is something; fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := seen()):
-        assert time.monotonic() < deadline, f"{what}: not after {seconds} s"
-        time.sleep(0.5)
-    return value
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,9 @@ import re
 
 import pytest
 
-from tests.e2e.release import CHART, Json, Release, run, until
+from tests.e2e.release import Json, Release, run
+from tests.support.paths import CHART
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 

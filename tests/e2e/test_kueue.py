@@ -9,8 +9,10 @@ import pytest
 
 from tests.e2e.conftest import Claim
 from tests.e2e.kueue import kueue
-from tests.e2e.launching import CHART, Launching, launched
-from tests.e2e.release import FLAGS, VALUES, Json, Release, run, until
+from tests.e2e.launching import Launching, launched
+from tests.e2e.release import FLAGS, VALUES, Json, Release, run
+from tests.support.paths import CHART
+from tests.support.waiting import until
 from trainer.launch.codes import LaunchCode
 
 pytestmark = pytest.mark.e2e

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.launching import CHART, Launching, launched
-from tests.e2e.release import ACCURACY, Release, run, until
+from tests.e2e.launching import Launching, launched
+from tests.e2e.release import ACCURACY, Release, run
+from tests.support.paths import CHART
+from tests.support.waiting import until
 from trainer.launch.codes import LaunchCode
 
 pytestmark = pytest.mark.e2e

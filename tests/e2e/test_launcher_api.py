@@ -9,7 +9,8 @@ import pytest
 
 from tests.e2e.launching import Launching
 from tests.e2e.made_up import RESULT, Cluster
-from tests.support.control_plane import ControlPlane, until
+from tests.support.control_plane import ControlPlane
+from tests.support.waiting import until
 from trainer.launch.cluster.runs import labels
 from trainer.launch.codes import LaunchCode
 

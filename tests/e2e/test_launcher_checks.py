@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.launching import CHART, Launching, launched
+from tests.e2e.launching import Launching, launched
 from tests.e2e.made_up import Cluster
-from tests.support.control_plane import ControlPlane, until
+from tests.support.control_plane import ControlPlane
+from tests.support.paths import CHART
+from tests.support.waiting import until
 from trainer.launch.codes import LaunchCode
 
 pytestmark = pytest.mark.e2e

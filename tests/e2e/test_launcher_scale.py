@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.launching import CHART, Launching, launched
-from tests.support.control_plane import ControlPlane, control_plane, until
+from tests.e2e.launching import Launching, launched
+from tests.support.control_plane import ControlPlane, control_plane
+from tests.support.paths import CHART
+from tests.support.waiting import until
 from tests.tools import tool
 from trainer.core.log_lines import Progress
 from trainer.core.ports import free_ports

@@ -11,11 +11,13 @@ import pytest
 
 from tests.e2e import node_processes
 from tests.e2e.conftest import Claim
-from tests.e2e.release import NAME, VALUES, Json, Release, run, until
+from tests.e2e.release import NAME, VALUES, Json, Release, run
+from tests.support.paths import TESTS
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
-CLUSTER = str(pathlib.Path(__file__).resolve().parents[1] / "cluster/cluster")
+CLUSTER = str(TESTS / "cluster" / "cluster")
 STEP = 250  # When the loss comes, in the first epoch.
 END = 400  # Seconds until a job that lost something has ended; on a busy machine.
 APART = {

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.conftest import Claim
-from tests.e2e.release import VALUES, Json, Release, until
+from tests.e2e.release import VALUES, Json, Release
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.soak]
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.release import NAME, VALUES, Json, Release, run, until
+from tests.e2e.release import NAME, VALUES, Json, Release, run
 from tests.e2e.screenshot import screenshot
 from tests.support.servers import BUCKET, KEY_ID, SECRET
+from tests.support.waiting import until
 from tests.tools import tool
 
 pytestmark = pytest.mark.e2e

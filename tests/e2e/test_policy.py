@@ -6,7 +6,8 @@ import json
 import pytest
 import yaml
 
-from tests.e2e.release import NAME, Json, Release, run, until
+from tests.e2e.release import NAME, Json, Release, run
+from tests.support.waiting import until
 from trainer.core.exit_codes import FINAL, TABLE, ExitCode
 
 pytestmark = pytest.mark.e2e

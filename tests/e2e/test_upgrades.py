@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.e2e.release import CHART, NAME, VALUES, Json, Release, until
+from tests.e2e.release import NAME, VALUES, Json, Release
+from tests.support.paths import CHART
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.api_server import api_server, kubeconfig
+from tests.support.paths import ROOT
 from trainer.core.exit_codes import UsageError
 from trainer.launch import cli
 from trainer.launch.checks import output_access, preflight
@@ -18,7 +19,6 @@ from trainer.launch.flags import Submit
 from trainer.launch.helm import Chart
 from trainer.launch.helm_values import own_values
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = f"--chart={ROOT}/helm"
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.launch.checks.test_capacity import node
+from tests.support import paths
+from tests.support.api_objects import node
 from tests.support.api_server import Handler, Query, api_server
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
@@ -16,7 +17,7 @@ from trainer.launch.helm import objects, the_job, version
 
 pytestmark = pytest.mark.chart
 
-CHART = f"--chart={pathlib.Path(__file__).resolve().parents[2]}/helm"
+CHART = f"--chart={paths.CHART}"
 
 
 @pytest.fixture(autouse=True)

@@ -6,15 +6,16 @@ import subprocess
 import sys
 import time
 
+from tests.support.api_objects import pod
 from tests.support.api_server import api_server
-from tests.support.told_run import ToldRun, pod
+from tests.support.scripted_run import ScriptedRun
 
 MEGABYTES = 150
 
 
 def test_five_hundred_workers(tmp_path: pathlib.Path) -> None:
     changed = {**pod(7), "status": {"phase": "Failed", "reason": "Evicted", "message": "disk"}}
-    told = ToldRun(500, change=changed)
+    told = ScriptedRun(500, change=changed)
     with api_server(told.answer, tmp_path) as config:
         environ = {**os.environ, "KUBECONFIG": str(config)}
         command = (sys.executable, "-m", "trainer.launch", "attach", "--name=big")

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from tests.agent.test_worker_log import a_log, write
 from tests.support.agents import STAND_IN, running
 from tests.support.mirrored_run import Training, steps_in, steps_in_bucket, steps_on_disk
 from tests.support.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_server, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
+from tests.support.worker_logs import a_log, write
 from trainer.core.exit_codes import DataError, OutputError, UsageError
 from trainer.core.run_dir import logs_in_order
 from trainer.output import reader

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.memory_store import MemoryStore
 from tests.support.mirrored_run import KEEP, Clock, Training, a_mirror, steps_in_bucket, steps_on_disk
-from tests.support.processes import until
+from tests.support.waiting import until
 from trainer.core.exit_codes import DataError, OutputError
 from trainer.core.run_dir import MANIFEST, log_key, newest_checkpoint
 from trainer.output.event_stream import EventStream
@@ -63,7 +63,12 @@ def test_a_checkpoint_that_may_soon_be_removed_goes_at_once(tmp_path: Path) -> N
         say=lambda _: None,
     )
     mirror.begin()
-    until(lambda: list(store.keys("checkpoints/")) == ["checkpoints/step-0000000001.npz"], "the checkpoint")
+    until(
+        60,
+        "the checkpoint",
+        lambda: list(store.keys("checkpoints/")) == ["checkpoints/step-0000000001.npz"],
+        pause=0.01,
+    )
     mirror.finish()
 
 
@@ -176,7 +181,12 @@ def test_what_grows_does_not_wait_for_a_checkpoint_on_its_way(tmp_path: Path, be
     ending = threading.Thread(target=mirror.finish)
     ending.start()
     assert store.began.wait(60)
-    until(lambda: steps_in_bucket(store.objects, "train") == [1, 2] and "attempts.jsonl" in store.objects, "the rest")
+    until(
+        60,
+        "the rest",
+        lambda: steps_in_bucket(store.objects, "train") == [1, 2] and "attempts.jsonl" in store.objects,
+        pause=0.01,
+    )
     assert mirror.missing() == ["checkpoints/step-0000000002.npz"]
     clock.wait(1000.0)
     assert ending.is_alive()
@@ -271,8 +281,8 @@ def test_a_disk_that_fails_while_the_store_does_ends_no_thread(tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(EventStream, "backlog", lambda _: os.stat("/dev/null/nothing"))
         store.weather.next = lambda: "before"
-        until(lambda: said, "a warning")
+        until(60, "a warning", lambda: said, pause=0.01)
         assert mirror.missing() == ["the last answers of the store"]
         store.weather.next = lambda: ""
-        until(lambda: steps_in_bucket(store.objects, "train") == [1], "the event")
+        until(60, "the event", lambda: steps_in_bucket(store.objects, "train") == [1], pause=0.01)
     mirror.finish()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
 
 DOCUMENTS = sorted(
     path for pattern in ("*.md", "docs/*.md", ".github/**/*.md", "tests/*.md") for path in ROOT.glob(pattern)

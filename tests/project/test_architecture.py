@@ -4,7 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-from tests.project.documents import ROOT, code_spans, prose
+from tests.project.documents import code_spans, prose
+from tests.support.paths import ROOT
 from tools.reference_tables import LAUNCHER_COMMANDS
 from trainer.agent.flags import AgentConfig
 from trainer.core import run_dir, settings

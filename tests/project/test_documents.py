@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.documents import DOCUMENTS, ROOT, anchors, code_spans, commands, name, prose
+from tests.project.documents import DOCUMENTS, anchors, code_spans, commands, name, prose
+from tests.support.paths import ROOT
 from tools.reference_tables import TABLES, escaped, generated
 
 WIDTH = 120

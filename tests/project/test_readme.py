@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from tests.project.documents import ROOT
+from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
 

@@ -1,4 +1,8 @@
-"""`make local-soak`: fifty random failures in one run of four workers, and a long elastic run."""
+"""`make local-soak`: fifty random failures in one run of four workers, and a long elastic run.
+
+Two variables in the environment: SOAK_FAILURES, how many failures there are, and SOAK_SEED, which chooses them; the
+seed of a run is printed, so that a run that went wrong can be had again.
+"""
 
 import os
 import pathlib
@@ -24,7 +28,7 @@ STEPS_PER_EPOCH = 10
 
 
 def test_fifty_failures_at_random_moments_change_nothing(tmp_path: pathlib.Path, paced_flags: list[str]) -> None:
-    """Seeded by SOAK_SEED, counted by SOAK_FAILURES; one and two at once, in every phase of an attempt."""
+    """One worker fails, or two at once, in every phase of an attempt."""
     seed = int(os.environ.get("SOAK_SEED", str(time.time_ns() % 100_000)))
     print(f"SOAK_SEED={seed}")
     chance = random.Random(seed)
@@ -43,15 +47,15 @@ def test_fifty_failures_at_random_moments_change_nothing(tmp_path: pathlib.Path,
         with tensorboard_client.tensorboard(run.run_dir, port, fast=True):
             for number in range(FAILURES):
                 if chance.random() < 0.3:
-                    time.sleep(chance.uniform(0.0, 8.0))  # Not to wait for anything: the moment is to be random.
+                    time.sleep(chance.uniform(0.0, 8.0))  # A random moment, start-up and rendezvous included.
                 else:
                     run.agents[0].wait_for_step(min(run.agents[0].step + chance.randrange(1, 50), 1450))
                 if run.agents[0].process.poll() is not None:
                     break
                 for index in chance.sample(range(WORKERS), chance.choice([1, 1, 1, 2])):
-                    disturb(run, index, chance)
+                    fail(run, index, chance)
                 if number % 10 == 9:
-                    assert_whole(tensorboard_client.scalars(port, "train", "epoch_loss", at_least=1))
+                    assert_every_epoch_once(tensorboard_client.scalars(port, "train", "epoch_loss", at_least=1))
             assert number > FAILURES // 2, "the run ended before it was disturbed often enough"
             assert run.codes(seconds=1800) == [0] * WORKERS
             shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=150)
@@ -80,9 +84,9 @@ def test_an_elastic_run_of_four_goes_on_for_the_minute_that_one_is_missing(
         run.agents[2].process.kill()
         chief.wait_for(lambda _: chief.progress[-1].workers == 3, "three workers")
         returns = time.monotonic() + 60.0
-        assert_goes_on(chief, lambda: time.monotonic() < returns)
+        assert_steps_go_on(chief, lambda: time.monotonic() < returns)
         run.start(2)
-        assert_goes_on(chief, lambda: chief.process.poll() is None)
+        assert_steps_go_on(chief, lambda: chief.process.poll() is None)
         assert run.codes(seconds=1800) == [0] * WORKERS
         assert [len(line["workers"]) for line in run.attempts] == [4, 3, 4]
         assert abs(run.result["val_accuracy"] - undisturbed["val_accuracy"]) < 0.08
@@ -92,22 +96,23 @@ def test_an_elastic_run_of_four_goes_on_for_the_minute_that_one_is_missing(
                 assert [epoch for epoch, _ in shown] == list(range(500))
 
 
-def assert_goes_on(chief: Agent, as_long_as: Callable[[], bool]) -> None:
-    """Steps in every window of 10 s; one in which another attempt begins is a hand-over's."""
+def assert_steps_go_on(chief: Agent, as_long_as: Callable[[], bool]) -> None:
+    """No 10 s pass without a new step or the begin of another attempt."""
     while as_long_as():
-        seen, until = (chief.step, chief.state.attempt), time.monotonic() + 10.0
-        while (chief.step, chief.state.attempt) == seen and as_long_as():
-            assert time.monotonic() < until, f"no step after {seen[0]} for 10 s, in attempt {seen[1]}"
+        step, attempt = chief.step, chief.state.attempt
+        deadline = time.monotonic() + 10.0
+        while (chief.step, chief.state.attempt) == (step, attempt) and as_long_as():
+            assert time.monotonic() < deadline, f"no step after {step} for 10 s, in attempt {attempt}"
             time.sleep(0.2)
 
 
-def disturb(run: Run, index: int, chance: random.Random) -> None:
-    """Something happens to one worker."""
+def fail(run: Run, index: int, chance: random.Random) -> None:
+    """Lets one kind of failure, chosen at random, happen to a worker; starts its agent again where that has ended."""
     agent = run.agents[index]
-    what = chance.choice(["kill", "kill", "kill", "segv", "exit", "stop", "memory", "agent", "terminate"])
-    print(f"worker {index}, step {run.agents[0].step}: {what}", flush=True)
-    if what in ("agent", "terminate"):
-        agent.process.send_signal(signal.SIGKILL if what == "agent" else signal.SIGTERM)
+    failure = chance.choice(["kill", "kill", "kill", "segv", "exit", "stop", "memory", "agent", "terminate"])
+    print(f"worker {index}, step {run.agents[0].step}: {failure}", flush=True)
+    if failure in ("agent", "terminate"):
+        agent.process.send_signal(signal.SIGKILL if failure == "agent" else signal.SIGTERM)
         if agent.end() != 0:
             run.start(index)
         return
@@ -115,18 +120,18 @@ def disturb(run: Run, index: int, chance: random.Random) -> None:
     if not pids:
         return
     pid = chance.choice(pids)  # The training process or the spare.
-    numbers = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "exit": signal.SIGUSR2, "stop": signal.SIGSTOP}
+    signals = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "exit": signal.SIGUSR2, "stop": signal.SIGSTOP}
     try:
-        if what == "memory":
+        if failure == "memory":
             threading.Thread(target=starve, args=(pid, agent), daemon=True).start()
         else:
-            os.kill(pid, numbers[what])
+            os.kill(pid, signals[failure])
     except ProcessLookupError:
         return
 
 
 def starve(pid: int, agent: Agent) -> None:
-    """Leaves no memory to a process until it is gone, or its agent."""
+    """Leaves no memory to a process, until it or its agent has ended."""
     try:
         with starved(pid):
             while pid in children(agent.process.pid):
@@ -135,7 +140,7 @@ def starve(pid: int, agent: Agent) -> None:
         return
 
 
-def assert_whole(shown: list[tuple[int, Any]]) -> None:
-    """Every epoch so far, once and in order."""
+def assert_every_epoch_once(shown: list[tuple[int, Any]]) -> None:
+    """TensorBoard shows each epoch so far, once and in order."""
     epochs = [epoch for epoch, _ in shown]
     assert epochs == list(range(len(epochs)))

@@ -1,4 +1,4 @@
-"""Agents as real processes, for tests: started, watched line by line, waited for with a deadline."""
+"""Agents and launchers as real processes: started, watched line by line, waited for with a deadline."""
 
 import contextlib
 import dataclasses
@@ -14,16 +14,16 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
+from tests.support.paths import ROOT, TESTS
 from trainer.core import attempts
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.ports import free_ports
 from trainer.core.process import spawn
 from trainer.core.tf_config import Cluster
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-STAND_IN = (sys.executable, str(ROOT / "tests" / "support" / "stand_in.py"))
+STAND_IN = (sys.executable, str(TESTS / "support" / "stand_in.py"))
 TRAINER = (sys.executable, "-m", "trainer")
-DEADLINE = 300.0  # Seconds for anything that is waited for; far above what it takes.
+DEADLINE = 300.0  # Seconds for anything that is waited for; it takes far less.
 
 
 class Agent:
@@ -51,7 +51,7 @@ class Agent:
 
     @property
     def state(self) -> StateLine:
-        """The newest; waits for the first."""
+        """What its newest state line says; waits for the first line."""
         self.wait_for(lambda lines: any(StateLine.parse(line) for line in lines))
         return [state for line in self.lines if (state := StateLine.parse(line))][-1]
 
@@ -129,7 +129,7 @@ class Run:
     trainer_flags: Sequence[str] = ()
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
     prelude: str = ""  # Python that the agent's process runs first.
-    cores: Sequence[int] = ()  # The CPU cores that an agent shares with what it starts; none given: all.
+    cores: Sequence[int] = ()  # The CPU cores of an agent and what it starts; empty: all.
 
     def __post_init__(self) -> None:
         ports = free_ports(2 * self.workers)
@@ -140,10 +140,15 @@ class Run:
         self._all: list[Agent] = []
 
     def start(self, index: int, *, agent_flags: Sequence[str] = (), trainer_flags: Sequence[str] = ()) -> Agent:
-        """Starts (again) the agent of a worker; the flags given here come on top."""
-        own = [f"--port={self.ports[index]}", f"--chief_agent=127.0.0.1:{self.ports[0]}", *self.agent_flags]
-        theirs = [f"--run_dir={self.run_dir}", *self.trainer_flags, *trainer_flags]
-        main = f"import sys; from trainer import agent; sys.exit(agent.main(program={tuple(self.program)!r}))"
+        """Starts the agent of a worker, for the first time or again; these flags are added to those of the run."""
+        agent_arguments = [
+            f"--port={self.ports[index]}",
+            f"--chief_agent=127.0.0.1:{self.ports[0]}",
+            *self.agent_flags,
+            *agent_flags,
+        ]
+        training_arguments = [f"--run_dir={self.run_dir}", *self.trainer_flags, *trainer_flags]
+        main = f"import sys; from trainer.agent.agent import main; sys.exit(main(program={tuple(self.program)!r}))"
         command = f"{self.prelude}\n{main}"
         environ = {
             **os.environ,
@@ -153,7 +158,9 @@ class Run:
         }
         if self.workers > 1:
             environ["TF_CONFIG"] = Cluster(addresses=self.addresses, index=index).tf_config()
-        agent = Agent([sys.executable, "-c", command, *own, *agent_flags, "--", *theirs], environ, cores=self.cores)
+        agent = Agent(
+            [sys.executable, "-c", command, *agent_arguments, "--", *training_arguments], environ, cores=self.cores
+        )
         self.agents[index] = agent
         self._all.append(agent)
         return agent
@@ -162,22 +169,25 @@ class Run:
         return [self.start(index) for index in range(self.workers)]
 
     def codes(self, seconds: float = DEADLINE) -> list[int]:
-        """Waits for all agents; their exit codes in the order of the workers."""
+        """Waits until all agents have ended; their exit codes, in the order of the workers."""
         return [self.agents[index].end(seconds) for index in sorted(self.agents)]
 
     @property
     def result(self) -> dict[str, Any]:
+        """What stands in result.json."""
         return dict(json.loads((self.run_dir / "result.json").read_text()))
 
     @property
     def attempts(self) -> list[dict[str, Any]]:
+        """The lines of attempts.jsonl."""
         return attempts.read(self.run_dir)
 
     def termination(self, index: int) -> dict[str, Any]:
+        """The termination message that a worker's agent has left."""
         return dict(json.loads((self.folder / f"termination-{index}").read_text()))
 
     def get(self, index: int, path: str) -> tuple[int, str]:
-        """Asks a worker's agent over HTTP."""
+        """The status and the body of a worker's agent's answer over HTTP."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[index]}{path}", timeout=30) as response:
                 return response.status, response.read().decode()
@@ -192,7 +202,7 @@ class Run:
 
 @contextlib.contextmanager
 def running(folder: pathlib.Path, workers: int, **options: Any) -> Iterator[Run]:
-    """A run whose agents are gone, with all they started, when the test is over."""
+    """A run; at the end of the block its agents and all that they started are killed."""
     run = Run(folder, workers, **options)
     try:
         yield run
@@ -206,10 +216,10 @@ def running(folder: pathlib.Path, workers: int, **options: Any) -> Iterator[Run]
 
 @contextlib.contextmanager
 def launched(
-    *own: str, training: Sequence[str] = (), environ: Mapping[str, str] | None = None, cores: Sequence[int] = ()
+    *flags: str, training: Sequence[str] = (), environ: Mapping[str, str] | None = None, cores: Sequence[int] = ()
 ) -> Iterator[Agent]:
-    """The launcher of a local fleet, watched as an agent is: it prints the same lines."""
-    command = [sys.executable, "-m", "trainer.launch", "--local", *own, "--", *training]
+    """A launcher with --local, watched as an agent is: it prints the same lines."""
+    command = [sys.executable, "-m", "trainer.launch", "--local", *flags, "--", *training]
     launcher = Agent(command, {**os.environ, **(environ or {})}, cores=cores)
     try:
         yield launcher
@@ -222,9 +232,9 @@ def launched(
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and that run."""
-    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if alive(int(child))]
+    """The ids of the processes that a process has started and that still run."""
+    pids = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in pids if alive(int(child))]
 
 
 def alive(pid: int) -> bool:

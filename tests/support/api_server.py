@@ -1,4 +1,4 @@
-"""A scripted API server, for what a real one does too rarely to wait for: 410, broken streams, refusals."""
+"""A scripted API server, for what a real one does too seldom to wait for it: 410, broken streams, refusals."""
 
 import contextlib
 import http.server
@@ -16,11 +16,12 @@ Answer = Callable[["Handler", Query], None]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers as the test says."""
+    """One request, and the ways to answer it; `answer` is the test's."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # Head and body are two packets: with the algorithm each answer would take 40 ms.
     answer: Answer
-    posted = ""  # The body of a request that has one.
+    posted = ""  # The body of a POST or DELETE.
 
     def do_GET(self) -> None:
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
@@ -34,7 +35,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.do_POST()
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Keeps standard error free of a line for each request."""
 
     def reply(self, value: Any, status: int = 200) -> None:
         body = json.dumps(value).encode()
@@ -47,6 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.reply({"kind": "Status", "message": message, "code": status}, status)
 
     def begin(self) -> None:
+        """Begins an answer in chunks: a watch, or a log."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -68,12 +70,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def item(name: str, version: int) -> dict[str, Any]:
+    """The least that an object of the API has."""
     return {"metadata": {"name": name, "resourceVersion": str(version)}}
 
 
 @contextlib.contextmanager
 def api_server(answer: Answer, folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Runs it; yields a kubeconfig for it."""
+    """The path of a kubeconfig for a server that answers so until the end of the block."""
     handler = type("Scripted", (Handler,), {"answer": staticmethod(answer)})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

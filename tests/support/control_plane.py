@@ -1,23 +1,24 @@
 """A real control plane without nodes: etcd, API server, controllers and scheduler, for tests of the launcher.
 
-Nodes are objects that a test makes up, and a pod's state is what a test writes into its status: that is all that a
-watcher sees of a kubelet. It needs Go, which builds it, and no root.
+A test makes up the nodes, as objects, and writes what a kubelet would write into the status of pods: a launcher sees
+no more of a kubelet than that. So there can be hundreds of workers, or GPUs. It needs Go, which builds it, and no root.
 """
 
 import contextlib
 import dataclasses
 import json
 import pathlib
+import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
+from tests.support.waiting import until
 from tests.tools import tool
 from trainer.core.ports import free_ports
 
@@ -57,14 +58,12 @@ class ControlPlane:
             return False
 
     def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> bytes:
-        request = urllib.request.Request(  # Its scheme is https.
+        request = urllib.request.Request(
             f"https://127.0.0.1:{self.port}{path}",
             data=None if body is None else json.dumps(body).encode(),
             method=method,
             headers={"Authorization": f"Bearer {_TOKEN}", "Content-Type": kind},
         )
-        import ssl
-
         context = ssl.create_default_context(cafile=str(self.folder / "pki" / "apiserver.crt"))
         with urllib.request.urlopen(request, context=context, timeout=20) as answer:  # noqa: S310
             return bytes(answer.read())
@@ -79,31 +78,31 @@ class ControlPlane:
         return json.loads(self.request("PATCH", path, body, "application/strategic-merge-patch+json"))
 
     def kubeconfig_of(self, token: str) -> pathlib.Path:
-        """A kubeconfig of the user `counted`, whose requests are counted, or `nobody`, who has no rights."""
+        """A kubeconfig of another user: `counted`, whose requests are counted, or `nobody`, who has no rights."""
         path = self.folder / f"{token}.conf"
         path.write_text(self.kubeconfig.read_text().replace(f"token: {_TOKEN}", f"token: {token}"))
         return path
 
     def requests(self) -> set[str]:
-        """What the user `counted` has asked: each request's identity and what it was."""
+        """The requests of the user `counted` so far, each as "id verb URI"."""
         lines = map(json.loads, (self.folder / "audit.log").read_text().splitlines())
         return {f"{line['auditID']} {line['verb']} {line['requestURI']}" for line in lines}
 
     def node(self, name: str, *, cpus: int = 4, gpus: int = 0, memory: str = "16Gi") -> None:
-        """Makes up a node that is ready."""
-        has = {"cpu": str(cpus), "memory": memory, "pods": "110"}
+        """Makes up a node that is ready and takes pods."""
+        resources = {"cpu": str(cpus), "memory": memory, "pods": "110"}
         if gpus:
-            has["nvidia.com/gpu"] = str(gpus)
+            resources["nvidia.com/gpu"] = str(gpus)
         self.create("/api/v1/nodes", {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""}
-        status = {"allocatable": has, "capacity": has, "conditions": [ready]}
+        status = {"allocatable": resources, "capacity": resources, "conditions": [ready]}
         self.patch(f"/api/v1/nodes/{name}/status", {"status": status})
         self.patch(f"/api/v1/nodes/{name}", {"spec": {"taints": None}})  # New nodes are tainted as not ready.
 
 
 @contextlib.contextmanager
 def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
-    """Starts one and ends it."""
+    """A control plane from when it answers to the end of the block; its files and logs lie in `folder`."""
     port, client, peer = free_ports(3)
     plane = ControlPlane(folder, port)
     pki = folder / "pki"
@@ -143,7 +142,7 @@ def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
             *("scheduler", str(tool("kube-scheduler")), f"--kubeconfig={plane.kubeconfig}"),
             *("--leader-elect=false", "--secure-port=0", *quick),
         )
-        until(60, "service accounts", lambda: _there(plane, "/api/v1/namespaces/default/serviceaccounts/default"))
+        until(60, "service accounts", lambda: _exists(plane, "/api/v1/namespaces/default/serviceaccounts/default"))
         yield plane
     finally:
         for process in plane.processes.values():
@@ -152,16 +151,7 @@ def control_plane(folder: pathlib.Path) -> Iterator[ControlPlane]:
             process.wait()
 
 
-def until(seconds: float, what: str, seen: Callable[[], Any]) -> Any:
-    """What `seen` returns once it is something."""
-    deadline = time.monotonic() + seconds
-    while not (value := seen()):
-        assert time.monotonic() < deadline, f"{what}: not after {seconds} s"
-        time.sleep(0.1)
-    return value
-
-
-def _there(plane: ControlPlane, path: str) -> bool:
+def _exists(plane: ControlPlane, path: str) -> bool:
     try:
         plane.get(path)
     except (urllib.error.HTTPError, ConnectionError):
@@ -182,7 +172,7 @@ def _kubeconfig(plane: ControlPlane) -> None:
     plane.kubeconfig.write_text(yaml.safe_dump(config))
 
 
-if __name__ == "__main__":  # For a look by hand: it stays until standard input is closed.
+if __name__ == "__main__":  # To look at it by hand: it runs until standard input is closed.
     with control_plane(pathlib.Path(sys.argv[1])) as running:
         print(f"export KUBECONFIG={running.kubeconfig}", flush=True)
         sys.stdin.read()

@@ -1,4 +1,4 @@
-"""A disk that is full, as far as this process can see."""
+"""A full disk, without a disk of its own: the system refuses this process to let a file grow."""
 
 import resource
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_room_beyond(size: int) -> Iterator[None]:
-    """Files may not grow beyond `size` bytes: a full disk, as far as a writer can see."""
+    """In the block no file can grow beyond `size` bytes: writing more fails with an OSError, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

@@ -1,4 +1,4 @@
-"""Lets another process run out of memory."""
+"""Another process runs out of memory, and only that process."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ _ROOT = pathlib.Path("/sys/fs/cgroup")
 
 @contextlib.contextmanager
 def starved(pid: int) -> Iterator[None]:
-    """Puts a process into a memory cgroup with next to no room, so that the kernel kills it at its next allocation.
+    """Puts a process into a memory cgroup that is far too small, so that the kernel kills it at its next allocation.
 
-    Where this user may make no cgroup, allocations fail in it instead: a limit of its own, and it aborts.
+    Where this user may not make a cgroup, a limit on the process lets its allocations fail instead, and it aborts.
     """
     try:
         group = _make_group()

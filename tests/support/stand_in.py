@@ -1,7 +1,8 @@
-"""A training process without TensorFlow that keeps the agent's contract, for tests of the agent alone.
+"""A training process without TensorFlow that behaves towards its agent as the real one does.
 
-Workers "train" by counting to --epochs times 10 steps, worker 0 saving each fifth; a peer that is gone is noticed
-over a listening socket each. BEHAVIOUR in the environment makes one misbehave: see `misbehave`.
+For tests of the agent alone: it starts in a blink and fails when told to. Workers "train" by counting to 10 times
+--epochs, and worker 0 saves at each fifth step. They exchange a number at each step over sockets, and so notice when a
+peer is gone. BEHAVIOUR in the environment makes one of them misbehave: see `misbehave`.
 """
 
 import json
@@ -71,7 +72,7 @@ def main() -> int:
 
 
 def misbehave(index: int, step: int) -> None:
-    """Reads BEHAVIOUR, such as "crash 1 7": worker 1 crashes before step 7 is completed (hang: it sleeps for ever)."""
+    """Does what BEHAVIOUR says: "crash 1 7" lets worker 1 crash after its 7th step; others are hang and data."""
     kind, _, rest = os.environ.get("BEHAVIOUR", "").partition(" ")
     if not kind or [index, step] != [int(word) for word in rest.split()]:
         return
@@ -113,7 +114,7 @@ def newest(run_dir: pathlib.Path) -> int:
 
 
 class Ring:
-    """All workers hear each other's numbers: worker 0 gathers and gives back."""
+    """Workers that exchange numbers: each sends one to worker 0, which sends all of them back."""
 
     def __init__(self, cluster: Cluster) -> None:
         host, _, port = cluster.addresses[0].rpartition(":")

@@ -1,4 +1,4 @@
-"""TensorBoard asked over HTTP."""
+"""TensorBoard as a process, and what it answers over HTTP."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from trainer.core.process import spawn
 
 @contextlib.contextmanager
 def tensorboard(run_dir: pathlib.Path | str, port: int, *, fast: bool) -> Iterator[None]:
-    """A TensorBoard of its own, with the fast reader or the Python one."""
+    """A TensorBoard that reads with its fast reader or its Python one; killed at the end of the block."""
     options = ["--logdir", str(run_dir), "--port", str(port), f"--load_fast={str(fast).lower()}"]
     process = spawn([sys.executable, "-m", "trainer.board", *options], os.environ, output=subprocess.DEVNULL)
     try:

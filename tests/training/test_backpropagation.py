@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tests.conftest import TRAIN_IMAGES
-from tests.support.processes import Training
+from tests.support.small_mnist import TRAIN_IMAGES
+from tests.support.training_processes import Training
 from trainer.training import idx_files
 from trainer.training.checkpoint import Checkpoint
 

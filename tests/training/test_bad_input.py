@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import write_idx
 from tests.support.full_disk import no_room_beyond
-from tests.support.processes import Training, Worker, result, until
+from tests.support.small_mnist import write_idx
+from tests.support.training_processes import PATIENCE, Training, Worker, result
+from tests.support.waiting import until
 from trainer.training.cli import check_writable
 
 
@@ -139,7 +140,7 @@ def test_another_runs_checkpoint(training: Training, tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_costs_a_warning_not_the_run(training: Training, tmp_path: Path) -> None:
     """A limit on the size of files is what a writer sees of a full disk; it can be lifted again."""
     worker = training.start(f"--run_dir={tmp_path}", "--epochs=4", "--global_batch_size=20", "--checkpoint_every=0.2")
-    until(lambda: (tmp_path / "checkpoints").exists(), "a checkpoint")
+    until(PATIENCE, "a checkpoint", (tmp_path / "checkpoints").exists, pause=0.001)
     resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
     worker.wait_for(lambda line: "could not be written" in line and "checkpoint of step" in line)
     resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from absl import logging
 
-from tests.support.events import points
+from tests.support.event_reader import points
 from tests.support.full_disk import no_room_beyond
 from tests.support.mirrored_run import point, steps_in
 from trainer.core import tfrecord

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import events
-from tests.support.processes import Training, Worker, number, result, until
+from tests.support import event_reader
+from tests.support.training_processes import PATIENCE, Training, Worker, number, result
+from tests.support.waiting import until
 from trainer.core.log_lines import Progress
 
 # Enough hidden units for a checkpoint to take a while to write.
@@ -35,7 +36,7 @@ def between_steps(worker: Worker, _run_dir: Path) -> None:
 
 
 def saving(_worker: Worker, run_dir: Path) -> None:
-    until(lambda: list((run_dir / "checkpoints").glob(".step-*.npz")), "a save")
+    until(PATIENCE, "a save", lambda: list((run_dir / "checkpoints").glob(".step-*.npz")), pause=0.001)
 
 
 def after_an_epoch(worker: Worker, _run_dir: Path) -> None:
@@ -65,7 +66,7 @@ def test_kills_at_every_stage_change_nothing(training: Training, undisturbed: Pa
     assert executed <= STEPS + lost, "no step is repeated but those since a checkpoint"
     assert lost <= 16 * len(moments), "an epoch ends with a checkpoint"
     assert result(tmp_path)["weights_sha256"] == result(undisturbed)["weights_sha256"]
-    assert events.scalars(tmp_path) == events.scalars(undisturbed)
+    assert event_reader.scalars(tmp_path) == event_reader.scalars(undisturbed)
     for name in ("loss", "accuracy", "val_loss", "val_accuracy", "steps"):
         assert result(tmp_path)[name] == result(undisturbed)[name]
 
@@ -83,7 +84,7 @@ def test_a_kill_of_either_of_two_workers_changes_nothing(training: Training, sma
     training.run(f"--run_dir={tmp_path / 'killed'}", *FLAGS, count=2)
     whole, killed = result(tmp_path / "whole"), result(tmp_path / "killed")
     assert killed["weights_sha256"] == whole["weights_sha256"]
-    assert events.scalars(tmp_path / "killed") == events.scalars(tmp_path / "whole")
+    assert event_reader.scalars(tmp_path / "killed") == event_reader.scalars(tmp_path / "whole")
 
 
 def _newest(run_dir: Path) -> int:

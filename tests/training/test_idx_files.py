@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import write_idx
+from tests.support.small_mnist import write_idx
 from trainer.core.exit_codes import DataError
 from trainer.training import idx_files
 

@@ -16,9 +16,10 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conftest import TEST_IMAGES
-from tests.support import events
-from tests.support.processes import ROOT, Training, result
+from tests.support import event_reader
+from tests.support.paths import ROOT
+from tests.support.small_mnist import TEST_IMAGES
+from tests.support.training_processes import Training, result
 from trainer import mnist
 from trainer.core.config import Config
 from trainer.training import idx_files
@@ -50,7 +51,7 @@ def test_prints_the_model_the_batches_and_the_progress(finished: tuple[Path, str
 
 def steps_by_tag(folder: Path) -> dict[str, list[int]]:
     steps: dict[str, list[int]] = {}
-    for tag, step, _ in events.points(folder):
+    for tag, step, _ in event_reader.points(folder):
         steps.setdefault(tag, []).append(step)
     return steps
 
@@ -78,7 +79,7 @@ def test_writes_the_tags_and_steps_of_keras_callback(
 
 def test_the_result_says_what_the_events_say(finished: tuple[Path, str]) -> None:
     run_dir, text = finished
-    found, curves = result(run_dir), events.scalars(run_dir)
+    found, curves = result(run_dir), event_reader.scalars(run_dir)
     assert list(found) == [
         "workers", "global_batch_size", "epochs", "steps", "loss", "accuracy", "val_loss", "val_accuracy",
         "images_per_second", "seconds", "restarts", "weights_sha256", "versions",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Training, number, result
+from tests.support.training_processes import Training, number, result
 
 FLAGS = ("--epochs=2", "--global_batch_size=50", "--dropout=0")
 

@@ -4,17 +4,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.api_objects import node
 from trainer.launch.checks.capacity import gpus_for_each, room
 from trainer.launch.checks.quantity import number, words
-
-
-def node(name: str, *, cpu: str = "4", memory: str = "8Gi", gpus: int = 0, **more: Any) -> dict[str, Any]:
-    has = {"cpu": cpu, "memory": memory, "pods": "110", "nvidia.com/gpu": str(gpus)}
-    return {
-        "metadata": {"name": name, "labels": more.get("labels", {})},
-        "spec": {"taints": more.get("taints", [])},
-        "status": {"allocatable": has, "conditions": [{"type": "Ready", "status": more.get("ready", "True")}]},
-    }
 
 
 def spec(cpu: str, *, gpus: int = 0, **more: Any) -> dict[str, Any]:

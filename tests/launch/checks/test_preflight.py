@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.launch.checks.test_capacity import node
+from tests.support.api_objects import job as told_job
+from tests.support.api_objects import node
 from tests.support.api_server import Handler, Query, api_server
-from tests.support.told_run import job as told_job
+from tests.support.paths import CHART, GOLDEN
 from trainer.launch import cli
 from trainer.launch.checks import quota
 from trainer.launch.codes import LaunchCode
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-GOLDEN = ROOT / "tests/golden/chart.yaml"  # Four workers of one GPU, 1 CPU and 3Gi each.
 MINE = {"app.kubernetes.io/name": "mnist-train", "app.kubernetes.io/instance": "mnist-train"}
 Told = Callable[..., tuple[int, str, str]]
 
@@ -86,7 +85,7 @@ def told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     def run(cluster: Cluster, *arguments: str) -> tuple[int, str, str]:
         with api_server(cluster.answer, tmp_path) as config:
             monkeypatch.setenv("KUBECONFIG", str(config))
-            code = cli.main([*arguments, f"--chart={ROOT}/helm", f"--helm={helm}"])
+            code = cli.main([*arguments, f"--chart={CHART}", f"--helm={helm}"])
         said = capsys.readouterr()
         return code, said.out, said.err
 
@@ -176,7 +175,7 @@ def test_doctor_says_that_there_is_no_helm_or_no_cluster(
     code, out, error = told(Cluster(), "doctor", "--json")
     assert (code, error) == (LaunchCode.DONE, ""), out
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
-    assert cli.main(["doctor", f"--chart={ROOT}/helm", "--helm=/no/helm", "--json"]) == LaunchCode.NOT_STARTED
+    assert cli.main(["doctor", f"--chart={CHART}", "--helm=/no/helm", "--json"]) == LaunchCode.NOT_STARTED
     said = capsys.readouterr()
     (failed,) = map(json.loads, said.out.splitlines())
     assert (failed["mark"], failed["what"], said.err) == ("FAIL", "helm", "")

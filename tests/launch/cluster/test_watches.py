@@ -70,7 +70,7 @@ def test_an_api_server_that_is_away_is_waited_for_and_said(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, news: "queue.Queue[News]"
 ) -> None:
     monkeypatch.setattr("trainer.launch.cluster.watches._SAID_AFTER", 0.0)
-    refusals = 3
+    refusals = 2
     done = threading.Event()
 
     def answer(server: Handler, query: Query) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.runs import SPENT, failed, pod, running, seen
+from tests.support.run_objects import SPENT, failed, pod, running, seen
 from trainer.agent.coordinator import Meeting
 from trainer.agent.messages import Ended, Finish, Join
 from trainer.core.causes import Cause

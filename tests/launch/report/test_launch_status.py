@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.api_objects import pod
 from tests.support.api_server import api_server
-from tests.support.told_run import ToldRun, pod
+from tests.support.scripted_run import ScriptedRun
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
 
@@ -22,7 +23,11 @@ def evicted(index: int) -> dict[str, Any]:
 
 
 def status(
-    told: ToldRun, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *more: str
+    told: ScriptedRun,
+    folder: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *more: str,
 ) -> list[str]:
     monkeypatch.setenv("COLUMNS", "60")  # Of some terminal: where the output is none, nothing is cut.
     with api_server(told.answer, folder) as config:
@@ -34,7 +39,7 @@ def status(
 def test_a_line_a_worker(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = ToldRun(3, others={2: unschedulable(2)})
+    told = ScriptedRun(3, others={2: unschedulable(2)})
     said, head, *workers, why, epoch, figures = status(told, tmp_path, monkeypatch, capsys)
     assert said.startswith("big has been going on for ")
     assert head.split() == ["worker", "phase", "node", "step", "restarts", "reason"]
@@ -52,7 +57,7 @@ def test_a_line_a_worker(
 def test_counts_and_the_odd_ones_out_of_hundreds(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = ToldRun(500, others={3: unschedulable(3), 400: evicted(400)})
+    told = ScriptedRun(500, others={3: unschedulable(3), 400: evicted(400)})
     _, counts, _, *workers, _, _, figures = status(told, tmp_path, monkeypatch, capsys)
     assert counts == "500 workers: 498 running, 1 unschedulable, 1 Evicted"
     assert [line.split() for line in workers] == [
@@ -66,7 +71,7 @@ def test_counts_and_the_odd_ones_out_of_hundreds(
 def test_json_has_what_it_had(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = status(ToldRun(40, others={2: unschedulable(2)}), tmp_path, monkeypatch, capsys, "--json")
+    lines = status(ScriptedRun(40, others={2: unschedulable(2)}), tmp_path, monkeypatch, capsys, "--json")
     notice, state, progress = map(json.loads, lines)
     assert (notice["event"], state["event"], progress["event"]) == ("notice", "state", "progress")
     assert state["workers"] == {"running": 39, "unschedulable": 1}
@@ -87,7 +92,7 @@ def test_status_and_attach_say_the_same_of_a_run_that_has_ended(
     times = {"SuccessCriteriaMet": "2026-01-01T00:01:42Z", "Complete": "2026-01-01T00:02:30Z"}
     conditions = [{"type": kind, "status": "True", "lastTransitionTime": at} for kind, at in times.items()]
     others = {0: ended(0, "2026-01-01T00:01:40Z"), 1: ended(1, "2026-01-01T00:02:20Z")}
-    told = ToldRun(2, others=others, status={"conditions": conditions})
+    told = ScriptedRun(2, others=others, status={"conditions": conditions})
     with api_server(told.answer, tmp_path) as config:
         monkeypatch.setenv("KUBECONFIG", str(config))
         said = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.runs import SPENT, job
+from tests.support.run_objects import SPENT, job
 from trainer.launch.cluster.objects import Job, Pod, Seen, in_order, seconds
 from trainer.launch.report.first_cause import lost
 from trainer.launch.report.verdict import End, Verdict, judge

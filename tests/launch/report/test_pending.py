@@ -1,6 +1,6 @@
 """Why workers do not run."""
 
-from tests.support.runs import failed, job, pod, running, seen, warned
+from tests.support.run_objects import failed, job, pod, running, seen, warned
 from trainer.launch.cluster.objects import Pod, Seen, Warned
 from trainer.launch.report.pending import never_began, none_ran, reasons, unstarted
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.api_objects import job as told_job
+from tests.support.api_objects import pod as told_pod
 from tests.support.api_server import Handler, Query, api_server
 from tests.support.memory_store import MemoryStore
-from tests.support.told_run import job as told_job
-from tests.support.told_run import pod as told_pod
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
 

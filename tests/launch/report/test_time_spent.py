@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.runs import pod, running, seen
+from tests.support.run_objects import pod, running, seen
 from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.report.time_spent import Timeline
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.runs import SPENT, failed, pod, running, seen, warned
+from tests.support.run_objects import SPENT, failed, pod, running, seen, warned
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.time_spent import Spent
 from trainer.launch.report.verdict import End, duration, judge, unheard

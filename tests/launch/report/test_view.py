@@ -8,7 +8,7 @@ import re
 import pytest
 import rich.console
 
-from tests.support.runs import failed, pod, running, seen
+from tests.support.run_objects import failed, pod, running, seen
 from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.cluster.objects import Seen
 from trainer.launch.codes import LaunchCode

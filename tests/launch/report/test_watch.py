@@ -1,20 +1,19 @@
 """Watching, on what real clusters told while runs went on (`tools/recorded_runs.py`), and on made-up moments."""
 
 import json
-import pathlib
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
-from tests.support.told_run import NAME, job, pod
+from tests.support.api_objects import JOB_NAME, job, pod
+from tests.support.paths import RECORDED
 from trainer.launch.cluster.watches import Changed, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.snapshot import Picture
 from trainer.launch.report.verdict import Verdict
 from trainer.launch.report.watch import Watch
 
-RECORDED = pathlib.Path(__file__).resolve().parents[2] / "recorded"
 Tell = Callable[[News], None]
 
 
@@ -130,7 +129,7 @@ def chief_is(kind: str, code: int | None) -> dict[str, Any]:
 
 def watch(*told: dict[str, Any], view: Kept | None = None, **limits: float) -> Verdict:
     replay = Replay(list(told)) if told else Silent()
-    return Watch(cast(Kube, replay), NAME, view or Kept(0), logs="chief").run(**limits)
+    return Watch(cast(Kube, replay), JOB_NAME, view or Kept(0), logs="chief").run(**limits)
 
 
 class Silent:
@@ -172,7 +171,7 @@ def test_a_job_that_is_deleted_before_its_end_has_not_ended() -> None:
 def test_before_the_first_answer_there_is_a_verdict_too() -> None:
     verdict = watch(timeout=0.01)
     assert (verdict.code, verdict.headline[:28]) == (LaunchCode.TIMEOUT, "timed out after --timeout=0.")
-    interrupted = Watch(cast(Kube, Silent(KeyboardInterrupt)), NAME, Kept(0), logs="chief").run()
+    interrupted = Watch(cast(Kube, Silent(KeyboardInterrupt)), JOB_NAME, Kept(0), logs="chief").run()
     assert interrupted.code == LaunchCode.INTERRUPTED
 
 

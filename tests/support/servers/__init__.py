@@ -1,4 +1,4 @@
-"""Real object stores and bad networks for tests, started on 127.0.0.1."""
+"""Real object stores and bad networks, started on 127.0.0.1."""
 
 import contextlib
 import http.client
@@ -24,7 +24,7 @@ KEY_ID, SECRET = "made-up-id", "made-up-secret-aGVsbG8"
 def started(
     *command: str | Path, port: int, environ: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server, from when it listens to the end of the block."""
+    """A server process, from when it listens to the end of the block."""
     process = subprocess.Popen(
         [str(part) for part in command],
         env={**os.environ, **(environ or {})},
@@ -47,7 +47,7 @@ def started(
 
 @contextlib.contextmanager
 def s3_server(folder: Path, *, port: int = 0, modest: bool = False) -> Iterator[str]:
-    """versitygw over a folder, in which BUCKET is; its address. A modest one takes only the time that nobody wants."""
+    """The address of a versitygw over a folder with BUCKET in it; a `modest` one runs at the lowest priority."""
     port = port or free_ports(1)[0]
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     secrets = {"ROOT_ACCESS_KEY_ID": KEY_ID, "ROOT_SECRET_ACCESS_KEY": SECRET}
@@ -60,7 +60,7 @@ def s3_server(folder: Path, *, port: int = 0, modest: bool = False) -> Iterator[
 
 
 def s3_environ(address: str) -> dict[str, str]:
-    """What a program needs to know of an S3 server."""
+    """The environment that a program needs to use an S3 server."""
     return {
         "AWS_ENDPOINT_URL": address,
         "AWS_ACCESS_KEY_ID": KEY_ID,
@@ -71,7 +71,7 @@ def s3_environ(address: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def gcs_server(*, port: int = 0, address: str = "") -> Iterator[str]:
-    """fake-gcs-server with BUCKET in it; its address, which clients may be told to be another (a proxy's)."""
+    """The address of a fake-gcs-server with BUCKET in it, which tells clients to use `address` (a proxy's) if given."""
     port = port or free_ports(1)[0]
     own = f"http://127.0.0.1:{port}"
     command = (tool("fake-gcs-server"), "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1")
@@ -82,10 +82,10 @@ def gcs_server(*, port: int = 0, address: str = "") -> Iterator[str]:
         )
         urllib.request.urlopen(request).close()  # noqa: S310
         with refusing_proxy(own) as (front, proxy):
-            proxy.one_by_one = True  # So that nothing comes between the check and the request.
+            proxy.one_by_one = True  # Nothing may come between the check below and the request.
 
             def guarded(_method: str, path: str) -> tuple[int, bytes] | None:
-                """What the emulator forgets: a composition's condition on the object that it replaces."""
+                """Checks what the emulator does not: a composition's condition on the object that it replaces."""
                 match = re.match(r"(/storage/v1/b/[^/]+/o/[^/]+)/compose\?.*ifGenerationMatch=(\d+)", path)
                 if match:
                     status, text, _headers = proxy.request("GET", match[1], [("Host", proxy.upstream)])
@@ -109,7 +109,7 @@ class Toxics:
         self._ask("POST", f"/proxies/{self._name}/toxics", toxic)
 
     def clear(self) -> None:
-        """Takes all toxics away."""
+        """Removes all toxics."""
         self._ask("POST", "/reset", {})
 
     def enable(self, enabled: bool) -> None:
@@ -127,7 +127,7 @@ class Toxics:
 
 @contextlib.contextmanager
 def toxiproxy(upstream: str, *, port: int = 0) -> Iterator[tuple[str, Toxics]]:
-    """toxiproxy before `upstream` ("http://host:port"); the address to use instead, and its toxics."""
+    """The address of a toxiproxy in front of `upstream` ("http://host:port"), and its toxics."""
     control, free = free_ports(2)
     port = port or free
     with started(tool("toxiproxy"), "-host", "127.0.0.1", "-port", str(control), port=control):

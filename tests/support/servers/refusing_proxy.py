@@ -1,4 +1,4 @@
-"""A small HTTP proxy that answers some requests itself, as a store that is overloaded or refuses does, and counts."""
+"""A small HTTP proxy that counts requests and answers some itself, as a store does that is overloaded or refuses."""
 
 import contextlib
 import http.client
@@ -11,14 +11,14 @@ S3_ERROR = b"<Error><Code>%s</Code><Message>%s</Message></Error>"
 
 
 class RefusingProxy:
-    """Passes requests on to `upstream`, but those for which `answer` has one of its own."""
+    """Passes requests on to `upstream`, except those for which `answer` has an answer."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream.removeprefix("http://")
-        # By method and path: the status and the body to answer with, None to pass the request on.
+        # Takes method and path; returns the status and the body to answer with, or None to pass the request on.
         self.answer: Callable[[str, str], tuple[int, bytes] | None] = lambda _method, _path: None
         self.requests: list[tuple[str, str, int]] = []  # Method, path, bytes in the body.
-        self.one_by_one = False
+        self.one_by_one = False  # No request begins before the one before it is answered.
         self.turn = threading.Lock()
 
     def request(self, method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes = b"") -> Answer:
@@ -42,15 +42,17 @@ def refusing_proxy(upstream: str) -> Iterator[tuple[str, RefusingProxy]]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # Head and body are sent apart: each answer would wait 40 ms.
+        disable_nagle_algorithm = (
+            True  # Head and body are two packets: with the algorithm each answer would take 40 ms.
+        )
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with proxy.turn if proxy.one_by_one else contextlib.nullcontext():
                 proxy.requests.append((self.command, self.path, len(body)))
-                own = proxy.answer(self.command, self.path)
+                refusal = proxy.answer(self.command, self.path)
                 status, text, headers = (
-                    (*own, []) if own else proxy.request(self.command, self.path, self.headers.items(), body)
+                    (*refusal, []) if refusal else proxy.request(self.command, self.path, self.headers.items(), body)
                 )
             self.send_response(status)
             length = str(len(text))
@@ -71,7 +73,7 @@ def refusing_proxy(upstream: str) -> Iterator[tuple[str, RefusingProxy]]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """A connection that breaks is what the tests are about."""
+            """Keeps quiet: broken connections are what the tests are about."""
 
     server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -8,18 +8,18 @@ from tensorboard.backend.event_processing import event_file_loader
 
 
 def points(folder: Path) -> list[tuple[str, int, Any]]:
-    """Every point (tag, step, value) in the order in which the files hold them; values of scalars only."""
-    found = []
+    """Every point (tag, step, value) in the order of the files; the value is None where it is no scalar."""
+    result = []
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for event in event_file_loader.EventFileLoader(str(path)).Load():
             for value in event.summary.value:
                 scalar = value.metadata.plugin_data.plugin_name == "scalars"
-                found.append((value.tag, event.step, _number(value.tensor) if scalar else None))
-    return found
+                result.append((value.tag, event.step, _number(value.tensor) if scalar else None))
+    return result
 
 
 def scalars(run_dir: Path) -> dict[tuple[str, str], list[tuple[int, float]]]:
-    """The curve of every (folder, tag), less how fast the run was."""
+    """The curve of every (folder, tag) but that of images per second, which differs from run to run."""
     curves: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for kind in ("train", "validation"):
         for tag, step, value in points(run_dir / kind):

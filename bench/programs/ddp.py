@@ -1,6 +1,7 @@
-"""The same training under PyTorch's DistributedDataParallel on gloo, one thread a worker.
+"""Times the same training under PyTorch's DistributedDataParallel on gloo: one of two workers, with one thread.
 
-Usage: ddp.py RANK PORT GLOBAL_BATCH STEPS DATA; prints seconds a step. Needs PyTorch (`make bench TORCH=python`).
+Usage: ddp.py RANK PORT GLOBAL_BATCH STEPS DATA_DIR. Prints the seconds of a step, the best of three measurements. It
+needs PyTorch, and so the Python that `make bench TORCH=/path/to/python` names.
 """
 
 import gzip

@@ -1,6 +1,6 @@
-"""The matrix multiplications of a training step and nothing else: what no training loop can be faster than.
+"""Times the matrix multiplications of a training step and nothing else: no training loop can be faster.
 
-Usage: matmuls.py SHARE STEPS; prints seconds a step, the best of five.
+Usage: matmuls.py EXAMPLES_A_STEP STEPS. Prints the seconds of a step, the best of five measurements.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Real training processes for tests: started, watched line by line, killed."""
+"""Training processes without an agent: started, watched line by line, killed."""
 
 import json
 import os
@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.paths import ROOT
 from trainer.core.log_lines import Progress
 from trainer.core.ports import free_ports
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0  # Seconds; how long anything may take on a busy machine before a test gives up.
+PATIENCE = 120.0  # Seconds that anything may take, on a busy machine too.
 
 
 class Worker:
-    """One process, its output as lines and its exit code."""
+    """One training process, its output as lines and its exit code."""
 
     def __init__(self, command: Sequence[str], environ: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -33,7 +33,7 @@ class Worker:
         self._reader.start()
 
     def wait(self) -> int:
-        """Waits for the end; the exit code, negative for a signal that ended it."""
+        """Waits for the end; the exit code, or minus the number of the signal that ended it."""
         try:
             code = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -42,7 +42,7 @@ class Worker:
         return code
 
     def wait_for(self, condition: Callable[[str], Any]) -> str:
-        """Waits for a line of which `condition` holds, and returns it."""
+        """Waits for a line for which `condition` is true, and returns it."""
         seen, deadline = 0, time.monotonic() + PATIENCE
         with self._changed:
             while True:
@@ -80,7 +80,7 @@ class Worker:
 
 
 class Training:
-    """Starts workers with common flags."""
+    """Starts training processes that share some flags, and kills what is left of them."""
 
     def __init__(self, flags: Sequence[str]) -> None:
         self._flags = list(flags)
@@ -124,19 +124,12 @@ class Training:
 
 
 def result(run_dir: Path) -> dict[str, Any]:
+    """What stands in result.json."""
     return dict(json.loads((run_dir / "result.json").read_text()))
 
 
-def until(condition: Callable[[], Any], what: str) -> None:
-    """Waits for something that no line announces."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.001)
-
-
 def number(pattern: str, text: str) -> int:
-    """The number that the first group of `pattern` finds."""
+    """The integer that the first group of `pattern` matches in `text`."""
     match = re.search(pattern, text)
     assert match, f"{pattern} is not in:\n{text}"
     return int(match[1])

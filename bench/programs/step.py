@@ -1,6 +1,6 @@
-"""The training program's own compiled steps, timed from within, alone or as one of two workers.
+"""Times the training program's own compiled steps, of one worker or, where TF_CONFIG says so, of several.
 
-Usage: step.py GLOBAL_BATCH STEPS; TF_CONFIG makes it one of several. Prints seconds a step, the best of five.
+Usage: step.py GLOBAL_BATCH STEPS. Prints the seconds of a step, the best of five measurements of STEPS steps.
 """
 
 import os
@@ -17,17 +17,17 @@ config = Config(global_batch_size=int(sys.argv[1]), threads=1)
 steps = int(sys.argv[2])
 cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
 strategy.configure_devices(config)
-together = strategy.create(config, cluster)
+mirrored = strategy.create(config, cluster)
 
 from trainer.training.trainer import Trainer  # noqa: E402  TensorFlow must know its threads first.
 
-with together.scope():
+with mirrored.scope():
     model = mnist.build_model(config)
     optimizer = optimizers.build(config)
     optimizer.build(model.trainable_variables)
 trainer = Trainer(
     config=config,
-    strategy=together,
+    strategy=mirrored,
     model=model,
     optimizer=optimizer,
     data=mnist.load_data(config),
@@ -41,5 +41,5 @@ for _ in range(5):
     trainer.run(0, steps, 0.0, 0.0)
     best = min(best, (time.perf_counter() - started) / steps)
 print(best, flush=True)
-strategy.leave(together, cluster)
+strategy.leave(mirrored, cluster)
 os._exit(0)

@@ -1,57 +1,29 @@
-"""A run as an API server tells of it, for launchers that watch it."""
+"""A run of any number of workers as a scripted API server tells of it, for launchers that watch it."""
 
 import dataclasses
 import threading
 from typing import Any
 
+from tests.support.api_objects import job, pod
 from tests.support.api_server import Handler, Query
 from trainer.core.log_lines import Progress
 
-NAME = "big-1a2b3c4d"  # Of its Job; the release is "big".
 DEADLINE = 60.0
 
 
-def job(workers: int, status: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {
-        "metadata": {
-            "name": NAME,
-            "uid": "j",
-            "creationTimestamp": "2026-01-01T00:00:00Z",
-            "resourceVersion": "1",
-            "labels": {"app.kubernetes.io/instance": "big"},
-        },
-        "spec": {"completions": workers},
-        "status": status or {},
-    }
-
-
-def pod(index: int) -> dict[str, Any]:
-    running = {"name": "worker", "state": {"running": {"startedAt": "2026-01-01T00:00:10Z"}}}
-    return {
-        "metadata": {
-            "name": f"{NAME}-{index}-abcde",
-            "uid": f"p{index}",
-            "creationTimestamp": "2026-01-01T00:00:00Z",
-            "resourceVersion": "1",
-            "labels": {"batch.kubernetes.io/job-completion-index": str(index)},
-            "annotations": {"filler": "x" * 4000},  # A real pod is 5 kB or more.
-        },
-        "spec": {"nodeName": f"node{index % 50}"},
-        "status": {"phase": "Running", "containerStatuses": [running], "conditions": []},
-    }
-
-
 @dataclasses.dataclass
-class ToldRun:
-    """A scripted API server's answers."""
+class ScriptedRun:
+    """The API server's answers: every worker runs and has said one line, but for what is given."""
 
     workers: int
     change: dict[str, Any] | None = None  # A pod as it is a moment later.
-    others: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)  # Pods that do not simply run.
-    status: dict[str, Any] | None = None  # Of the Job, where it has ended.
-    refusal: str = ""  # Instead of watching pods.
+    others: dict[int, dict[str, Any]] = dataclasses.field(
+        default_factory=dict
+    )  # Pods that do not simply run, by index.
+    status: dict[str, Any] | None = None  # The Job's, where it has ended.
+    refusal: str = ""  # What a watch of pods is answered with, as 401.
     requests: list[str] = dataclasses.field(default_factory=list)
-    done: threading.Event = dataclasses.field(default_factory=threading.Event)
+    done: threading.Event = dataclasses.field(default_factory=threading.Event)  # Set: open watches end.
 
     def answer(self, server: Handler, query: Query) -> None:
         path = server.path.split("?")[0]
@@ -77,10 +49,10 @@ class ToldRun:
             self._wait(server)
         else:
             pods = [self.others.get(index) or pod(index) for index in range(self.workers)]
-            named = {one["metadata"]["name"]: one for one in pods}
+            by_name = {entry["metadata"]["name"]: entry for entry in pods}
             last = path.rsplit("/", 1)[1]
             items = {"jobs": [job(self.workers, self.status)], "pods": pods}.get(last, [])
-            server.reply(named.get(last, {"metadata": {"resourceVersion": "1"}, "items": items}))
+            server.reply(by_name.get(last, {"metadata": {"resourceVersion": "1"}, "items": items}))
 
     def _wait(self, server: Handler) -> None:
         self.done.wait(DEADLINE)

@@ -1,4 +1,7 @@
-"""The original script's work, as its blog post does it: Keras `fit`, batch 32, TensorBoard every epoch."""
+"""Times what a Keras tutorial does: `fit` of the example model with batch 32 and the TensorBoard callback.
+
+Usage: keras_fit.py LOG_DIR. Prints {"seconds": ..., "val_accuracy": ...}; the import of Keras is not in the seconds.
+"""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Runs as tests make them up: a Job and its pods, without the API's JSON."""
+"""A run's Job and pods as the launcher's objects, made up by tests; `api_objects` has them as the API's JSON."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ SPENT = Spent(queued=1.0, starting=10.0, meeting=9.0, training=70.0, lost=10.0)
 
 
 def job(**changes: Any) -> Job:
+    """The Job of a run of two workers, but for `changes`, which are fields of `Job`."""
     return Job(**{"name": "run-1a2b3c4d", "uid": "job", "release": "run", "workers": 2, "created": 0.0, **changes})
 
 
@@ -27,18 +28,22 @@ def pod(index: int, *, number: int = 0, **changes: Any) -> Pod:
 
 
 def running(index: int, **changes: Any) -> Pod:
+    """A worker's pod that was placed after 1 s and runs since 2 s."""
     return pod(index, **{"phase": "Running", "scheduled": 1.0, "started": 2.0, **changes})
 
 
 def failed(index: int, code: int, finished: float, *, reason: str = "", **changes: Any) -> Pod:
+    """A worker's pod that ended with `code` at `finished`; its agent reported `facts` and this reason."""
     facts = {"worker": index, "exit_code": code, "reason": reason, **changes.pop("facts", {})}
     given = {"phase": "Failed", "scheduled": 1.0, "started": 2.0, "finished": finished, "exit_code": code, **changes}
     return pod(index, facts=facts, **given)
 
 
 def seen(*pods: Pod, warnings: tuple[Warned, ...] = (), **changes: Any) -> Seen:
+    """All that a launcher knows at one moment; `changes` are the Job's."""
     return Seen(job=job(**changes), pods=in_order(pods), warnings=warnings)
 
 
 def warned(uid: str, reason: str, message: str) -> Warned:
+    """A warning event about the object with this uid."""
     return Warned(about="", uid=uid, reason=reason, message=message, time=0.0)

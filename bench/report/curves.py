@@ -1,4 +1,4 @@
-"""A picture of a few curves over two logarithmic axes, as an SVG that shows well on light and dark pages."""
+"""A picture of a few curves over two logarithmic axes, as an SVG for light and dark pages."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ Curve = Sequence[tuple[float, float]]
 
 
 def draw(path: Path, curves: Mapping[str, Curve], *, title: str, x_label: str, y_label: str, dashed: str = "") -> None:
-    """Writes the picture; the curve called `dashed` is drawn so."""
+    """Writes the picture; the curve of the name `dashed` is drawn with dashes."""
     points = [point for curve in curves.values() for point in curve]
     low_x, high_x = (edge(math.log10(point[0]) for point in points) for edge in (min, max))
     low_y = math.floor(min(math.log10(point[1]) for point in points))

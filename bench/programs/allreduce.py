@@ -1,7 +1,7 @@
-"""The strategy's all-reduce of one tensor as large as all gradients, and nothing else.
+"""Times the strategy's all-reduce of one tensor that is as large as all gradients of the example model mirrored.
 
-Together with the same step without communication it is the least that a step of several workers takes on TensorFlow's
-collectives. Usage: allreduce.py STEPS, one of several workers by TF_CONFIG; prints seconds a step, the best of five.
+This and the same step without communication are the least that a step of several workers takes with TensorFlow's
+collectives. Usage: allreduce.py STEPS, with TF_CONFIG. Prints the seconds of a step, the best of five measurements.
 """
 
 import os
@@ -19,7 +19,7 @@ FLOATS = 407_050
 config = Config(threads=1)
 strategy.configure_devices(config)
 cluster = Cluster.from_tf_config(os.environ["TF_CONFIG"])
-together = strategy.create(config, cluster)
+mirrored = strategy.create(config, cluster)
 
 
 def summed(value: tf.Tensor) -> tf.Tensor:
@@ -29,7 +29,7 @@ def summed(value: tf.Tensor) -> tf.Tensor:
 def loop(count: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     return tf.while_loop(
         lambda i, _: i < count,
-        lambda i, value: (i + 1, together.run(summed, args=(value,))),
+        lambda i, value: (i + 1, mirrored.run(summed, args=(value,))),
         [0, value],
         parallel_iterations=1,
     )[1]
@@ -43,5 +43,5 @@ for _ in range(5):
     float(run(steps, ones)[0])
     best = min(best, (time.perf_counter() - started) / int(sys.argv[1]))
 print(best, flush=True)
-strategy.leave(together, cluster)
+strategy.leave(mirrored, cluster)
 os._exit(0)

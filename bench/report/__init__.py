@@ -1,0 +1,1 @@
+"""How benchmarks show their figures: a table, and a picture of curves."""
