@@ -26,7 +26,9 @@ from trainer.core.exit_codes import DataError, OutputError, UsageError
 from trainer.core.run_dir import logs_in_order
 from trainer.output import reader
 from trainer.output.mirror import Mirror
-from trainer.output.stores.store import PIECES, Found, Store, UnreachableError, open_store
+from trainer.output.stores.errors import UnreachableError
+from trainer.output.stores.opening import open_store
+from trainer.output.stores.store import PIECES, Store, StoredObject
 
 pytestmark = pytest.mark.servers
 
@@ -48,7 +50,7 @@ class Server:
                 patch.setenv(name, value)
             return open_store(f"{self.scheme}://{BUCKET}/{run}", os.environ)
 
-    def objects(self, run: str) -> dict[str, Found]:
+    def objects(self, run: str) -> dict[str, StoredObject]:
         store = self.store(run)
         # What waits to be joined to another may be gone before it is read.
         found = {key: read(store, key) for key in store.keys("") if not key.startswith(PIECES)}
@@ -79,7 +81,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
     return time.monotonic() - start
 
 
-def read(store: Store, key: str) -> Found | None:
+def read(store: Store, key: str) -> StoredObject | None:
     """An object that may be changed while it is read."""
     for _ in range(10):
         with contextlib.suppress(UnreachableError):
@@ -140,7 +142,7 @@ def test_a_run_and_its_successor_on_an_empty_disk(server: Server, run: str, tmp_
 def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str, tmp_path: Path) -> None:
     """A real process with a mirror is stopped, another takes over and writes, and the first goes on."""
     script = (
-        "import sys, pathlib, time; from tests.test_mirror import *;"
+        "import sys, pathlib, time; from tests.output.test_mirror import *;"
         "store = open_store(sys.argv[1]); run_dir = pathlib.Path(sys.argv[2]);"
         "mirror, said = a_mirror(store, run_dir, on_end=lambda e: (print(e, flush=True), os._exit(74)));"
         "mirror.begin(); training = Training(run_dir, 1);"
@@ -350,7 +352,7 @@ def an_agent(server: Server, folder: Path, address: str = "", workers: int = 1, 
         assert SECRET not in "".join(told)
 
 
-def stored(server: Server, folder: Path) -> dict[str, Found]:
+def stored(server: Server, folder: Path) -> dict[str, StoredObject]:
     return server.objects(f"agents/{folder.name}/run")
 
 

@@ -13,17 +13,9 @@ from tests.support.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_ser
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.core.exit_codes import UsageError
 from trainer.output.stores import gs, s3
-from trainer.output.stores.store import (
-    PART_BYTES,
-    ConflictError,
-    Found,
-    MissingError,
-    NoBucketError,
-    RefusedError,
-    Store,
-    UnreachableError,
-    open_store,
-)
+from trainer.output.stores.errors import ConflictError, MissingError, NoBucketError, RefusedError, UnreachableError
+from trainer.output.stores.opening import open_store
+from trainer.output.stores.store import PART_BYTES, Store, StoredObject
 
 pytestmark = pytest.mark.servers
 
@@ -73,14 +65,14 @@ def test_is_created_once_and_changed_only_from_the_version_known(store: Store) -
     with pytest.raises(ConflictError):
         store.create("folder/object", b"another")
     found = store.get("folder/object")
-    assert found == Found(b"one", version)
+    assert found == StoredObject(b"one", version)
     newer = store.swap("folder/object", b"two", version)
     with pytest.raises(ConflictError):
         store.swap("folder/object", b"three", version)
     newest = store.append("folder/object", b"two", b", and more", newer)
     with pytest.raises(ConflictError):
         store.append("folder/object", b"two", b", or less", newer)
-    assert store.get("folder/object") == Found(b"two, and more", newest)
+    assert store.get("folder/object") == StoredObject(b"two, and more", newest)
     with pytest.raises(ConflictError):
         store.swap("folder/nothing", b"", version)
     assert list(store.keys("")) == ["folder/object"]
@@ -102,7 +94,7 @@ def test_appends_many_times(store: Store) -> None:
     for number in range(40):
         version = store.append("log", data, b" %d" % number, version)
         data += b" %d" % number
-    assert store.get("log") == Found(data, version)
+    assert store.get("log") == StoredObject(data, version)
 
 
 @pytest.mark.parametrize("size", [0, 1000, 3 * PART_BYTES + 17, LARGE])
@@ -340,7 +332,7 @@ def test_truncated_answers(scheme: str, address: str) -> None:
             for read in (lambda: store.get("a"), lambda: b"".join(store.stream("a"))):
                 with contextlib.suppress(UnreachableError):  # Or it got through, on a connection opened before.
                     found = read()
-                    assert found in (data, Found(data, getattr(found, "version", "")))
+                    assert found in (data, StoredObject(data, getattr(found, "version", "")))
             with pytest.raises(UnreachableError):
                 list(store.stream("a"))
             toxics.clear()

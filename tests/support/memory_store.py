@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from trainer.output.stores.store import PIECES, ConflictError, Found, MissingError, UnreachableError
+from trainer.output.stores.errors import ConflictError, MissingError, UnreachableError
+from trainer.output.stores.store import PIECES, StoredObject
 
 T = TypeVar("T")
 
@@ -29,7 +30,9 @@ class MemoryStore:
 
     url = "memory://bucket/run"
 
-    def __init__(self, objects: dict[str, Found] | None = None, *, weather: Weather | None = None, etags: bool) -> None:
+    def __init__(
+        self, objects: dict[str, StoredObject] | None = None, *, weather: Weather | None = None, etags: bool
+    ) -> None:
         self.objects = {} if objects is None else objects
         self.weather = weather or Weather()
         self.etags = etags  # Versions are checksums, as on S3, where the same content has the same version again.
@@ -45,7 +48,7 @@ class MemoryStore:
             with contextlib.suppress(ConflictError, MissingError):
                 act()
 
-    def get(self, key: str) -> Found | None:
+    def get(self, key: str) -> StoredObject | None:
         return self._request(lambda: self.objects.get(key))
 
     def create(self, key: str, data: bytes) -> str:
@@ -92,7 +95,7 @@ class MemoryStore:
         if self._version(key) != version:
             raise ConflictError(key)
         new = hashlib.md5(data).hexdigest() if self.etags else f"{next(self._numbers)}-{id(self)}"  # noqa: S324
-        self.objects[key] = Found(data, new)
+        self.objects[key] = StoredObject(data, new)
         return new
 
     def _copy(self, source: str, key: str, *, absent: bool) -> None:

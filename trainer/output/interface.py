@@ -99,7 +99,7 @@ def open_output(
         return LocalOutput(run_dir)
     # The clients are large: a worker without an output has no use for them.
     from trainer.output.mirror import Mirror
-    from trainer.output.stores.store import open_store
+    from trainer.output.stores.opening import open_store
 
     return Mirror(
         open_store(f"{settings.output.rstrip('/')}/{run_dir.resolve().name}"),

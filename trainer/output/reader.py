@@ -8,7 +8,8 @@ from typing import Any
 
 from trainer.core import attempts as attempts_file
 from trainer.core.run_dir import ATTEMPTS, RESULT, WORKERS, log_parts, logs_in_order
-from trainer.output.stores.store import ConflictError, Store
+from trainer.output.stores.errors import ConflictError
+from trainer.output.stores.store import Store
 
 
 def result(store: Store) -> dict[str, Any] | None:

@@ -20,19 +20,15 @@ with warnings.catch_warnings():
     from google.api_core import exceptions
     from google.cloud import storage
 
-from trainer.output.stores.store import (
-    PART_BYTES,
-    PIECES,
-    TIMEOUT_SECONDS,
+from trainer.output.stores.errors import (
     ConflictError,
-    Found,
     MissingError,
     NoBucketError,
     RefusedError,
     StorageError,
     UnreachableError,
-    join,
 )
+from trainer.output.stores.store import PART_BYTES, PIECES, TIMEOUT_SECONDS, StoredObject, join
 
 ONCE: dict[str, Any] = {"timeout": (5.0, TIMEOUT_SECONDS), "retry": None}
 
@@ -49,26 +45,22 @@ class GoogleStore:
         with contextlib.suppress(StorageError):
             self._bucket()
 
-    def get(self, key: str) -> Found | None:
-        """See `storage.Store`."""
+    def get(self, key: str) -> StoredObject | None:
         with self._errors(key):
             blob = self._sized(key)
             if blob is None:
                 return None
             size, generation = int(blob.size), int(blob.generation)
             written = blob.updated.timestamp() if blob.updated else 0.0
-            return Found(self._part(key, generation, 0, size), str(generation), written)
+            return StoredObject(self._part(key, generation, 0, size), str(generation), written)
 
     def create(self, key: str, data: bytes) -> str:
-        """See `storage.Store`."""
         return self._put(key, data, 0)
 
     def swap(self, key: str, data: bytes, version: str) -> str:
-        """See `storage.Store`."""
         return self._put(key, data, int(version))
 
     def append(self, key: str, old: bytes, new: bytes, version: str) -> str:  # noqa: ARG002
-        """See `storage.Store`."""
         piece = f"{PIECES}{uuid.uuid4().hex}"
         self._put(piece, new, 0)
         blob = self._blob(key)
@@ -82,13 +74,11 @@ class GoogleStore:
                 self.delete(piece)
 
     def version(self, key: str) -> str | None:
-        """See `storage.Store`."""
         with self._errors(key):
             blob = self._sized(key)
             return str(blob.generation) if blob else None
 
     def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
-        """See `storage.Store`."""
         blob = self._blob(key)
         with path.open("rb") as file, self._errors(key):
             if path.stat().st_size > PART_BYTES:
@@ -96,7 +86,6 @@ class GoogleStore:
             blob.upload_from_file(file, if_generation_match=int(replace or 0), checksum="crc32c", **ONCE)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """See `storage.Store`."""
         with self._errors(key):
             blob = self._sized(key)
             if blob is None:
@@ -106,7 +95,6 @@ class GoogleStore:
                 yield self._part(key, generation, start, min(PART_BYTES, size - start))
 
     def delete(self, key: str) -> None:
-        """See `storage.Store`."""
         with self._errors(key):
             try:
                 self._blob(key).delete(**ONCE)
@@ -114,7 +102,6 @@ class GoogleStore:
                 self._check_bucket(error)
 
     def keys(self, prefix: str) -> Iterable[str]:
-        """See `storage.Store`."""
         start = len(self._path) + 1 if self._path else 0
         with self._errors(prefix):
             listed = self._bucket().list_blobs(

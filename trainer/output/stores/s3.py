@@ -17,19 +17,15 @@ from obstore import exceptions
 from obstore.store import S3Store as Client
 
 from trainer.core.exit_codes import UsageError
-from trainer.output.stores.store import (
-    PART_BYTES,
-    PIECES,
-    TIMEOUT_SECONDS,
+from trainer.output.stores.errors import (
     ConflictError,
-    Found,
     MissingError,
     NoBucketError,
     RefusedError,
     StorageError,
     UnreachableError,
-    join,
 )
+from trainer.output.stores.store import PART_BYTES, PIECES, TIMEOUT_SECONDS, StoredObject, join
 
 if TYPE_CHECKING:
     from obstore import GetOptions, PutMode
@@ -61,31 +57,26 @@ class S3Store:
                 for seconds in (TIMEOUT_SECONDS, LARGE_SECONDS)
             )
 
-    def get(self, key: str) -> Found | None:
-        """See `storage.Store`."""
+    def get(self, key: str) -> StoredObject | None:
         with self._errors(key):
             try:
                 result = obstore.get(self._client, join(self._path, key))
                 meta = result.meta
-                return Found(bytes(result.bytes()), meta["e_tag"] or "", meta["last_modified"].timestamp())
+                return StoredObject(bytes(result.bytes()), meta["e_tag"] or "", meta["last_modified"].timestamp())
             except FileNotFoundError as error:
                 self._check_bucket(error)
                 return None
 
     def create(self, key: str, data: bytes) -> str:
-        """See `storage.Store`."""
         return self._put(key, data, "create")
 
     def swap(self, key: str, data: bytes, version: str) -> str:
-        """See `storage.Store`."""
         return self._put(key, data, {"e_tag": version})
 
     def append(self, key: str, old: bytes, new: bytes, version: str) -> str:
-        """See `storage.Store`."""
         return self.swap(key, old + new, version)
 
     def version(self, key: str) -> str | None:
-        """See `storage.Store`."""
         with self._errors(key):
             try:
                 return obstore.head(self._client, join(self._path, key))["e_tag"] or ""
@@ -93,7 +84,6 @@ class S3Store:
                 return None
 
     def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
-        """See `storage.Store`."""
         size = path.stat().st_size
         # A server that refuses a request may close the connection while the body is on its way, and its answer is lost.
         self._expect(key, replace)
@@ -119,7 +109,6 @@ class S3Store:
                     self._pieces.discard(left)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """See `storage.Store`."""
         start, size = 0, 1
         version: str | None = None
         while start < size:
@@ -129,7 +118,6 @@ class S3Store:
             start += len(data)
 
     def delete(self, key: str) -> None:
-        """See `storage.Store`."""
         with self._errors(key):
             try:
                 obstore.delete(self._client, join(self._path, key))
@@ -137,7 +125,6 @@ class S3Store:
                 self._check_bucket(error)
 
     def keys(self, prefix: str) -> Iterable[str]:
-        """See `storage.Store`."""
         start = len(self._path) + 1 if self._path else 0
         with self._errors(prefix):
             # The client lists whole folders only.
