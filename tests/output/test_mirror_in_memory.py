@@ -1,4 +1,4 @@
-"""The mirror at one moment each, with a store in memory and a clock that waits for nobody."""
+"""The mirror in one situation a test, with a store in memory and a clock that the test moves."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"lacks \d+ bytes of train/, .*step-0000000001.npz, result.json after 300 s"):
         mirror.finish()
     assert 300 <= clock.now < 310
-    assert 4 <= len(said) <= 7  # One a minute.
+    assert 4 <= len(said) <= 7  # One warning a minute.
 
 
 def test_an_output_that_comes_and_goes_is_told_of_once_a_minute() -> None:
@@ -148,7 +148,7 @@ def test_what_a_run_ends_with_is_read_back(tmp_path: Path) -> None:
 
 
 class SlowUploads(MemoryStore):
-    """Whose large files take until somebody lets them."""
+    """Uploads wait until the test lets them go on."""
 
     def __init__(self) -> None:
         super().__init__(etags=True)
@@ -246,7 +246,7 @@ def test_a_disk_whose_last_stored_file_grew_elsewhere_meanwhile_takes_over_what_
     mirror, training = a_mirror(store, first, clock, []), Training(first, 1)
     mirror.copy_growing()
     training.do_step(10)
-    a_mirror(store, second, clock, [])  # It is given the file as stored, without the step.
+    a_mirror(store, second, clock, [])  # The second disk gets the file as it is stored, without the step.
     lost = Training(second, 2)
     for _ in range(3):
         lost.do_step(10)

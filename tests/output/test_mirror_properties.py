@@ -1,4 +1,4 @@
-"""Whatever the schedule of kills, failures and restarts: what is read back is what was written, in order, once."""
+"""Whatever is killed, fails or restarts, and when: what is read back is what was written, in order, once."""
 
 import hashlib
 import random
@@ -65,7 +65,7 @@ class Run(RuleBasedStateMachine):
             wait=clock.wait,
         )
         before = self.failing
-        self.failing = min(before, 0.3)  # It has to get through some time.
+        self.failing = min(before, 0.3)  # It has to succeed at some time.
         self.whole = False
         self.mirror.begin()
         self.whole, self.failing = True, before

@@ -1,4 +1,4 @@
-"""Whole files in a store: what is damaged, left behind, or written by two."""
+"""Checkpoints and final files in a store: damaged, left behind, or written by two mirrors."""
 
 import hashlib
 from pathlib import Path

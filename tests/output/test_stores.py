@@ -157,7 +157,7 @@ def test_a_large_file_takes_as_long_as_it_takes(
     (tmp_path / "file").write_bytes(os.urandom(LARGE))
     limit = 1.5
     monkeypatch.setattr(s3, "LARGE_SECONDS", limit)
-    monkeypatch.setitem(gs.ONCE, "timeout", (limit, limit))
+    monkeypatch.setitem(gs.REQUEST_OPTIONS, "timeout", (limit, limit))
     with toxiproxy(address) as (front, toxics), opened(f"{scheme}://{BUCKET}/slow", front) as store:
         for stream in ("upstream", "downstream"):
             toxics.add("bandwidth", stream=stream, rate=8000)  # KB/s.
@@ -330,7 +330,9 @@ def test_truncated_answers(scheme: str, address: str) -> None:
         for limit in (10, 100, 300, 1000, 50_000):
             toxics.add("limit_data", bytes=limit)
             for read in (lambda: store.get("a"), lambda: b"".join(store.stream("a"))):
-                with contextlib.suppress(UnreachableError):  # Or it got through, on a connection opened before.
+                with contextlib.suppress(
+                    UnreachableError
+                ):  # The answer may be whole, on a connection that was opened before.
                     found = read()
                     assert found in (data, StoredObject(data, getattr(found, "version", "")))
             with pytest.raises(UnreachableError):

@@ -13,20 +13,22 @@ from trainer.output.stores.store import PIECES, StoredObject
 
 T = TypeVar("T")
 
-WHOLE_BYTES = 30  # On the store that is like S3, larger files come as an object of another name, which is then copied.
+WHOLE_BYTES = 30  # A store that is like S3 takes a larger file as an object of another name, and copies that.
 
 
 @dataclasses.dataclass
 class Weather:
-    """Decides, request by request, what goes wrong: "" nothing, "before" the request is lost, "after" its answer is,
-    "late" the answer is, and the request takes effect only when `MemoryStore.deliver` is called.
+    """Decides, request by request, what goes wrong.
+
+    "": nothing; "before": the request is lost; "after": its answer is lost; "late": its answer is lost, and the request
+    takes effect only when `MemoryStore.deliver` is called.
     """
 
     next: Callable[[], str] = lambda: ""
 
 
 class MemoryStore:
-    """A `storage.Store` whose objects several writers can share, each through a store of its own."""
+    """A `Store` whose objects several writers can share, each through a store of its own."""
 
     url = "memory://bucket/run"
 
@@ -42,7 +44,7 @@ class MemoryStore:
         self._numbers = itertools.count(1)
 
     def deliver(self) -> None:
-        """Lets the requests take effect that were given up."""
+        """Lets the "late" requests take effect."""
         late, self.late = self.late, []
         for act in late:
             with contextlib.suppress(ConflictError, MissingError):

@@ -1,4 +1,4 @@
-"""What tests of the mirror share: a training program that writes, a clock that they move, and what is in the bucket."""
+"""What tests of the mirror share: a program that writes as training does, a clock that they move, readers of events."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Training:
     def save(self) -> None:
         folder = self.run_dir / "checkpoints"
         folder.mkdir(exist_ok=True)
-        # As in real ones, something in them is not the same if the step is done again; and some are large.
+        # A step that is done again makes another file, as in real training; and some files are large.
         text = b"weights of %d, by %d%s" % (self.step, self.attempt, b" " * 20 * (self.step % 2))
         (folder / checkpoint_name(self.step)).write_bytes(text)
         for path in sorted(folder.glob("step-*.npz"))[:-KEEP]:
@@ -89,7 +89,7 @@ def steps_in_bucket(objects: dict[str, StoredObject], folder: str) -> list[int]:
 
 
 def a_mirror(store: MemoryStore, run_dir: Path, clock: Clock, said: list[str]) -> Mirror:
-    """One that has begun, and has no threads."""
+    """A chief's mirror that has begun, without threads: the test calls what copies."""
     mirror = Mirror(
         store,
         run_dir,

@@ -1,4 +1,4 @@
-"""What a launcher reads of a run in its output when the pods are gone, and whether the output can be written at all."""
+"""What the launcher reads from a run's output when the pods are gone, and whether an output can be written at all."""
 
 import contextlib
 import json

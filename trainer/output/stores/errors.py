@@ -15,7 +15,7 @@ class StorageError(Exception):
     """A request to an object store failed."""
 
     def __init__(self, text: str) -> None:
-        """Takes what went wrong; clients put the address that they asked into it, which may hold a password."""
+        """Takes what went wrong: clients put the address that they asked into that text, and it may hold a password."""
         super().__init__(redacted(text))
 
 
@@ -40,5 +40,5 @@ class ConflictError(StorageError):
 
 
 def redacted(text: str) -> str:
-    """An address, or a text with addresses in it, without what may be a secret there (`scheme://user:password@…`)."""
+    """A text without the user and password of any address in it (`scheme://user:password@…`)."""
     return re.sub(r"://[^/\s]*@", "://", text)

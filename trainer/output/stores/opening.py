@@ -18,10 +18,10 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ) -> Store:
       url: `gs://bucket/path` (application default credentials, Workload Identity, STORAGE_EMULATOR_HOST) or
         `s3://bucket/path` (AWS_* environment variables, IRSA, an instance's role; AWS_ENDPOINT_URL or S3_ENDPOINT for
         servers that are not Amazon's).
-      environ: where the credentials and endpoints are looked up.
+      environ: the environment that the credentials and endpoints are taken from.
 
     Raises:
-      UsageError: it is no such address, or the endpoint in the environment is none.
+      UsageError: it is no such address, or the endpoint in the environment is no address.
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:

@@ -21,7 +21,7 @@ class StoredObject:
 
     data: bytes
     version: str
-    written: float = dataclasses.field(default=0.0, compare=False)  # Unix time.
+    written: float = dataclasses.field(default=0.0, compare=False)  # When, in seconds since 1970.
 
 
 class Store(Protocol):
@@ -33,7 +33,7 @@ class Store(Protocol):
     url: str  # The address, without a slash at its end.
 
     def get(self, key: str) -> StoredObject | None:
-        """Reads an object whole; None when there is none. For small ones."""
+        """Reads a small object, whole; None when there is none."""
 
     def create(self, key: str, data: bytes) -> str:
         """Creates an object and returns its version.
@@ -62,7 +62,7 @@ class Store(Protocol):
     def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
         """Creates an object from a file of any size, or replaces that version of it.
 
-        To replace is not atomic on s3:// with a file of many parts: the version is asked for just before.
+        Replacing by a file of many parts is not atomic on s3://: the version is asked for just before.
 
         Raises:
           ConflictError: it exists, or has another version than the one to be replaced, or is gone.
@@ -77,7 +77,7 @@ class Store(Protocol):
         """
 
     def delete(self, key: str) -> None:
-        """Deletes an object; that there is none is no error."""
+        """Deletes an object; it is no error if there is none."""
 
     def keys(self, prefix: str) -> Iterable[str]:
         """The keys that begin with `prefix`, in any order."""
