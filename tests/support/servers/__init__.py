@@ -47,7 +47,7 @@ def started(
 
 @contextlib.contextmanager
 def s3_server(folder: Path, *, port: int = 0, modest: bool = False) -> Iterator[str]:
-    """versitygw over a folder, in which BUCKET is; its address. A modest one runs at the lowest priority."""
+    """versitygw over a folder, in which BUCKET is; its address. A modest one takes only the time that nobody wants."""
     port = port or free_ports(1)[0]
     (folder / BUCKET).mkdir(parents=True, exist_ok=True)
     secrets = {"ROOT_ACCESS_KEY_ID": KEY_ID, "ROOT_SECRET_ACCESS_KEY": SECRET}
@@ -82,7 +82,7 @@ def gcs_server(*, port: int = 0, address: str = "") -> Iterator[str]:
         )
         urllib.request.urlopen(request).close()  # noqa: S310
         with refusing_proxy(own) as (front, proxy):
-            proxy.one_by_one = True  # No other request may come between the check and the one that is checked.
+            proxy.one_by_one = True  # So that nothing comes between the check and the request.
 
             def guarded(_method: str, path: str) -> tuple[int, bytes] | None:
                 """What the emulator forgets: a composition's condition on the object that it replaces."""

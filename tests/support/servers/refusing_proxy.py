@@ -1,4 +1,4 @@
-"""A small HTTP proxy that notes all requests and answers some itself, as a store does that is overloaded or refuses."""
+"""A small HTTP proxy that answers some requests itself, as a store that is overloaded or refuses does, and counts."""
 
 import contextlib
 import http.client
@@ -11,7 +11,7 @@ S3_ERROR = b"<Error><Code>%s</Code><Message>%s</Message></Error>"
 
 
 class RefusingProxy:
-    """Passes requests on to `upstream`, except those for which `answer` has an answer."""
+    """Passes requests on to `upstream`, but those for which `answer` has one of its own."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream.removeprefix("http://")
