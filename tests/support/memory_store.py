@@ -39,8 +39,6 @@ class MemoryStore:
         self.weather = weather or Weather()
         self.etags = etags  # Versions are checksums, as on S3, where the same content has the same version again.
         self.late: list[Callable[[], object]] = []
-        self.uploaded = 0
-        self.writes = 0
         self._numbers = itertools.count(1)
 
     def deliver(self) -> None:
@@ -54,14 +52,13 @@ class MemoryStore:
         return self._request(lambda: self.objects.get(key))
 
     def create(self, key: str, data: bytes) -> str:
-        return self._request(lambda: self._write(key, data, None), sent=len(data))
+        return self._request(lambda: self._write(key, data, None))
 
     def swap(self, key: str, data: bytes, version: str) -> str:
-        return self._request(lambda: self._write(key, data, version), sent=len(data))
+        return self._request(lambda: self._write(key, data, version))
 
     def append(self, key: str, old: bytes, new: bytes, version: str) -> str:
-        sent = len(old + new) if self.etags else len(new)
-        return self._request(lambda: self._write(key, old + new, version), sent=sent)
+        return self._request(lambda: self._write(key, old + new, version))
 
     def version(self, key: str) -> str | None:
         return self._request(lambda: self._version(key))
@@ -69,11 +66,11 @@ class MemoryStore:
     def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
         data = path.read_bytes()
         if not self.etags or len(data) <= WHOLE_BYTES:
-            self._request(lambda: self._write(key, data, replace), sent=len(data))
+            self._request(lambda: self._write(key, data, replace))
             return
         piece = f"{PIECES}{next(self._numbers)}-{id(self)}"
         try:
-            self._request(lambda: self._write(piece, data, None), sent=len(data))
+            self._request(lambda: self._write(piece, data, None))
             if replace is not None and self.version(key) != replace:
                 raise ConflictError(key)
             self._request(lambda: self._copy(piece, key, absent=replace is None))
@@ -109,7 +106,7 @@ class MemoryStore:
         found = self.objects.get(key)
         return found.version if found else None
 
-    def _request(self, act: Callable[[], T], sent: int = 0) -> T:
+    def _request(self, act: Callable[[], T]) -> T:
         match self.weather.next():
             case "before":
                 raise UnreachableError("503 before")
@@ -119,6 +116,4 @@ class MemoryStore:
             case "late":
                 self.late.append(act)
                 raise UnreachableError("timed out")
-        self.uploaded += sent
-        self.writes += sent > 0
         return act()
