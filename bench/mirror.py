@@ -30,7 +30,7 @@ from trainer.core.run_dir import VALIDATION, log_key
 from trainer.core.tfrecord import record
 from trainer.output.mirror import Mirror
 from trainer.output.segments import SEGMENT_BYTES
-from trainer.output.stores.store import open_store
+from trainer.output.stores.opening import open_store
 
 FLUSHES = int(os.environ.get("FLUSHES", "10000"))
 FLUSH_BYTES = 4096  # What a few scalars and a histogram take as events.

@@ -1,97 +1,30 @@
-"""The mirror and the agent with it, on real stores and through bad networks."""
+"""The mirror on real stores and through bad networks."""
 
-import contextlib
-import dataclasses
 import hashlib
-import json
 import os
-import re
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.agents import STAND_IN, running
 from tests.support.mirrored_run import Training, steps_in, steps_in_bucket, steps_on_disk
-from tests.support.servers import BUCKET, SECRET, gcs_server, s3_environ, s3_server, toxiproxy
+from tests.support.object_stores import Server, read, wait_until
+from tests.support.servers import BUCKET, SECRET, s3_server, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from tests.support.worker_logs import a_log, write
 from trainer.core.exit_codes import DataError, OutputError, UsageError
 from trainer.core.run_dir import logs_in_order
 from trainer.output import reader
 from trainer.output.mirror import Mirror
-from trainer.output.stores.store import PIECES, Found, Store, UnreachableError, open_store
+from trainer.output.stores.opening import open_store
+from trainer.output.stores.store import Store
 
 pytestmark = pytest.mark.servers
-
-
-@dataclasses.dataclass
-class Server:
-    """An object store, and what a program has to know of it."""
-
-    scheme: str
-    address: str
-
-    def environ(self, address: str = "") -> dict[str, str]:
-        address = address or self.address
-        return {**s3_environ(address), "STORAGE_EMULATOR_HOST": address}
-
-    def store(self, run: str) -> Store:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.environ().items():
-                patch.setenv(name, value)
-            return open_store(f"{self.scheme}://{BUCKET}/{run}", os.environ)
-
-    def objects(self, run: str) -> dict[str, Found]:
-        store = self.store(run)
-        # What waits to be joined to another may be gone before it is read.
-        found = {key: read(store, key) for key in store.keys("") if not key.startswith(PIECES)}
-        return {key: each for key, each in found.items() if each}
-
-
-@pytest.fixture(scope="module", params=["s3", "gs"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if request.param == "s3":
-        with s3_server(tmp_path_factory.mktemp("s3")) as address:
-            yield Server("s3", address)
-    else:
-        with gcs_server() as address:
-            yield Server("gs", address)
-
-
-@pytest.fixture
-def run(request: pytest.FixtureRequest) -> str:
-    return f"runs/{request.node.name}"
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
-    """Waits; returns the seconds that it took."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, "it did not come true"
-        time.sleep(0.05)
-    return time.monotonic() - start
-
-
-def read(store: Store, key: str) -> Found | None:
-    """An object that may be changed while it is read."""
-    for _ in range(10):
-        with contextlib.suppress(UnreachableError):
-            return store.get(key)
-    raise AssertionError(f"{key} cannot be read")
-
-
-def named(server: Server, run: str) -> dict[str, str]:
-    """The checkpoints that can be restored, and their checksums."""
-    found = read(server.store(run), "mirror.json")
-    checkpoints = json.loads(found.data)["checkpoints"] if found else []
-    return {f"checkpoints/{stored['file']}": stored["sha256"] for stored in checkpoints}
 
 
 def a_mirror(store: Store, run_dir: Path, **options: Any) -> tuple[Mirror, list[str]]:
@@ -140,7 +73,8 @@ def test_a_run_and_its_successor_on_an_empty_disk(server: Server, run: str, tmp_
 def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str, tmp_path: Path) -> None:
     """A real process with a mirror is stopped, another takes over and writes, and the first goes on."""
     script = (
-        "import sys, pathlib, time; from tests.test_mirror import *;"
+        "import os, pathlib, sys, time; from tests.output.test_mirror import a_mirror;"
+        "from tests.support.mirrored_run import Training; from trainer.output.stores.opening import open_store;"
         "store = open_store(sys.argv[1]); run_dir = pathlib.Path(sys.argv[2]);"
         "mirror, said = a_mirror(store, run_dir, on_end=lambda e: (print(e, flush=True), os._exit(74)));"
         "mirror.begin(); training = Training(run_dir, 1);"
@@ -149,7 +83,7 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
     command = [sys.executable, "-W", "ignore", "-c", script, f"{server.scheme}://{BUCKET}/{run}", str(tmp_path / "a")]
     old = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **server.environ()})
     try:
-        wait_until(lambda: named(server, run))
+        wait_until(lambda: server.named_checkpoints(run))
         old.send_signal(signal.SIGSTOP)
         new, _ = a_mirror(server.store(run), tmp_path / "b")
         new.begin()
@@ -158,7 +92,7 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
             training.do_step(10)
             training.save()
             newest = f"checkpoints/step-{training.step:010d}.npz"
-            wait_until(lambda: newest in named(server, run))  # noqa: B023
+            wait_until(lambda: newest in server.named_checkpoints(run))  # noqa: B023
         old.send_signal(signal.SIGCONT)
         out, _ = old.communicate(timeout=30)
         assert old.returncode == 74
@@ -173,8 +107,8 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
     steps = steps_in_bucket(objects, "train")
     assert steps == list(range(1, len(steps) + 1))
     assert steps == steps_on_disk(tmp_path / "b" / "train")
-    assert newest in named(server, run)
-    for key, sha256 in named(server, run).items():
+    assert newest in server.named_checkpoints(run)
+    for key, sha256 in server.named_checkpoints(run).items():
         assert hashlib.sha256(objects[key].data).hexdigest() == sha256
 
 
@@ -338,34 +272,6 @@ def test_a_disk_that_cannot_take_what_is_there(server: Server, run: str, tmp_pat
         mirror.begin()
 
 
-@contextlib.contextmanager
-def an_agent(server: Server, folder: Path, address: str = "", workers: int = 1, **options: Any) -> Iterator[Any]:
-    flags = [f"--output={server.scheme}://{BUCKET}/agents/{folder.name}", "--mirror_interval=0.2"]
-    flags += [f"--{name}={value}" for name, value in options.pop("flags", {}).items()]
-    environ = {**server.environ(address), **options.pop("environ", {})}
-    with running(folder, workers, program=STAND_IN, agent_flags=flags, environ=environ, **options) as agents:
-        yield agents
-        told = [agent.text for agent in agents.agents.values()]
-        told += [path.read_text() for path in [*folder.glob("termination-*"), *agents.run_dir.rglob("*.log*")]]
-        assert SECRET not in "".join(told)
-
-
-def stored(server: Server, folder: Path) -> dict[str, Found]:
-    return server.objects(f"agents/{folder.name}/run")
-
-
-def test_agents_bring_a_run_to_its_output(server: Server, tmp_path: Path) -> None:
-    with an_agent(server, tmp_path, workers=2) as agents:
-        agents.start_all()
-        assert agents.codes() == [0, 0]
-        objects = stored(server, tmp_path)
-        assert json.loads(objects["result.json"].data) == agents.result
-        assert len(objects["attempts.jsonl"].data.splitlines()) == 1
-        for worker in (0, 1):
-            assert b"progress worker=%d/2" % worker in objects[f"workers/{worker}/attempt-1.log"].data
-        assert SECRET not in str(objects)
-
-
 def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None:
     mirror, _ = a_mirror(server.store(run), tmp_path, threads=False)
     mirror.begin()
@@ -386,115 +292,3 @@ def test_what_a_launcher_reads(server: Server, tmp_path: Path, run: str) -> None
     assert reader.attempts(store) == [{"attempt": 1}, {"attempt": 2}]
     reader.probe(store)
     assert not list(store.keys(".probe"))
-
-
-def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) -> None:
-    with an_agent(server, tmp_path, environ={"BEHAVIOUR": "hang 0 20"}) as agents:
-        agent = agents.start(0)
-        wait_until(lambda: any(key.startswith("checkpoints/step-000000001") for key in stored(server, tmp_path)))
-        agent.process.kill()
-        agent.end()
-        agents.run_dir.rename(tmp_path / "lost")
-        agents.environ = {**agents.environ, "BEHAVIOUR": ""}
-        agent = agents.start(0)
-        agent.wait_for(
-            lambda lines: any(re.search(r"from step [1-9]", line) for line in lines), "a resume above step 0"
-        )
-        assert agent.end() == 0
-        assert [line["attempt"] for line in agents.attempts] == [2]  # The first agent died before it could say.
-        assert "workers/0/attempt-2.log" in stored(server, tmp_path)
-
-
-def test_what_was_written_is_brought_to_the_output_after_sigterm(server: Server, tmp_path: Path) -> None:
-    with an_agent(server, tmp_path, flags={"mirror_interval": 3600}) as agents:
-        agent = agents.start(0)
-        agent.wait_for_step(7)
-        agent.process.send_signal(signal.SIGTERM)
-        assert agent.end() == 143
-        objects = stored(server, tmp_path)
-        assert f"checkpoints/step-{agent.step:010d}.npz" in objects
-        assert json.loads(objects["attempts.jsonl"].data)["step_to"] == agent.step
-        assert b"exit 143" in objects["workers/0/attempt-1.log"].data
-
-
-def test_a_finished_run_whose_disk_is_lost_is_not_run_again(server: Server, tmp_path: Path) -> None:
-    with an_agent(server, tmp_path) as agents:
-        assert agents.start(0).end() == 0
-        before = stored(server, tmp_path)
-        agents.run_dir.rename(tmp_path / "lost")
-        agent = agents.start(0)
-        assert agent.end() == 0
-        agent.wait_for_line("finished before")
-        assert not agent.progress
-        assert agents.termination(0) == agents.result == json.loads(before["result.json"].data)
-        after = stored(server, tmp_path)
-    assert [json.loads(line)["attempt"] for line in after["attempts.jsonl"].data.splitlines()] == [1, 2]
-    for key in before.keys() - {"mirror.json"}:
-        assert after[key].data.startswith(before[key].data), key
-        if "events" not in key and key != "attempts.jsonl":  # A mark, and a line, are added to these.
-            assert after[key].version == before[key].version, key
-
-
-@pytest.mark.parametrize("code", [143, 0])
-def test_sigterm_while_a_run_that_is_done_waits_for_its_output(server: Server, tmp_path: Path, code: int) -> None:
-    with (
-        toxiproxy(server.address) as (front, toxics),
-        an_agent(server, tmp_path, front) as agents,
-    ):
-        agent = agents.start(0, agent_flags=["--grace=1" if code else "--grace=100"])
-        agent.wait_for_step(3)
-        toxics.enable(False)
-        agent.wait_for_line("warning: the output cannot be written")
-        wait_until((agents.run_dir / "result.json").exists)
-        agent.wait_for_line("is over: worker 0 is done")
-        agent.process.send_signal(signal.SIGTERM)
-        agent.wait_for_line("SIGTERM: the output gets what the grace period is long enough for")
-        if not code:
-            toxics.enable(True)
-        assert agent.end() == code
-        if code:
-            message = agents.termination(0)
-            assert message["exit_code"] == code
-            assert re.search(r"SIGTERM: the output lacks .*result.json", message["reason"])
-        else:
-            assert json.loads(stored(server, tmp_path)["result.json"].data)["steps"] == 50
-
-
-def test_a_chief_that_is_lost_while_it_waits_for_the_output_has_a_successor(server: Server, tmp_path: Path) -> None:
-    with toxiproxy(server.address) as (front, toxics), an_agent(server, tmp_path, front, workers=2) as agents:
-        chief, other = agents.start_all()
-        chief.wait_for_step(3)
-        toxics.enable(False)
-        chief.wait_for_line("is over: worker 0 is done")
-        other.wait_for_line("state=meeting restarts=0 pid=0 spare=none last=done")
-        chief.process.kill()
-        chief.end()
-        assert other.process.poll() is None
-        toxics.enable(True)
-        agents.start(0)
-        assert agents.codes() == [0, 0]
-        assert json.loads(stored(server, tmp_path)["result.json"].data)["steps"] == 50
-
-
-def test_an_output_that_is_gone_at_the_end_exits_74(server: Server, tmp_path: Path) -> None:
-    flags = {"mirror_final_timeout": 1}
-    with (
-        toxiproxy(server.address) as (front, toxics),
-        an_agent(server, tmp_path, front, flags=flags) as agents,
-    ):
-        agent = agents.start(0)
-        agent.wait_for_step(3)
-        toxics.enable(False)
-        assert agent.end() == 74
-        message = agents.termination(0)
-        assert message["exit_code"] == 74
-        assert re.search(r"lacks .*checkpoints/step-0000000050.npz, result.json after 1 s", message["reason"])
-        agent.wait_for_line(message["reason"])
-
-
-def test_an_agent_ends_all_with_64_when_there_is_no_bucket(server: Server, tmp_path: Path) -> None:
-    flags = {"output": f"{server.scheme}://no-such-bucket/runs"}
-    with an_agent(server, tmp_path, workers=2, flags=flags) as agents:
-        agents.start_all()
-        assert agents.codes() == [64, 64]
-        assert "there is no such bucket" in agents.agents[0].text

@@ -1,4 +1,4 @@
-"""The mirror at one moment each, with a store in memory and a clock that waits for nobody."""
+"""The mirror in one situation a test, with a store in memory and a clock that the test moves."""
 
 import hashlib
 import json
@@ -16,8 +16,9 @@ from trainer.core.exit_codes import DataError, OutputError
 from trainer.core.run_dir import MANIFEST, log_key, newest_checkpoint
 from trainer.output.event_stream import EventStream
 from trainer.output.mirror import Mirror
-from trainer.output.outage import Trouble
-from trainer.output.stores.store import Found, StorageError, UnreachableError
+from trainer.output.outage import Outage
+from trainer.output.stores.errors import StorageError, UnreachableError
+from trainer.output.stores.store import StoredObject
 
 
 def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
@@ -32,18 +33,18 @@ def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"lacks \d+ bytes of train/, .*step-0000000001.npz, result.json after 300 s"):
         mirror.finish()
     assert 300 <= clock.now < 310
-    assert 4 <= len(said) <= 7  # One a minute.
+    assert 4 <= len(said) <= 7  # One warning a minute.
 
 
 def test_an_output_that_comes_and_goes_is_told_of_once_a_minute() -> None:
     clock, said = Clock(), list[str]()
-    trouble = Trouble("s3://b/run", say=said.append, clock=clock)
+    outage = Outage("s3://b/run", say=said.append, clock=clock)
     for _ in range(600):
-        for who in ("growing", "whole"):
-            trouble.report(StorageError("no"), 1, who=who)
+        for writer in ("growing", "whole"):
+            outage.report(StorageError("no"), 1, writer=writer)
         clock.wait(0.5)
-        for who in ("whole", "growing"):
-            trouble.over(who)
+        for writer in ("whole", "growing"):
+            outage.over(writer)
         clock.wait(0.5)
     assert said.count("the output s3://b/run is written again, after 0 s") == 10
     assert len(said) == 20
@@ -80,10 +81,10 @@ def test_the_newest_checkpoint_that_is_whole_is_fetched_and_old_ones_are_removed
         training.do_step(10)
         training.save()
         mirror.copy_growing()
-        mirror.copy_whole()
+        mirror.copy_checkpoint()
     older, newest = (f"checkpoints/step-{step:010d}.npz" for step in (KEEP + 1, KEEP + 2))
     assert sorted(store.keys("checkpoints/")) == [older, newest]
-    store.objects[newest] = Found(b"weights", "damaged")
+    store.objects[newest] = StoredObject(b"weights", "damaged")
     said: list[str] = []
     a_mirror(store, tmp_path / "another disk", clock, said)
     assert newest_checkpoint(tmp_path / "another disk") == Path(older).name
@@ -121,11 +122,11 @@ def test_a_checkpoint_done_again_does_not_replace_one_that_may_be_named_already(
     for attempt, swapping in enumerate((unanswered, away), start=2):
         store.swap = swapping  # type: ignore[assignment]
         with pytest.raises(UnreachableError):
-            mirror.copy_whole()
+            mirror.copy_checkpoint()
         assert consistent()
         Training(tmp_path, attempt).save()
     store.swap = swap  # type: ignore[method-assign]
-    mirror.copy_whole()
+    mirror.copy_checkpoint()
     assert consistent()
 
 
@@ -139,7 +140,7 @@ def test_what_a_run_ends_with_is_read_back(tmp_path: Path) -> None:
 
     def half(key: str, path: Path, *, replace: str | None = None) -> None:
         whole(key, path, replace=replace)
-        store.objects[key] = Found(store.objects[key].data[:5], "half")
+        store.objects[key] = StoredObject(store.objects[key].data[:5], "half")
 
     store.upload = half  # type: ignore[method-assign]
     with pytest.raises(
@@ -152,7 +153,7 @@ def test_what_a_run_ends_with_is_read_back(tmp_path: Path) -> None:
 
 
 class SlowUploads(MemoryStore):
-    """Whose large files take until somebody lets them."""
+    """Uploads wait until the test lets them go on."""
 
     def __init__(self) -> None:
         super().__init__(etags=True)
@@ -206,7 +207,7 @@ def test_logs_that_are_stored_take_no_room(tmp_path: Path) -> None:
         mirror.copy_growing()
         assert [path.name for path in (tmp_path / "workers" / "0").iterdir()] == [f"attempt-{attempt}.log"]
     assert mirror.backlog() == 0
-    assert len(mirror._logs) == 1
+    assert len(mirror._logs.files) == 1
     mirror.finish()
     for attempt in range(1, 30):
         assert store.objects[log_key(0, attempt)].data == f"attempt {attempt}\n".encode() * 1000
@@ -234,7 +235,7 @@ def test_a_disk_with_an_older_state_takes_over_what_is_stored(tmp_path: Path) ->
             training.save()
             if training.step <= stored:
                 mirror.copy_growing()
-                mirror.copy_whole()
+                mirror.copy_checkpoint()
 
     train("a", 1, 10, stored=4)
     train("b", 2, 2, stored=6)
@@ -255,7 +256,7 @@ def test_a_disk_whose_last_stored_file_grew_elsewhere_meanwhile_takes_over_what_
     mirror, training = a_mirror(store, first, clock, []), Training(first, 1)
     mirror.copy_growing()
     training.do_step(10)
-    a_mirror(store, second, clock, [])  # It is given the file as stored, without the step.
+    a_mirror(store, second, clock, [])  # The second disk gets the file as it is stored, without the step.
     lost = Training(second, 2)
     for _ in range(3):
         lost.do_step(10)

@@ -1,4 +1,4 @@
-"""Whatever the schedule of kills, failures and restarts: what is read back is what was written, in order, once."""
+"""Whatever is killed, fails or restarts, and when: what is read back is what was written, in order, once."""
 
 import hashlib
 import random
@@ -14,11 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.support.memory_store import MemoryStore, Weather
 from tests.support.mirrored_run import Clock, Training, steps_in_bucket, steps_on_disk
-from trainer.core.run_dir import MANIFEST, newest_checkpoint
-from trainer.output.mirror import FOLDERS, Mirror
-from trainer.output.mirror_manifest import Manifest
-from trainer.output.segments import SupersededError
-from trainer.output.stores.store import PIECES, Found, StorageError
+from trainer.core.run_dir import EVENT_FOLDERS, MANIFEST, newest_checkpoint
+from trainer.output.mirror import Mirror
+from trainer.output.mirror_manifest import MirrorManifest
+from trainer.output.owned_object import SupersededError
+from trainer.output.stores.errors import StorageError
+from trainer.output.stores.store import PIECES, StoredObject
 
 Zombie = tuple[Mirror, MemoryStore, Training]
 
@@ -28,7 +29,7 @@ class Run(RuleBasedStateMachine):
 
     @initialize(etags=st.booleans(), seed=st.integers(0, 2**32))
     def start(self, etags: bool, seed: int) -> None:
-        self.objects: dict[str, Found] = {}
+        self.objects: dict[str, StoredObject] = {}
         self.etags, self.random = etags, random.Random(seed)
         self.failing = 0.0
         self.root = Path(tempfile.mkdtemp(dir="/dev/shm"))
@@ -64,7 +65,7 @@ class Run(RuleBasedStateMachine):
             wait=clock.wait,
         )
         before = self.failing
-        self.failing = min(before, 0.3)  # It has to get through some time.
+        self.failing = min(before, 0.3)  # It has to succeed at some time.
         self.whole = False
         self.mirror.begin()
         self.whole, self.failing = True, before
@@ -101,7 +102,7 @@ class Run(RuleBasedStateMachine):
         try:
             self.mirror.copy_growing()
             assert steps_in_bucket(self.objects, "train") == steps_on_disk(self.run_dir / "train")
-            self.mirror.copy_whole()
+            self.mirror.copy_checkpoint()
         except StorageError:
             assert self.failing > 0
 
@@ -155,7 +156,7 @@ class Run(RuleBasedStateMachine):
         training.save()
         store.deliver()
         told = False
-        for act in (mirror.copy_growing, mirror.copy_whole):  # Threads of their own, so both act.
+        for act in (mirror.copy_growing, mirror.copy_checkpoint):  # Threads of their own, so both act.
             try:
                 act()
             except SupersededError:
@@ -173,8 +174,8 @@ class Run(RuleBasedStateMachine):
             if key in named or not key.startswith(("checkpoints/", PIECES))
         }
 
-    def manifest(self) -> Manifest:
-        manifest = Manifest(MemoryStore(dict(self.objects), etags=self.etags), "reader")
+    def manifest(self) -> MirrorManifest:
+        manifest = MirrorManifest(MemoryStore(dict(self.objects), etags=self.etags), "reader")
         manifest.take_over()
         return manifest
 
@@ -201,7 +202,7 @@ class Run(RuleBasedStateMachine):
         """In good weather everything arrives, and TensorBoard's own reader sees it."""
         self.failing = 0.0
         # Any folder's: of what a pod that was thought dead wrote last, one may have been stored and another not.
-        last = max((step for folder in FOLDERS for step in self.steps_anywhere(folder)), default=0)
+        last = max((step for folder in EVENT_FOLDERS for step in self.steps_anywhere(folder)), default=0)
         while self.training.step < last:
             self.training.do_step(10)
         self.training.save()

@@ -8,55 +8,57 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from trainer.output.stores.store import PIECES, ConflictError, Found, MissingError, UnreachableError
+from trainer.output.stores.errors import ConflictError, MissingError, UnreachableError
+from trainer.output.stores.store import PIECES, StoredObject
 
 T = TypeVar("T")
 
-WHOLE_BYTES = 30  # On the store that is like S3, larger files come as an object of another name, which is then copied.
+WHOLE_BYTES = 30  # A store that is like S3 takes a larger file as an object of another name, and copies that.
 
 
 @dataclasses.dataclass
 class Weather:
-    """Decides, request by request, what goes wrong: "" nothing, "before" the request is lost, "after" its answer is,
-    "late" the answer is, and the request takes effect only when `MemoryStore.deliver` is called.
+    """Decides, request by request, what goes wrong.
+
+    "": nothing; "before": the request is lost; "after": its answer is lost; "late": its answer is lost, and the request
+    takes effect only when `MemoryStore.deliver` is called.
     """
 
     next: Callable[[], str] = lambda: ""
 
 
 class MemoryStore:
-    """A `storage.Store` whose objects several writers can share, each through a store of its own."""
+    """A `Store` whose objects several writers can share, each through a store of its own."""
 
     url = "memory://bucket/run"
 
-    def __init__(self, objects: dict[str, Found] | None = None, *, weather: Weather | None = None, etags: bool) -> None:
+    def __init__(
+        self, objects: dict[str, StoredObject] | None = None, *, weather: Weather | None = None, etags: bool
+    ) -> None:
         self.objects = {} if objects is None else objects
         self.weather = weather or Weather()
         self.etags = etags  # Versions are checksums, as on S3, where the same content has the same version again.
         self.late: list[Callable[[], object]] = []
-        self.uploaded = 0
-        self.writes = 0
         self._numbers = itertools.count(1)
 
     def deliver(self) -> None:
-        """Lets the requests take effect that were given up."""
+        """Lets the "late" requests take effect."""
         late, self.late = self.late, []
         for act in late:
             with contextlib.suppress(ConflictError, MissingError):
                 act()
 
-    def get(self, key: str) -> Found | None:
+    def get(self, key: str) -> StoredObject | None:
         return self._request(lambda: self.objects.get(key))
 
     def create(self, key: str, data: bytes) -> str:
-        return self._request(lambda: self._write(key, data, None), sent=len(data))
+        return self._request(lambda: self._write(key, data, None))
 
     def swap(self, key: str, data: bytes, version: str) -> str:
-        return self._request(lambda: self._write(key, data, version), sent=len(data))
+        return self._request(lambda: self._write(key, data, version))
 
     def append(self, key: str, old: bytes, new: bytes, version: str) -> str:
-        sent = len(old + new) if self.etags else len(new)
-        return self._request(lambda: self._write(key, old + new, version), sent=sent)
+        return self._request(lambda: self._write(key, old + new, version))
 
     def version(self, key: str) -> str | None:
         return self._request(lambda: self._version(key))
@@ -64,11 +66,11 @@ class MemoryStore:
     def upload(self, key: str, path: Path, *, replace: str | None = None) -> None:
         data = path.read_bytes()
         if not self.etags or len(data) <= WHOLE_BYTES:
-            self._request(lambda: self._write(key, data, replace), sent=len(data))
+            self._request(lambda: self._write(key, data, replace))
             return
         piece = f"{PIECES}{next(self._numbers)}-{id(self)}"
         try:
-            self._request(lambda: self._write(piece, data, None), sent=len(data))
+            self._request(lambda: self._write(piece, data, None))
             if replace is not None and self.version(key) != replace:
                 raise ConflictError(key)
             self._request(lambda: self._copy(piece, key, absent=replace is None))
@@ -92,7 +94,7 @@ class MemoryStore:
         if self._version(key) != version:
             raise ConflictError(key)
         new = hashlib.md5(data).hexdigest() if self.etags else f"{next(self._numbers)}-{id(self)}"  # noqa: S324
-        self.objects[key] = Found(data, new)
+        self.objects[key] = StoredObject(data, new)
         return new
 
     def _copy(self, source: str, key: str, *, absent: bool) -> None:
@@ -104,7 +106,7 @@ class MemoryStore:
         found = self.objects.get(key)
         return found.version if found else None
 
-    def _request(self, act: Callable[[], T], sent: int = 0) -> T:
+    def _request(self, act: Callable[[], T]) -> T:
         match self.weather.next():
             case "before":
                 raise UnreachableError("503 before")
@@ -114,6 +116,4 @@ class MemoryStore:
             case "late":
                 self.late.append(act)
                 raise UnreachableError("timed out")
-        self.uploaded += sent
-        self.writes += sent > 0
         return act()

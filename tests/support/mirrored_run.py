@@ -1,4 +1,4 @@
-"""What tests of the mirror share: a training program that writes, a clock that they move, and what is in the bucket."""
+"""What tests of the mirror share: a program that writes as training does, a clock that they move, readers of events."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from tests.support.memory_store import MemoryStore
 from trainer.core import tfrecord
-from trainer.core.run_dir import newest_checkpoint
-from trainer.core.tfrecord import Mark
-from trainer.output.mirror import FOLDERS, Mirror
-from trainer.output.stores.store import Found
+from trainer.core.run_dir import EVENT_FOLDERS, checkpoint_name, newest_step
+from trainer.output.marks import Mark
+from trainer.output.mirror import Mirror
+from trainer.output.stores.store import StoredObject
 
 KEEP = 2
 
@@ -33,18 +33,17 @@ class Training:
 
     def __init__(self, run_dir: Path, attempt: int) -> None:
         self.run_dir, self.attempt = run_dir, attempt
-        newest = newest_checkpoint(run_dir)
-        self.step = int(newest.removeprefix("step-").removesuffix(".npz")) if newest else 0
-        self.written = {folder: max(steps_on_disk(run_dir / folder), default=0) for folder in FOLDERS}
+        self.step = newest_step(run_dir)
+        self.written = {folder: max(steps_on_disk(run_dir / folder), default=0) for folder in EVENT_FOLDERS}
         name = f"events.out.tfevents.{1700000000 + attempt}.host.1.0.v2"
-        self.files = {folder: run_dir / folder / name for folder in FOLDERS}
+        self.files = {folder: run_dir / folder / name for folder in EVENT_FOLDERS}
         for folder, path in self.files.items():
             (run_dir / folder).mkdir(parents=True, exist_ok=True)
             path.write_bytes(tfrecord.record(Event(file_version="brain.Event:2").SerializeToString()))
 
     def do_step(self, size: int) -> None:
         self.step += 1
-        for folder in FOLDERS if self.step % 3 == 0 else FOLDERS[:1]:
+        for folder in EVENT_FOLDERS if self.step % 3 == 0 else EVENT_FOLDERS[:1]:
             if self.step > self.written[folder]:
                 self._append(folder, tfrecord.record(point(self.step, size)))
 
@@ -57,9 +56,9 @@ class Training:
     def save(self) -> None:
         folder = self.run_dir / "checkpoints"
         folder.mkdir(exist_ok=True)
-        # As in real ones, something in them is not the same if the step is done again; and some are large.
+        # A step that is done again makes another file, as in real training; and some files are large.
         text = b"weights of %d, by %d%s" % (self.step, self.attempt, b" " * 20 * (self.step % 2))
-        (folder / f"step-{self.step:010d}.npz").write_bytes(text)
+        (folder / checkpoint_name(self.step)).write_bytes(text)
         for path in sorted(folder.glob("step-*.npz"))[:-KEEP]:
             path.unlink()
 
@@ -74,13 +73,9 @@ def point(step: int, size: int) -> bytes:
 
 
 def steps_in(data: bytes) -> list[int]:
-    steps, start = [], 0
-    for end in tfrecord.whole(data) if data else ():
-        body = data[start + tfrecord.HEAD.size : end - tfrecord.TAIL.size]
-        if Mark.parse(body) is None and (step := Event.FromString(body).step):
-            steps.append(step)
-        start = end
-    return steps
+    events = [tfrecord.data_of(record) for record in tfrecord.whole_records(data)]
+    steps = [Event.FromString(event).step for event in events if Mark.parse(event) is None]
+    return [step for step in steps if step]
 
 
 def steps_on_disk(folder: Path) -> list[int]:
@@ -88,13 +83,13 @@ def steps_on_disk(folder: Path) -> list[int]:
     return [step for path in files for step in steps_in(path.read_bytes())]
 
 
-def steps_in_bucket(objects: dict[str, Found], folder: str) -> list[int]:
+def steps_in_bucket(objects: dict[str, StoredObject], folder: str) -> list[int]:
     keys = sorted(key for key in objects if key.startswith(f"{folder}/"))
     return [step for key in keys for step in steps_in(objects[key].data)]
 
 
 def a_mirror(store: MemoryStore, run_dir: Path, clock: Clock, said: list[str]) -> Mirror:
-    """One that has begun, and has no threads."""
+    """A chief's mirror that has begun, without threads: the test calls what copies."""
     mirror = Mirror(
         store,
         run_dir,

@@ -1,9 +1,9 @@
-"""The run directory: every name in it, and what follows from a name. Nobody else spells one.
+"""The run directory: every name in it, and what follows from a name. No other module spells one.
 
     train/, validation/         event files of TensorBoard
-    checkpoints/step-<n>.npz    the newest whole one is the one that is restored
-    workers/<i>/attempt-<n>.log a worker's log of one attempt; when it is full attempt-<n>.log.0001 and so on
-    attempts.jsonl              a line an attempt
+    checkpoints/step-<n>.npz    checkpoints; a run resumes from the newest whole one
+    workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
+    attempts.jsonl              one line for each attempt
     model.keras, result.json    what a run ends with
 
 In an output the same names are the keys of objects, and mirror.json says who writes them.
@@ -15,20 +15,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 TRAIN, VALIDATION = "train", "validation"
+EVENT_FOLDERS = (TRAIN, VALIDATION)
 CHECKPOINTS = "checkpoints"
 WORKERS = "workers"
 ATTEMPTS = "attempts.jsonl"
 MODEL = "model.keras"
-RESULT = "result.json"  # The last to be there: with it the run has ended.
+RESULT = "result.json"
+FINAL_FILES = (MODEL, RESULT)  # In the order of writing: with the last one the run has ended.
 MANIFEST = "mirror.json"  # In an output only.
-EVENT_FILE = "tfevents"  # What TensorBoard knows an event file by: its name contains this.
+EVENT_FILE = "tfevents"  # TensorBoard takes for an event file what has this in its name.
 
 _CHECKPOINT = re.compile(r"step-(\d{10})\.npz")
 _LOG = re.compile(rf"{WORKERS}/(\d+)/attempt-(\d+)\.log(?:\.(\d+))?")
 
 
 def default_run_dir() -> str:
-    """The run directory of a run that is told none: logs/fit/<YYYYmmdd-HHMMSS>."""
+    """The run directory where no flag names one: logs/fit/<YYYYmmdd-HHMMSS>."""
     return time.strftime("logs/fit/%Y%m%d-%H%M%S")
 
 
@@ -38,7 +40,7 @@ def checkpoint_name(step: int) -> str:
 
 
 def checkpoint_step(name: str) -> int | None:
-    """The step of the checkpoint of that name; None for a file that is none."""
+    """The step of the checkpoint of that name; None when it is no checkpoint's name."""
     match = _CHECKPOINT.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -72,7 +74,7 @@ def log_parts(key: str) -> tuple[int, int, int] | None:
 
 
 def logs_in_order(keys: Iterable[str]) -> list[str]:
-    """The files of worker logs among `keys`, by worker, attempt and number."""
+    """The files of workers' logs among `keys`, sorted by worker, attempt and number."""
     parts = {key: log_parts(key) for key in keys}
     return sorted((key for key, part in parts.items() if part), key=lambda key: parts[key] or ())
 

@@ -1,4 +1,4 @@
-"""Where what a worker writes is brought to, besides its own disk."""
+"""The output of a run: where the agent brings what a worker writes to its disk."""
 
 import dataclasses
 import pathlib
@@ -26,13 +26,13 @@ class OutputSettings:
 
 
 class Output(Protocol):
-    """What an agent does with the run directory, in which the worker's log lies, too."""
+    """What an agent asks of an output. The run directory on disk holds the worker's log, too."""
 
     def begin(self) -> int:
-        """Before the first attempt: refuses an output that cannot be used, and brings back what lies there.
+        """Before the first attempt: refuses an output that cannot be used, and brings back what the disk lacks.
 
         Returns:
-          The highest number of an attempt that has left something there; 0: none has.
+          The highest number of an attempt that has left a log; 0: none has.
 
         Raises:
           UsageError: the output does not exist or is forbidden.
@@ -41,7 +41,7 @@ class Output(Protocol):
         """
 
     def finish(self, *, timeout: float | None = None) -> None:
-        """At the end: everything is there when it returns, however long that takes while it gets on.
+        """At the end: everything is in the output when it returns, however long that takes while it gets on.
 
         Args:
           timeout: seconds to wait for an output that is away; None: as long as the flags say.
@@ -51,25 +51,24 @@ class Output(Protocol):
         """
 
     def missing(self) -> list[str]:
-        """What is not there, for a person; any thread may ask, while `finish` is at work, too."""
+        """What the output lacks, for a person; any thread may ask, also while `finish` is at work."""
 
 
 class LocalOutput:
-    """The run directory is where it shall stay."""
+    """No output: everything stays in the run directory."""
 
     def __init__(self, run_dir: pathlib.Path) -> None:
-        """Takes the run directory."""
         self._run_dir = run_dir
 
     def begin(self) -> int:
-        """Nothing lies elsewhere."""
+        """The highest number of an attempt that has left a log on the disk."""
         return highest_attempt_on_disk(self._run_dir)
 
     def finish(self, *, timeout: float | None = None) -> None:
-        """All is there."""
+        """Returns at once: there is nothing to bring anywhere."""
 
     def missing(self) -> list[str]:
-        """Nothing."""
+        """An empty list: nothing is to be anywhere else."""
         return []
 
 
@@ -82,7 +81,7 @@ def open_output(
     warn: Callable[[str], None],
     on_end: Callable[[Exception], None],
 ) -> Output:
-    """Makes the output that the flags ask for; nothing is asked of it yet.
+    """Opens the output that the flags name; nothing is asked of it yet.
 
     Args:
       settings: the flags.
@@ -93,13 +92,13 @@ def open_output(
       on_end: called, in another thread, when the output cannot be used any more by this agent.
 
     Raises:
-      UsageError: the address is none.
+      UsageError: `settings.output` is no address of an object store.
     """
     if not settings.output:
         return LocalOutput(run_dir)
-    # The clients are large: a worker without an output has no use for them.
+    # The stores' clients are large, and a worker without an output does not need them.
     from trainer.output.mirror import Mirror
-    from trainer.output.stores.store import open_store
+    from trainer.output.stores.opening import open_store
 
     return Mirror(
         open_store(f"{settings.output.rstrip('/')}/{run_dir.resolve().name}"),

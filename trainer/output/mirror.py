@@ -1,45 +1,24 @@
 """Brings a run directory to an object store while the run goes on, and back when the disk was lost.
 
-Two threads: one for what grows (events, attempts.jsonl, the worker's log), which must be seen within seconds, and one
-for whole files (checkpoints), which may take long. A checkpoint goes only after the events up to its step have gone.
-What cannot be brought stays where it is, in the run directory, until it can.
+There are two threads: one for what grows (events, attempts.jsonl, the worker's log), which must be seen within seconds,
+and one for checkpoints, which may take long. A checkpoint goes only after the events up to its step have gone. What
+cannot be brought to the store stays where it is, in the run directory, until it can.
 """
 
-import contextlib
-import itertools
-import random
-import threading
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from trainer.core.exit_codes import OutputError, UsageError
-from trainer.core.run_dir import (
-    ATTEMPTS,
-    CHECKPOINTS,
-    MODEL,
-    RESULT,
-    TRAIN,
-    VALIDATION,
-    WORKERS,
-    checkpoint_names,
-    highest_attempt,
-    highest_attempt_on_disk,
-    logs_on_disk,
-    newest_checkpoint,
-)
-from trainer.output.event_stream import EventStream
-from trainer.output.files import GrowingFile, fetch, fetch_checkpoint, put_checkpoint, put_final
-from trainer.output.mirror_manifest import Manifest
-from trainer.output.outage import Trouble
-from trainer.output.segments import SupersededError
-from trainer.output.stores.store import PIECES, NoBucketError, RefusedError, StorageError, Store, UnreachableError
+from trainer.output.chief_copy import ChiefCopy
+from trainer.output.copy_thread import CopyThread
+from trainer.output.log_copies import LogCopies
+from trainer.output.outage import Growing, Outage, retry_seconds, waiting_bytes
+from trainer.output.stores.errors import NoBucketError, RefusedError, StorageError, UnreachableError
+from trainer.output.stores.store import Store
+from trainer.output.takeover import Takeover
 
-FOLDERS = (TRAIN, VALIDATION)
-FINALS = (MODEL, RESULT)  # In this order: the result says that all is there.
 REFUSED_SECONDS = 60.0  # A cloud's identity can lag behind the pod that it is given to.
-LONGEST_PAUSE = 30.0  # Seconds between tries while the store is away.
 
 
 class Mirror:
@@ -71,41 +50,22 @@ class Mirror:
           say: takes a sentence for a person.
           warn: takes one about the worker's log, which for that reason must not go there; `say` if not given.
           on_end: called, in a thread of the mirror's, when it has ended because another agent took the run over.
-          threads: copy in threads of its own; otherwise whoever made the mirror calls `copy_growing` and `copy_whole`.
+          threads: copy in threads of its own; otherwise whoever made the mirror calls `copy_growing` and
+            `copy_checkpoint`.
           clock: the time in seconds.
           wait: waits for seconds.
         """
         self._store, self._run_dir, self._worker = store, run_dir, worker
-        self._interval, self._final_timeout = interval, final_timeout
-        self._in_threads, self._warn = threads, warn or say
-        self._say, self._on_end, self._clock, self._wait = say, on_end, clock, wait
-        owner = uuid.uuid4().hex
-        now = time.time()
-        self._manifest = Manifest(store, owner)
-        chief = worker == 0
-        self._streams = tuple(
-            EventStream(store, run_dir, folder, owner=owner, wall_time=now, warn=say, overtaken=self._forget)
-            for folder in FOLDERS
-            if chief
-        )
-        self._attempts = GrowingFile(store, run_dir, ATTEMPTS) if chief else None
-        # What a start does, in order: the predecessor is stopped before anything is read that it could change.
-        self._steps: list[Callable[[], None]] = [self._resume_logs]
-        if chief:
-            streams = [stream.take_over for stream in self._streams]
-            self._steps = [self._manifest.take_over, *streams, self._tidy, self._resume_logs, self._count, self._fetch]
-        if self._attempts:
-            self._steps.insert(-1, self._attempts.resume)
-        self._logs: dict[str, GrowingFile] = {}  # By key; the last is the one that grows.
-        self._cleared: str | None = None  # The newest checkpoint whose events are stored.
-        self._clears = threading.Event()  # Another one is: it may not be on disk for long.
-        self._trouble = Trouble(store.url, say=say, clock=clock)
-        self._stop = threading.Event()
-        self._threads: dict[str, threading.Thread] = {}
-        self._error: Exception | None = None
-        self._last_attempt = 0
-        self._lost_logs: set[str] = set()  # Keys that somebody else writes to.
-        self._final: set[str] = set()  # Of the files that the run ends with, those that were read back.
+        self._interval, self._final_timeout, self._in_threads = interval, final_timeout, threads
+        self._on_end, self._clock, self._wait = on_end, clock, wait
+        self._outage = Outage(store.url, say=say, clock=clock)
+        self._chief = ChiefCopy(store, run_dir, say=say) if worker == 0 else None
+        self._logs = LogCopies(store, run_dir, worker, warn=warn or say)
+        self._takeover = Takeover(store, run_dir, chief=self._chief, logs=self._logs, say=say)
+        self._begun = False
+        self._growing_thread: CopyThread | None = None
+        self._checkpoint_thread: CopyThread | None = None
+        self._error: Exception | None = None  # What ended one of the threads.
 
     # -- What the agent calls ------------------------------------------------------------------------------------------
 
@@ -113,18 +73,17 @@ class Mirror:
         """Takes the run over, brings back what the disk lacks of it, and starts the copying.
 
         Returns:
-          The highest number of an attempt of which the store has a log.
+          The highest number of an attempt that has left a log in the store or on this disk; 0: none has.
 
         Raises:
           UsageError: there is no such bucket, or writing to it is forbidden.
           OutputError: the store did not answer in time.
           DataError: what lies there is not this run's, or is damaged.
         """
-        start = self._clock()
-        failures = 0
+        start, failures = self._clock(), 0
         while True:
             try:
-                self._take_over()
+                highest_attempt = self._takeover.run()
                 break
             except NoBucketError as error:
                 raise UsageError(f"{error}; make the bucket first, or name another with --output") from None
@@ -134,28 +93,29 @@ class Mirror:
                         f"{error}; the workers need to read, write, list and delete objects below {self._store.url}: "
                         "give their service account, or the credentials in their environment, that right"
                     ) from None
-                self._trouble.report(error)
+                self._outage.report(error)
             except StorageError as error:
                 if self._clock() - start >= self._final_timeout:
                     raise OutputError(
                         f"{error}; the output did not answer for --mirror_final_timeout={self._final_timeout:g} s, and "
                         "without it nobody knows where the run stood"
                     ) from None
-                self._trouble.report(error)
+                self._outage.report(error)
             except OSError as error:
                 raise OutputError(
                     f"what is in {self._store.url} cannot be brought back to {self._run_dir}: {error.strerror}; make "
                     "room there, or name another --run_dir"
                 ) from None
-            self._wait(self._pause(failures))
+            self._wait(retry_seconds(failures, interval=self._interval))
             failures += 1
-        self._trouble.over()
+        self._begun = True
+        self._outage.over()
         if self._in_threads:
-            self._start()
-        return self._last_attempt
+            self._start_threads()
+        return highest_attempt
 
     def finish(self, *, timeout: float | None = None) -> None:
-        """Stops the copying when everything is there, however long that takes while it gets on.
+        """Stops the copying when everything is in the store, however long that takes while it gets on.
 
         Args:
           timeout: seconds to wait for a store that is away; None: as long as this mirror was told to.
@@ -163,31 +123,24 @@ class Mirror:
         Raises:
           OutputError: names what is missing, and why.
         """
-        if self._steps:
-            return  # It never came to begin: nothing was promised, and the run is not this agent's.
+        if not self._begun:
+            return  # Nothing was promised, and the run is not this agent's.
         limit = self._final_timeout if timeout is None else timeout
-        self._stop.set()
-        self._clears.set()
+        self._stop_threads()
         # The logs' last lines and the events do not wait for a checkpoint that is on its way, which may be large.
-        left: list[Callable[[], None]] = [lambda: self._end("growing", max(limit, 1.0)), self.copy_growing]
-        left += [lambda: self._end("whole", None), self.copy_whole, self._put_finals, self.copy_growing]
-        since, failures = self._clock(), 0
-        while left:
-            try:
-                left[0]()
-                left.pop(0)
-                since, failures = self._clock(), 0  # It gets on, however slowly.
-            except (StorageError, OSError) as error:
-                rest = since + limit - self._clock()
-                if rest <= 0:
-                    raise OutputError(
-                        f"{self._store.url} lacks {', '.join(self.missing())} after {limit:g} s of trying at the end "
-                        f"({error}); what is missing is still in {self._run_dir} on worker {self._worker}"
-                    ) from None
-                self._trouble.report(error, waiting=self.backlog())
-                self._wait(min(self._pause(failures), rest))
-                failures += 1
-        self._trouble.over()
+        self._insist(lambda: self._join(self._growing_thread, max(limit, 1.0)), limit)
+        self._insist(self.copy_growing, limit)
+        self._insist(lambda: self._join(self._checkpoint_thread, None), limit)
+        if self._chief:
+            self._insist(self._chief.copy_checkpoint, limit)
+            self._insist(self._chief.copy_final_files, limit)
+        self._insist(self.copy_growing, limit)
+        self._outage.over()
+
+    def missing(self) -> list[str]:
+        """What the store lacks, for a person; any thread may ask."""
+        missing = self._logs.missing() + (self._chief.missing() if self._chief else [])
+        return missing or ["the last answers of the store"]
 
     # -- One round -----------------------------------------------------------------------------------------------------
 
@@ -198,172 +151,78 @@ class Mirror:
           SupersededError: another agent has taken the run over.
           StorageError: the store failed; nothing is lost, call again later.
         """
-        newest = newest_checkpoint(self._run_dir) if self._worker == 0 else None
-        for stream in self._streams:
-            stream.flush()
-        if newest != self._cleared:
-            self._cleared = newest  # What was on disk when it appeared is stored now.
-            self._clears.set()
-        if self._attempts:
-            self._copy_attempts(self._attempts)
-        self._copy_logs()
+        if self._chief:
+            if self._chief.copy_events() and self._checkpoint_thread:
+                self._checkpoint_thread.wake()  # The checkpoint may be removed from the disk soon.
+            self._chief.copy_attempts()
+        self._logs.flush()
 
-    def copy_whole(self) -> None:
-        """Copies the newest checkpoint, if all events up to it are there; raises as `copy_growing`."""
-        if name := self._cleared:
-            put_checkpoint(self._store, self._manifest, self._run_dir, name)
+    def copy_checkpoint(self) -> None:
+        """Copies the newest checkpoint whose events are all in the store; raises as `copy_growing`."""
+        if self._chief:
+            self._chief.copy_checkpoint()
 
     def backlog(self) -> int:
         """The bytes of events and logs that wait on disk."""
-        parts: list[EventStream | GrowingFile] = [*self._streams, *list(self._logs.values())]
-        if self._attempts:
-            parts.append(self._attempts)
-        return sum(map(_waiting, parts))
+        growing: list[Growing] = [*(self._chief.growing if self._chief else ()), *list(self._logs.files.values())]
+        return sum(map(waiting_bytes, growing))
 
-    def missing(self) -> list[str]:
-        """What the store lacks, for a person; any thread may ask."""
-        lacks = [f"{size} bytes of {stream.folder}/" for stream in self._streams if (size := _waiting(stream))]
-        if self._attempts and _waiting(self._attempts):
-            lacks.append(ATTEMPTS)
-        lacks += [key for key, log in list(self._logs.items()) if _waiting(log)]
-        with contextlib.suppress(OSError):  # The disk may be what fails.
-            newest = newest_checkpoint(self._run_dir) if self._worker == 0 else None
-            if newest and all(stored.file != newest for stored in self._manifest.checkpoints):
-                lacks.append(f"{CHECKPOINTS}/{newest}")
-            ends = FINALS if self._worker == 0 else ()
-            lacks += [key for key in ends if (self._run_dir / key).exists() and key not in self._final]
-        return lacks or ["the last answers of the store"]
+    # -- Threads and retries -------------------------------------------------------------------------------------------
 
-    # -- Parts of it ---------------------------------------------------------------------------------------------------
+    def _start_threads(self) -> None:
+        self._growing_thread = self._thread("growing", self.copy_growing)
+        if self._chief:
+            self._checkpoint_thread = self._thread("checkpoints", self.copy_checkpoint)
+            self._checkpoint_thread.start()
+        self._growing_thread.start()
 
-    def _take_over(self) -> None:
-        """One step after the other; those that were done are not repeated when a later one had failed."""
-        while self._steps:
-            self._steps[0]()
-            self._steps.pop(0)
+    def _thread(self, name: str, copy: Callable[[], None]) -> CopyThread:
+        return CopyThread(
+            name,
+            copy,
+            interval=self._interval,
+            outage=self._outage,
+            backlog=self.backlog,
+            on_error=self._end_with,
+            clock=self._clock,
+        )
 
-    def _tidy(self) -> None:
-        for key in [*self._store.keys(PIECES)]:
-            self._store.delete(key)
+    def _end_with(self, error: Exception) -> None:
+        """Ends the copying because of an error; called in the thread that met it."""
+        self._error = error
+        self._stop_threads()
+        self._on_end(error)
 
-    def _resume_logs(self) -> None:
-        """Goes on with the logs of an agent before this one, on this disk."""
-        for key in logs_on_disk(self._run_dir, self._worker):
-            self._logs[key] = GrowingFile(self._store, self._run_dir, key)
-            self._logs[key].resume()
+    def _stop_threads(self) -> None:
+        for thread in (self._growing_thread, self._checkpoint_thread):
+            if thread:
+                thread.stop()
 
-    def _count(self) -> None:
-        stored = highest_attempt(self._store.keys(f"{WORKERS}/"))
-        self._last_attempt = max(
-            stored, highest_attempt_on_disk(self._run_dir)
-        )  # Whose agent may have died before it stored.
-
-    def _forget(self) -> None:
-        """Empties a disk that comes back with an older state: the run has taken its course elsewhere meanwhile.
-
-        Its newer checkpoints would leave a gap in the events, and its attempts.jsonl lacks what was written since.
-        """
-        names = checkpoint_names(self._run_dir)
-        if names:
-            self._say(f"{self._run_dir} holds an older state of this run, up to {names[-1]}, than {self._store.url}")
-        if (self._run_dir / ATTEMPTS).exists() and self._store.get(ATTEMPTS):
-            (self._run_dir / ATTEMPTS).unlink()
-        for key in [*FINALS, *(f"{CHECKPOINTS}/{name}" for name in names)]:
-            (self._run_dir / key).unlink(missing_ok=True)
-
-    def _fetch(self) -> None:
-        """Brings back what a start without a checkpoint on disk needs."""
-        if newest_checkpoint(self._run_dir) is not None:
-            return
-        if self._store.get(FINALS[-1]):
-            for key in FINALS:
-                fetch(self._store, key, self._run_dir)
-        if name := fetch_checkpoint(self._store, self._manifest, self._run_dir):
-            self._say(f"{name} and what led to it were fetched from {self._store.url}")
-
-    def _start(self) -> None:
-        """Starts the threads that copy."""
-        for name, copy, event in (
-            ("growing", self.copy_growing, self._stop),
-            ("whole", self.copy_whole, self._clears),
-        ):
-            if name == "growing" or self._worker == 0:
-                thread = threading.Thread(
-                    target=self._repeat, args=(name, copy, event), name=f"mirror-{name}", daemon=True
-                )
-                self._threads[name] = thread
-                thread.start()
-
-    def _repeat(self, name: str, copy: Callable[[], None], event: threading.Event) -> None:
-        """Copies again and again: every interval, and at once upon the event."""
-        failures = 0
-        try:
-            while not self._stop.is_set():
-                start = self._clock()
-                try:
-                    copy()
-                    self._trouble.over(name)
-                    failures = 0
-                    event.wait(max(self._interval - (self._clock() - start), 0.0))
-                    if event is not self._stop:
-                        event.clear()
-                except (StorageError, OSError) as error:
-                    self._trouble.report(error, self.backlog(), who=name)
-                    self._stop.wait(self._pause(failures))
-                    failures += 1
-        except Exception as error:
-            self._error = error
-            self._stop.set()
-            self._on_end(error)
-
-    def _end(self, name: str, seconds: float | None) -> None:
-        """Waits for a thread, which was told to stop; raises what ended it before."""
-        if thread := self._threads.get(name):
-            thread.join(seconds)
-            if thread.is_alive():
-                raise UnreachableError(f"{self._store.url}: it is still busy with a request")
+    def _join(self, thread: CopyThread | None, seconds: float | None) -> None:
+        """Waits for a thread that was told to stop; raises what ended one of them before."""
+        if thread and not thread.join(seconds):
+            raise UnreachableError(f"{self._store.url}: it is still busy with a request")
         if self._error:
             raise self._error
 
-    def _pause(self, failures: int) -> float:
-        return float(min(self._interval * 2.0 ** min(failures, 10), LONGEST_PAUSE) * random.uniform(0.5, 1.0))
+    def _insist(self, step: Callable[[], None], limit: float) -> None:
+        """Repeats a step until it succeeds.
 
-    def _copy_attempts(self, file: GrowingFile) -> None:
-        try:
-            file.flush()
-        except SupersededError:  # Who was superseded may have written one more line.
-            self._manifest.check()
-            file.resume()
-            file.flush()
-
-    def _copy_logs(self) -> None:
-        keys = logs_on_disk(self._run_dir, self._worker)
-        for key, following in itertools.zip_longest(keys, keys[1:]):
-            log = self._logs.setdefault(key, GrowingFile(self._store, self._run_dir, key))
-            if key in self._lost_logs:
-                continue
+        Raises:
+          OutputError: it did not succeed for `limit` seconds.
+        """
+        start, failures = self._clock(), 0
+        while True:
             try:
-                log.flush()
-            except SupersededError as error:
-                self._lost_logs.add(key)
-                self._warn(f"{error}, as far as this log goes")
-                continue
-            if following:  # Nobody writes to a log any more once there is a later one.
-                (self._run_dir / key).unlink()
-                del self._logs[key]
-
-    def _put_finals(self) -> None:
-        if self._worker or not (self._run_dir / FINALS[-1]).exists():
-            return
-        for key in FINALS:
-            if key not in self._final and (self._run_dir / key).exists():
-                put_final(self._store, self._manifest, self._run_dir, key)
-                self._final.add(key)
-
-
-def _waiting(part: EventStream | GrowingFile) -> int:
-    """The bytes that wait; 0 where the disk does not say: who asks is told of another failure, and goes on."""
-    try:
-        return part.backlog()
-    except OSError:
-        return 0
+                step()
+                return
+            except (StorageError, OSError) as error:
+                seconds_left = start + limit - self._clock()
+                if seconds_left <= 0:
+                    raise OutputError(
+                        f"{self._store.url} lacks {', '.join(self.missing())} after {limit:g} s of trying at the end "
+                        f"({error}); what is missing is still in {self._run_dir} on worker {self._worker}"
+                    ) from None
+                self._outage.report(error, waiting=self.backlog())
+                self._wait(min(retry_seconds(failures, interval=self._interval), seconds_left))
+                failures += 1

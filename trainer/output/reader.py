@@ -1,4 +1,4 @@
-"""What a launcher reads of a run in its output when the pods are gone, and whether the output can be written at all."""
+"""What the launcher reads from a run's output when the pods are gone, and whether an output can be written at all."""
 
 import contextlib
 import json
@@ -8,7 +8,8 @@ from typing import Any
 
 from trainer.core import attempts as attempts_file
 from trainer.core.run_dir import ATTEMPTS, RESULT, WORKERS, log_parts, logs_in_order
-from trainer.output.stores.store import ConflictError, Store
+from trainer.output.stores.errors import ConflictError
+from trainer.output.stores.store import Store
 
 
 def result(store: Store) -> dict[str, Any] | None:

@@ -1,161 +1,101 @@
-"""Objects that only one writer changes, though another may believe to be that writer.
+"""A log in an object store: a row of numbered objects, the segments, of which only the last one grows.
 
-A cell is created only if absent and changed only by compare-and-swap. A chain is a row of numbered cells, of which only
-the last one grows. A successor takes a chain over by changing its last cell and creating the one behind it: whatever
-the predecessor writes next, it fails, and learns that it was superseded.
-
-An answer may be lost after the store has done what it was asked. So a write that failed is repeated as it was, until it
-is known to be done, before anything else is written: it can take effect only once, however late it arrives.
+One writer at a time extends it. A successor takes the segments over by adding a fence to the last one and by creating
+the next one: the predecessor's next write fails, whichever of the two it goes to, and tells it that it was superseded.
 """
 
 from collections.abc import Callable
 
-from trainer.core.exit_codes import OutputError
-from trainer.output.stores.store import ConflictError, Found, Store, UnreachableError
+from trainer.output.owned_object import OwnedObject
+from trainer.output.stores.errors import ConflictError, UnreachableError
+from trainer.output.stores.store import Store, StoredObject
 
-SEGMENT_BYTES = 256 * 2**10  # A cell of a chain grows to this size, or to that of its first write.
-
-
-class SupersededError(OutputError):
-    """Another program writes where only this one should."""
+SEGMENT_BYTES = 256 * 2**10  # A segment grows to this size, or to that of its first write where that is larger.
 
 
-class Cell:
-    """One object and what its writer knows of it."""
+class Segments:
+    """The segments of one log, as their writer knows them."""
 
-    def __init__(self, store: Store, key: str, data: bytes = b"", version: str | None = None) -> None:
-        self.key = key
-        self.data = data  # As it will be once `settle` has returned.
-        self._store = store
-        self._version = version  # None while there is no such object.
-        self._stored = data
-        self._settled = True
-
-    def write(self, data: bytes) -> None:
-        """Takes over the new content; `settle` brings it to the store, and must have done so with the last one."""
-        assert self._settled, "the write before this one is not settled"  # noqa: S101
-        self.data, self._settled = data, False
-
-    def settle(self) -> None:
-        """Brings the content to the store, if it is not there yet.
-
-        Raises:
-          SupersededError: somebody else changed the object.
-          StorageError: the store failed; call again later.
-        """
-        if self._settled:
-            return
-        try:
-            if self._version is None:
-                version = self._store.create(self.key, self.data)
-            elif self.data.startswith(self._stored):
-                new = self.data[len(self._stored) :]
-                version = self._store.append(self.key, self._stored, new, self._version)
-            else:
-                version = self._store.swap(self.key, self.data, self._version)
-        except ConflictError:
-            version = self._own_version()
-        self._version, self._stored, self._settled = version, self.data, True
-
-    def unsettled(self) -> int:
-        """The bytes that were written and are not known to be in the store."""
-        return abs(len(self.data) - len(self._stored))
-
-    def _own_version(self) -> str:
-        """The version of the object after a conflict, if the conflict was with this cell's own lost write."""
-        found = self._store.get(self.key)
-        if found and found.data == self.data:
-            return found.version
-        if (found.version if found else None) == self._version:
-            raise UnreachableError(f"{self._store.url}/{self.key}: the store takes it for busy")
-        raise SupersededError(
-            f"{self._store.url}/{self.key} was {'changed' if found else 'removed'} by somebody else: another agent has "
-            "taken over this run, and this one stops writing to it"
-        )
-
-
-class Chain:
-    """A row of objects that grows at its end."""
-
-    def __init__(self, store: Store, name: Callable[[int], str]) -> None:
-        self._store = store
-        self._name = name  # Makes the key of a number, from 0.
-        self._tail: Cell | None = None
-        self._number = -1
-
-    @property
-    def count(self) -> int:
-        """The number of objects."""
-        return self._number + 1
-
-    def unsettled(self) -> int:
-        """The bytes that were written and are not known to be in the store."""
-        return self._tail.unsettled() if self._tail else 0
-
-    def fits(self, size: int) -> bool:
-        """Whether the last object can take that many bytes more."""
-        return self._tail is not None and len(self._tail.data) + size <= SEGMENT_BYTES
-
-    def grow(self, data: bytes) -> None:
-        """Takes over data for the end of the last object; everything before must have been settled."""
-        assert self._tail is not None  # noqa: S101
-        self._tail.write(self._tail.data + data)
-
-    def begin(self, data: bytes) -> None:
-        """Takes over data that begin the next object; everything before must have been settled."""
-        self._number += 1
-        self._tail = Cell(self._store, self._name(self._number))
-        self._tail.write(data)
-
-    def settle(self) -> None:
-        """Brings what was written to the store; raises as `Cell.settle`."""
-        if self._tail:
-            self._tail.settle()
-
-    def take_over(self, fence: Callable[[bytes], bytes], count: int) -> None:
-        """Makes this the chain's only writer.
+    def __init__(self, store: Store, key: Callable[[int], str]) -> None:
+        """Nothing is asked of the store yet.
 
         Args:
-          fence: makes, from what the last object holds (empty without one), the bytes that are added to it, and that
-            the next one begins with. They must be unlike those of any other writer.
-          count: the objects that the chain is known to have.
+          store: the objects of the run.
+          key: makes the key of a segment out of its number, from 0.
+        """
+        self._store, self._key = store, key
+        self._last: OwnedObject | None = None
+        self.count = 0
+
+    def waiting_bytes(self) -> int:
+        """The bytes that were written and are not known to be in the store."""
+        return self._last.waiting_bytes() if self._last else 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether the last segment can take that many bytes more."""
+        return self._last is not None and len(self._last.data) + size <= SEGMENT_BYTES
+
+    def extend_last(self, data: bytes) -> None:
+        """Adds data to the last segment; `flush` brings them to the store, and must have succeeded before."""
+        assert self._last is not None  # noqa: S101
+        self._last.write(self._last.data + data)
+
+    def begin_next(self, data: bytes) -> None:
+        """Begins the next segment with data; `flush` brings them to the store, and must have succeeded before."""
+        self._last = OwnedObject(self._store, self._key(self.count))
+        self._last.write(data)
+        self.count += 1
+
+    def flush(self) -> None:
+        """Brings what was written to the store; raises as `OwnedObject.flush`."""
+        if self._last:
+            self._last.flush()
+
+    def take_over(self, fence: Callable[[bytes], bytes], count: int) -> bytes:
+        """Makes this the only writer of the segments.
+
+        Args:
+          fence: makes the bytes that end the last segment of the predecessor and begin the next one, from what the last
+            one holds (empty where there is none). The same content makes the same fence, unlike any other writer's.
+          count: the number of segments that are known to be there.
+
+        Returns:
+          What the last segment holds now.
 
         Raises:
           StorageError: the store failed; call again later.
         """
-        number, last = count - 1, b""
         while True:
-            if number >= 0:
-                found = self._close(number, fence)
-                if found.data == fence(found.data):  # It was created by a call before this one.
-                    self._adopt(number, found)
-                    return
-                last = found.data
-            own = fence(last)
+            predecessors = b""
+            if count:
+                last = self._fenced(self._key(count - 1), fence)
+                if last.data == fence(last.data):  # It is nothing but the fence: a call before this one created it.
+                    return self._adopt(count, last)
+                predecessors = last.data
+            first = fence(predecessors)
             try:
-                version = self._store.create(self._name(number + 1), own)
-            except ConflictError:
-                number += 1  # The predecessor was faster, or an answer was lost.
+                version = self._store.create(self._key(count), first)
+            except ConflictError:  # The predecessor was faster, or the answer to this very request was lost once.
+                count += 1
                 continue
-            self._adopt(number + 1, Found(own, version))
-            return
+            return self._adopt(count + 1, StoredObject(first, version))
 
-    def _adopt(self, number: int, found: Found) -> None:
-        self._number = number
-        self._tail = Cell(self._store, self._name(number), found.data, found.version)
+    def _adopt(self, count: int, last: StoredObject) -> bytes:
+        self.count = count
+        self._last = OwnedObject(self._store, self._key(count - 1), last.data, last.version)
+        return last.data
 
-    def _close(self, number: int, fence: Callable[[bytes], bytes]) -> Found:
-        """Adds the fence to an object, so that its writer's next write to it fails; returns what it held before."""
-        key = self._name(number)
+    def _fenced(self, key: str, fence: Callable[[bytes], bytes]) -> StoredObject:
+        """Adds the fence to a segment, unless a call before has done so; returns what it held when it was read."""
         while True:
-            found = self._store.get(key)
-            if found is None:
+            segment = self._store.get(key)
+            if segment is None:
                 raise UnreachableError(f"{self._store.url}/{key} should be there and is not")
-            own = fence(found.data)
-            if found.data.endswith(own):  # A call before this one did it.
-                return found
+            end = fence(segment.data)
+            if segment.data.endswith(end):
+                return segment
             try:
-                self._store.append(key, found.data, own, found.version)
-            except ConflictError:
+                self._store.append(key, segment.data, end, segment.version)
+            except ConflictError:  # The predecessor has added something meanwhile.
                 continue
-            return found
+            return segment

@@ -12,7 +12,8 @@ from tests.support.servers import BUCKET, gcs_server, s3_environ, s3_server
 from trainer.launch import cli
 from trainer.launch.checks import output_access
 from trainer.launch.codes import LaunchCode
-from trainer.output.stores.store import Store, open_store
+from trainer.output.stores.opening import open_store
+from trainer.output.stores.store import Store
 
 pytestmark = pytest.mark.servers
 

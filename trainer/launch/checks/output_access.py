@@ -6,7 +6,8 @@ from typing import Any
 from trainer.launch.checks.check_result import Line, asking
 from trainer.launch.cluster.watches import Kube
 from trainer.output import reader
-from trainer.output.stores.store import NoBucketError, StorageError, open_store, redacted
+from trainer.output.stores.errors import NoBucketError, StorageError, redacted
+from trainer.output.stores.opening import open_store
 
 Json = dict[str, Any]
 

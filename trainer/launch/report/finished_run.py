@@ -11,7 +11,9 @@ from trainer.core.run_dir import MANIFEST, WORKERS
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.report.verdict import Verdict, duration, figures, reached
 from trainer.output import reader
-from trainer.output.stores.store import StorageError, Store, open_store, redacted
+from trainer.output.stores.errors import StorageError, redacted
+from trainer.output.stores.opening import open_store
+from trainer.output.stores.store import Store
 
 _HEX = "[0-9a-f]{8}"  # The chart's checksum, or the beginning of a Job's UID.
 

@@ -1,4 +1,4 @@
-"""Whole files in a store: what is damaged, left behind, or written by two."""
+"""Checkpoints and final files in a store: damaged, left behind, or written by two mirrors."""
 
 import hashlib
 from pathlib import Path
@@ -7,16 +7,18 @@ import pytest
 
 from tests.support.memory_store import WHOLE_BYTES, MemoryStore
 from trainer.core.exit_codes import DataError
-from trainer.output.files import fetch_checkpoint, put_checkpoint, put_final
-from trainer.output.mirror_manifest import Manifest
-from trainer.output.segments import SupersededError
-from trainer.output.stores.store import ConflictError, Found, UnreachableError
+from trainer.output.mirror_manifest import MirrorManifest
+from trainer.output.owned_object import SupersededError
+from trainer.output.stored_checkpoints import fetch_checkpoint, put_checkpoint
+from trainer.output.stores.errors import ConflictError, UnreachableError
+from trainer.output.stores.store import StoredObject
+from trainer.output.whole_files import put_and_read_back
 
 ONE, TWO, THREE = (f"step-000000000{step}.npz" for step in (1, 2, 3))
 
 
-def a_manifest(store: MemoryStore, owner: str) -> Manifest:
-    manifest = Manifest(store, owner)
+def a_manifest(store: MemoryStore, owner: str) -> MirrorManifest:
+    manifest = MirrorManifest(store, owner)
     manifest.take_over()
     return manifest
 
@@ -34,7 +36,7 @@ def in_store(store: MemoryStore) -> dict[str, bytes]:
     }
 
 
-def all_whole(store: MemoryStore, manifest: Manifest) -> bool:
+def all_whole(store: MemoryStore, manifest: MirrorManifest) -> bool:
     data = in_store(store)
     return all(hashlib.sha256(data[stored.file]).hexdigest() == stored.sha256 for stored in manifest.checkpoints)
 
@@ -45,7 +47,7 @@ def test_a_damaged_checkpoint_is_stored_anew_when_its_step_comes_again(tmp_path:
     for name in (ONE, TWO):
         save(tmp_path / "first", name, b"first " + name.encode())
         put_checkpoint(store, manifest, tmp_path / "first", name)
-    store.objects[f"checkpoints/{TWO}"] = Found(b"damaged", "damaged")
+    store.objects[f"checkpoints/{TWO}"] = StoredObject(b"damaged", "damaged")
 
     manifest = a_manifest(store, "second")
     assert fetch_checkpoint(store, manifest, tmp_path / "second") == ONE
@@ -103,7 +105,7 @@ def test_who_was_superseded_never_replaces_a_checkpoint(tmp_path: Path, etags: b
         save(tmp_path / "new", ONE, b"n" * size)
         requests = 0
         successor = MemoryStore(store.objects, etags=etags)
-        new = Manifest(successor, "new")
+        new = MirrorManifest(successor, "new")
 
         def succeed() -> str:
             nonlocal requests
@@ -150,16 +152,16 @@ def test_a_result_is_never_replaced_by_who_was_superseded(tmp_path: Path) -> Non
     for owner in ("old", "new"):
         (tmp_path / owner).mkdir()
         (tmp_path / owner / "result.json").write_text(owner)
-    check = old.check
+    check = old.check_owner
 
     def check_and_pause() -> None:
         check()
-        put_final(store, a_manifest(store, "new"), tmp_path / "new", "result.json")
+        put_and_read_back(store, a_manifest(store, "new"), tmp_path / "new", "result.json")
 
-    old.check = check_and_pause  # type: ignore[method-assign]
+    old.check_owner = check_and_pause  # type: ignore[method-assign]
     with pytest.raises(ConflictError):
-        put_final(store, old, tmp_path / "old", "result.json")
-    old.check = check  # type: ignore[method-assign]
+        put_and_read_back(store, old, tmp_path / "old", "result.json")
+    old.check_owner = check  # type: ignore[method-assign]
     with pytest.raises(SupersededError):
-        put_final(store, old, tmp_path / "old", "result.json")
+        put_and_read_back(store, old, tmp_path / "old", "result.json")
     assert store.objects["result.json"].data == b"new"

@@ -1,0 +1,69 @@
+"""The start of a mirror, with a store that fails in the middle of it."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.support.memory_store import MemoryStore, Weather
+from tests.support.mirrored_run import Clock, Training, a_mirror, steps_in_bucket, steps_on_disk
+from trainer.core.run_dir import ATTEMPTS, log_key, newest_checkpoint
+from trainer.output.stores.store import PIECES
+
+
+def store_of_a_run(run_dir: Path, *, etags: bool) -> MemoryStore:
+    """What a predecessor, which was killed, left."""
+    store = MemoryStore(etags=etags)
+    mirror = a_mirror(store, run_dir, Clock(), [])
+    training = Training(run_dir, 1)
+    for _ in range(6):
+        training.do_step(10)
+    training.save()
+    (run_dir / ATTEMPTS).write_text('{"attempt": 1}\n')
+    (run_dir / log_key(0, 2)).parent.mkdir(parents=True)
+    (run_dir / log_key(0, 2)).write_text("the log of attempt 2\n")
+    mirror.finish()
+    store.create(f"{PIECES}left", b"in the middle of an upload")
+    return store
+
+
+def begin(objects: MemoryStore, run_dir: Path, *, failing: int, failure: str) -> int:
+    """Takes the run over, while one request, from 1, fails; returns how many requests that took."""
+    count = 0
+
+    def weather() -> str:
+        nonlocal count
+        count += 1
+        return failure if count == failing else ""
+
+    store = MemoryStore(objects.objects, weather=Weather(weather), etags=objects.etags)
+    clock = Clock()
+    a_mirror(store, run_dir, clock, [])
+    requests, waited = count, clock.now > 0
+    assert waited == (failing in range(1, requests + 1))
+    store.deliver()
+    return requests
+
+
+@pytest.mark.parametrize("etags", [True, False])
+@pytest.mark.parametrize("failure", ["before", "after", "late"])
+def test_goes_on_where_the_store_failed(tmp_path: Path, failure: str, etags: bool) -> None:
+    """Whichever request fails: the next try does what is left, and the run is brought back whole."""
+    undisturbed = 0
+    for failing in itertools.count():
+        objects = store_of_a_run(tmp_path / f"first-{failing}", etags=etags)
+        run_dir = tmp_path / f"second-{failing}"
+        requests = begin(objects, run_dir, failing=failing, failure=failure)
+        undisturbed = undisturbed or requests
+        if failing > undisturbed:
+            break
+        # Only the step that failed is repeated, and none takes more requests than this.
+        assert requests <= undisturbed + 5
+        assert newest_checkpoint(run_dir) == "step-0000000006.npz"
+        assert (run_dir / ATTEMPTS).read_text() == '{"attempt": 1}\n'
+        steps = list(range(1, 7))
+        assert steps_on_disk(run_dir / "train") == steps_in_bucket(objects.objects, "train") == steps
+        assert not list(objects.keys(PIECES))
+        a_mirror(objects, run_dir, Clock(), []).finish()
+        assert steps_in_bucket(objects.objects, "train") == steps
+    assert undisturbed > 15

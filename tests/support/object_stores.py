@@ -1,0 +1,74 @@
+"""A real object store to test with: how to reach it, and what is in it."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.servers import BUCKET, s3_environ
+from trainer.output.stores.errors import UnreachableError
+from trainer.output.stores.opening import open_store
+from trainer.output.stores.store import PIECES, Store, StoredObject
+
+
+@contextlib.contextmanager
+def opened(url: str, address: str) -> Iterator[Store]:
+    """The store at `url`, of the server at `address`, whose environment lasts as long as the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ(address).items():
+            patch.setenv(name, value)
+        yield open_store(url, os.environ)
+
+
+def environ(address: str) -> dict[str, str]:
+    """The environment that a program needs to use a server, of whichever kind."""
+    return {**s3_environ(address), "STORAGE_EMULATOR_HOST": address}
+
+
+@dataclasses.dataclass
+class Server:
+    """An object store in which BUCKET is."""
+
+    scheme: str
+    address: str
+
+    def environ(self, address: str = "") -> dict[str, str]:
+        """The environment that a program needs to use it, at another address (a proxy's) if given."""
+        return environ(address or self.address)
+
+    def store(self, run: str) -> Store:
+        with opened(f"{self.scheme}://{BUCKET}/{run}", self.address) as store:
+            return store
+
+    def objects(self, run: str) -> dict[str, StoredObject]:
+        """What is there of a run. A piece may be gone before it is read, so none is."""
+        store = self.store(run)
+        objects = {key: read(store, key) for key in store.keys("") if not key.startswith(PIECES)}
+        return {key: stored for key, stored in objects.items() if stored}
+
+    def named_checkpoints(self, run: str) -> dict[str, str]:
+        """The checkpoints that can be restored, and their checksums."""
+        manifest = read(self.store(run), "mirror.json")
+        checkpoints = json.loads(manifest.data)["checkpoints"] if manifest else []
+        return {f"checkpoints/{entry['file']}": entry["sha256"] for entry in checkpoints}
+
+
+def read(store: Store, key: str) -> StoredObject | None:
+    """An object that may be changed while it is read."""
+    for _ in range(10):
+        with contextlib.suppress(UnreachableError):
+            return store.get(key)
+    raise AssertionError(f"{key} cannot be read")
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
+    """Waits; returns the seconds that it took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, "it did not come true"
+        time.sleep(0.05)
+    return time.monotonic() - start

@@ -1,0 +1,44 @@
+"""What can go wrong with a request to an object store.
+
+StorageError             says which object, and what the store answered
+ ├── UnreachableError    the store is away, slow, overloaded or failing: another try may succeed
+ ├── RefusedError        the credentials are missing, expired, or not allowed to do it
+ ├── NoBucketError       there is no such bucket
+ ├── MissingError        there is no such object
+ └── ConflictError       the object is not the version that was expected
+"""
+
+import re
+
+
+class StorageError(Exception):
+    """A request to an object store failed."""
+
+    def __init__(self, text: str) -> None:
+        """Takes what went wrong: clients put the address that they asked into that text, and it may hold a password."""
+        super().__init__(redacted(text))
+
+
+class UnreachableError(StorageError):
+    """The store did not answer, or answered that it cannot now."""
+
+
+class RefusedError(StorageError):
+    """The store knows who asks and says no, or does not know who asks."""
+
+
+class NoBucketError(StorageError):
+    """The bucket does not exist."""
+
+
+class MissingError(StorageError):
+    """The object does not exist."""
+
+
+class ConflictError(StorageError):
+    """The object exists already, or is no longer the version that was to be changed."""
+
+
+def redacted(text: str) -> str:
+    """A text without the user and password of any address in it (`scheme://user:password@…`)."""
+    return re.sub(r"://[^/\s]*@", "://", text)

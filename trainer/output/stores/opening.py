@@ -1,0 +1,39 @@
+"""Opens the store of an address. The clients are large, so each is imported only when a store of its kind is opened."""
+
+import os
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from trainer.core.exit_codes import UsageError
+from trainer.output.stores.errors import redacted
+from trainer.output.stores.store import Store
+
+SCHEMES = ("gs", "s3")
+
+
+def open_store(url: str, environ: Mapping[str, str] = os.environ) -> Store:
+    """Opens the objects below `url`, without asking the store anything yet.
+
+    Args:
+      url: `gs://bucket/path` (application default credentials, Workload Identity, STORAGE_EMULATOR_HOST) or
+        `s3://bucket/path` (AWS_* environment variables, IRSA, an instance's role; AWS_ENDPOINT_URL or S3_ENDPOINT for
+        servers that are not Amazon's).
+      environ: the environment that the credentials and endpoints are taken from.
+
+    Raises:
+      UsageError: it is no such address, or the endpoint in the environment is no address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
+        raise UsageError(
+            f"the output {redacted(url)!r} is no address of an object store; expected gs://bucket/path or "
+            "s3://bucket/path"
+        )
+    path = parts.path.strip("/")
+    if parts.scheme == "gs":
+        from trainer.output.stores.gs import GoogleStore
+
+        return GoogleStore(parts.netloc, path)
+    from trainer.output.stores.s3 import S3Store
+
+    return S3Store(parts.netloc, path, environ)
