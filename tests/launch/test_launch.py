@@ -13,11 +13,11 @@ from trainer.core import settings
 from trainer.core.exit_codes import UsageError
 from trainer.launch import cli
 from trainer.launch.checks import output_access, preflight
-from trainer.launch.checks.check_result import Line
+from trainer.launch.checks.check_result import CheckResult
 from trainer.launch.codes import LaunchCode
-from trainer.launch.flags import Submit
-from trainer.launch.helm import Chart
-from trainer.launch.helm_values import own_values
+from trainer.launch.flags import SubmitFlags
+from trainer.launch.helm import HelmRelease
+from trainer.launch.helm_values import values_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = f"--chart={ROOT}/helm"
@@ -106,7 +106,7 @@ def test_expired_credentials(
     with api_server(lambda server, _: server.refuse(401, "Unauthorized"), tmp_path) as config:
         monkeypatch.setenv("KUBECONFIG", str(config))
         assert cli.main(["list"]) == LaunchCode.FAILED
-    assert "they are wrong or have expired; log in to the cluster anew" in capsys.readouterr().err
+    assert "they are wrong or have expired; log in to the cluster again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_helm_that_cannot_be_used(
     ("script", "words"),
     [
         ("no program at all", "does not run: Exec format error"),
-        ("#!/bin/sh\nprintf '\\377: [x'", "helm gave something else than Kubernetes' objects: '\ufffd: [x'"),
-        ("#!/bin/sh\necho hello", "helm gave something else than Kubernetes' objects: 'hello"),
-        ("#!/bin/sh\nkill -9 $$", "helm template failed: it ended with -9 and no word"),
+        ("#!/bin/sh\nprintf '\\377: [x'", "helm printed something other than Kubernetes' objects: '\ufffd: [x'"),
+        ("#!/bin/sh\necho hello", "helm printed something other than Kubernetes' objects: 'hello"),
+        ("#!/bin/sh\nkill -9 $$", "helm template failed: it ended with -9 and said nothing"),
         ("#!/bin/sh\necho 'cannot allocate' >&2; exit 2", "helm template failed: cannot allocate"),
     ],
 )
@@ -170,19 +170,18 @@ def test_values_that_cannot_be_used(
 def test_the_trainers_flags_in_a_file_are_carried(tmp_path: pathlib.Path) -> None:
     flags = tmp_path / "flags"
     flags.write_text("--epochs=7\n--nojit_compile\n")
-    values = own_values(Submit(), [f"--flagfile={flags}", "-seed", "3"], "")
+    values = values_of(SubmitFlags(), [f"--flagfile={flags}", "-seed", "3"], "")
     assert values == {"train": {"epochs": 7, "jit_compile": False, "seed": 3}}
 
 
 def test_a_digest_is_an_image() -> None:
     digest = "0123456789abcdef" * 4
-    image = own_values(Submit(image=f"r.test:5000/m@sha256:{digest}"), [], "")["image"]
+    image = values_of(SubmitFlags(image=f"r.test:5000/m@sha256:{digest}"), [], "")["image"]
     assert f"{image['repository']}:{image['tag']}" == f"r.test:5000/m@sha256:{digest}"  # As the chart joins them.
 
-    def found(name: str) -> Line:
+    def found(name: str) -> CheckResult:
         job = {"spec": {"template": {"spec": {"containers": [{"image": name}]}}}}
-        (line,) = preflight.image(job)
-        return line
+        return preflight.check_image(job)
 
     assert found(f"r.test/m@sha256:{digest}").mark == "ok"
     assert found(f"r.test/m:1@sha256:{digest}").mark == "ok"
@@ -228,7 +227,7 @@ def test_an_output_of_another_encoding_takes_what_it_can(tmp_path: pathlib.Path)
 
 def test_the_documentation_has_the_flags_as_they_are() -> None:
     text = (ROOT / "docs/launcher.md").read_text()
-    assert settings.markdown(Submit) in text
+    assert settings.markdown(SubmitFlags) in text
     assert all(f"| {int(code)} |" in text for code in LaunchCode)
 
 
@@ -237,26 +236,26 @@ def test_values_that_the_user_gives_are_known(tmp_path: pathlib.Path) -> None:
     file.write_text("workers: 2\nworker: {gpus: 0}\n")
 
     def gives(**how: Any) -> bool:
-        return Chart(helm="", folder="", release="", namespace="", context="", **how).gives("worker", "gpus")
+        return HelmRelease(helm="", name="", namespace="", context="", **how).gives("worker", "gpus")
 
     assert gives(files=(str(file),))
     assert gives(sets=("workers=3,worker.gpus=2",))
-    assert gives(own={"worker": {"gpus": 1}})
+    assert gives(flag_values={"worker": {"gpus": 1}})
     nothing = tmp_path / "nothing.yaml"
     nothing.write_text("worker: {gpus: null}\n")
     assert gives(files=(str(nothing), str(file)))  # The last counts.
-    assert gives(files=(str(nothing),), own={"worker": {"gpus": 0}})
+    assert gives(files=(str(nothing),), flag_values={"worker": {"gpus": 0}})
     for files, sets in (((str(file), str(nothing)), ()), ((), ("workers=2,worker.gpus=null",))):
         with pytest.raises(UsageError, match=r"worker\.gpus is given as null"):
             gives(files=files, sets=sets)
-    assert not gives(sets=("worker.gpusx=2", "worker.resources.limits.memory=1"), own={"workers": 3})
+    assert not gives(sets=("worker.gpusx=2", "worker.resources.limits.memory=1"), flag_values={"workers": 3})
 
 
 def test_a_bucket_that_this_user_cannot_try_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "x"), ("AWS_ACCESS_KEY_ID", "k")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    (line,) = output_access.bucket("s3://bucket/path")
+    (line,) = output_access.check_bucket("s3://bucket/path")
     assert (line.mark, line.what) == ("note", "output")
     assert line.text.startswith("not tried with this user's credentials, the pods have their own: ")
-    assert list(output_access.bucket("pvc:runs")) == list(output_access.bucket("")) == []
+    assert list(output_access.check_bucket("pvc:runs")) == list(output_access.check_bucket("")) == []

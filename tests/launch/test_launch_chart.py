@@ -12,7 +12,8 @@ from tests.launch.checks.test_capacity import node
 from tests.support.api_server import Handler, Query, api_server
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
-from trainer.launch.helm import objects, the_job, version
+from trainer.launch.helm_program import version
+from trainer.launch.rendered import job_in, parse
 
 pytestmark = pytest.mark.chart
 
@@ -34,14 +35,14 @@ def helm(request: pytest.FixtureRequest) -> str:
 
 def job(*arguments: str, capsys: pytest.CaptureFixture[str]) -> Any:
     assert cli.main([CHART, "--dry_run", *arguments]) == LaunchCode.DONE
-    return the_job(objects(capsys.readouterr().out))
+    return job_in(parse(capsys.readouterr().out))
 
 
 def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, int, str]:
     """The exit code, the GPUs of a worker, and what stands on standard error."""
     code = cli.main([CHART, "--dry_run", *arguments])
     said = capsys.readouterr()
-    (container,) = the_job(objects(said.out))["spec"]["template"]["spec"]["containers"]
+    (container,) = job_in(parse(said.out))["spec"]["template"]["spec"]["containers"]
     return code, int(container["resources"]["limits"]["nvidia.com/gpu"]), said.err
 
 
@@ -102,7 +103,7 @@ def test_a_dry_run_finds_the_gpus_out_as_submit_does(
 def test_a_dry_run_waits_only_so_long_for_a_cluster(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trainer.launch.submission._LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("trainer.launch.submission._ASK_SECONDS", 0.5)
     done = threading.Event()
 
     def answer(*_: object) -> None:

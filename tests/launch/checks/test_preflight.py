@@ -131,7 +131,7 @@ def test_limits_and_tensorboard_count_in_a_quota() -> None:
         resources = {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}
         return {"kind": kind, "spec": {**count, "template": {"spec": {"containers": [{"resources": resources}]}}}}
 
-    wants = quota.wanted([made("Job", {"completions": 3}), made("Deployment", {"replicas": 1}), {"kind": "Service"}])
+    wants = quota.needed([made("Job", {"completions": 3}), made("Deployment", {"replicas": 1}), {"kind": "Service"}])
     assert (wants["pods"], wants["requests.cpu"], wants["cpu"]) == (4.0, 4.0, 4.0)
     assert (wants["limits.cpu"], wants["limits.memory"], wants["services"]) == (8.0, 4 * 2.0**30, 1.0)
     small = {"metadata": {"name": "q"}, "status": {"hard": {"limits.cpu": "7"}, "used": {}}}

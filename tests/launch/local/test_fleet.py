@@ -13,7 +13,7 @@ from tests.support.agents import children, launched, wait_until_gone
 from trainer.core.log_lines import Progress, StateLine
 from trainer.launch import cli
 from trainer.launch.local import fleet
-from trainer.launch.local.view import LiveView
+from trainer.launch.local.view import LiveFleetView
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_the_cores_are_shared_out() -> None:
 
 def test_the_live_view_has_a_line_a_worker_and_one_bar() -> None:
     console = rich.console.Console(record=True, force_terminal=True, width=100)
-    view = LiveView(2, console)
+    view = LiveFleetView(2, console)
     state = StateLine(
         worker=1, workers=2, attempt=3, state="training", restarts=2, pid=1, spare="ready", last="peer_lost"
     )
