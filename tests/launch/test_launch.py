@@ -63,7 +63,7 @@ def nowhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--local", "--workers=1000000000"], "--workers=1000000000 must be less than 1001"),
         (["--chart=/nowhere"], "--chart=/nowhere is no chart"),
         ([CHART, "--values=/nowhere.yaml"], "--values=/nowhere.yaml is not a file"),
-        ([CHART, "--set=workers"], "--set=workers is not of the form key=value"),
+        ([CHART, "--set=workers"], "--set=workers is not of the form key=value: 'workers' has no value"),
         (["list", "--context=other"], "--context=other is not in the kubeconfig, which has: local"),
     ],
 )
@@ -240,6 +240,7 @@ def test_values_that_the_user_gives_are_known(tmp_path: pathlib.Path) -> None:
 
     assert gives(files=(str(file),))
     assert gives(sets=("workers=3,worker.gpus=2",))
+    assert not gives(sets=(r"image.tag=1\,worker.gpus=2", "train.x={1,worker.gpus=2}"))  # A text, and a list's item.
     assert gives(flag_values={"worker": {"gpus": 1}})
     nothing = tmp_path / "nothing.yaml"
     nothing.write_text("worker: {gpus: null}\n")

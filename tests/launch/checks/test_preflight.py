@@ -16,6 +16,7 @@ from tests.support.told_run import job as told_job
 from trainer.launch import cli
 from trainer.launch.checks import quota
 from trainer.launch.codes import LaunchCode
+from trainer.launch.helm import HelmRelease
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 GOLDEN = ROOT / "tests/golden/chart.yaml"  # Four workers of one GPU, 1 CPU and 3Gi each.
@@ -151,6 +152,11 @@ def test_forwarding_needs_a_right(told: Told) -> None:
     assert note in told(cluster, "doctor", "--tensorboard")[1]
     assert note not in told(cluster, "doctor")[1]
     assert note not in told(Cluster(), "doctor", "--tensorboard")[1]
+
+
+def test_the_oldest_kubernetes_is_the_charts() -> None:
+    release = HelmRelease(helm="", name="", namespace="", context="", chart=f"{ROOT}/helm")
+    assert release.oldest_kubernetes() == (1, 33)
 
 
 @pytest.mark.parametrize(

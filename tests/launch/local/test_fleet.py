@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import rich
 import rich.console
 
 from tests.support.agents import children, launched, wait_until_gone
@@ -14,6 +15,8 @@ from trainer.core.log_lines import Progress, StateLine
 from trainer.launch import cli
 from trainer.launch.local import fleet
 from trainer.launch.local.view import LiveFleetView
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,37 @@ def test_a_run_that_takes_too_long_ends_with_124(tmp_path: pathlib.Path, flags: 
 def test_bad_flags_end_with_2(arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--local=True"], ["--local=1"], ["-local"], ["submit", "--local"], ["submit", "--local=t"]]
+)
+def test_local_is_known_in_every_spelling(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*arguments, "--grace=0"]) == 2  # A flag that only a local fleet has.
+    assert "--grace=0.0 must be greater than 0" in capsys.readouterr().err
+
+
+def test_local_that_is_neither_true_nor_false(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--local=maybe"]) == 2
+    assert "maybe" in capsys.readouterr().err
+
+
+def test_without_tensorflow_nothing_is_started(tmp_path: pathlib.Path) -> None:
+    """A Python that has all that the launcher needs, and not TensorFlow."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for path in pathlib.Path(rich.__file__).parents[1].iterdir():
+        if not path.name.lower().startswith(("tensorflow", "keras", "tensorboard")):
+            (packages / path.name).symlink_to(path)
+    command = [sys.executable, "-S", "-m", "trainer.launch", "--local", "--", f"--run_dir={tmp_path}/run"]
+    environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{packages}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: --local trains on this machine, and this Python has no TensorFlow: `pip install 'trainer[cpu]'`, or in "
+        "a clone `make setup`, installs it\n"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_workers_than_the_machine_has_files_for(tmp_path: pathlib.Path) -> None:
