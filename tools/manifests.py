@@ -18,6 +18,7 @@ import yaml
 from trainer.agent.flags import AgentConfig
 from trainer.core import settings
 from trainer.core.config import Config
+from trainer.core.json_types import Json
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CHART = ROOT / "helm"
@@ -34,7 +35,8 @@ SET_BY_CHART = {
 _NUMBER = r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?"
 _POSITIVE = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]*\.[0-9]*[1-9][0-9]*)([eE][-+]?[0-9]+)?"
 _BELOW_1 = r"(0+|0*\.[0-9]+)([eE]-[0-9]+)?|[0-9](\.[0-9]+)?[eE]-0*[1-9][0-9]*"
-_AS_TEXT = {
+_AS_TEXT: dict[tuple[tuple[str, float], ...], str] = {
+    (): f"-?{_NUMBER}",
     (("minimum", 0),): _NUMBER,
     (("exclusiveMinimum", 0),): _POSITIVE,
     (("exclusiveMaximum", 1), ("minimum", 0)): _BELOW_1,
@@ -44,8 +46,6 @@ _AS_TEXT = {
 _BOUNDS = {"minimum", "exclusiveMinimum", "exclusiveMaximum"}
 
 _GENERATED = "# Made from the chart by `make manifests`; change the chart instead.\n"
-
-Json = dict[str, Any]
 
 
 def schema(text: str) -> str:
@@ -61,9 +61,11 @@ def schema(text: str) -> str:
         flags["properties"] = {
             name: rule for name, rule in flags["properties"].items() if name not in SET_BY_CHART[config]
         }
-        for rule in flags["properties"].values():
+        for name, rule in flags["properties"].items():
             if rule["type"] == "number":
-                bounds = tuple(sorted((name, rule[name]) for name in _BOUNDS & set(rule)))
+                bounds = tuple(sorted((bound, rule[bound]) for bound in _BOUNDS & set(rule)))
+                if bounds not in _AS_TEXT:
+                    raise ValueError(f"{key}.{name} has the bounds {bounds}: _AS_TEXT needs a pattern for them")
                 rule |= {"type": ["number", "string"], "pattern": f"^({_AS_TEXT[bounds]})$"}
         value["properties"][key] = flags | {"required": required}
     return json.dumps(value, indent=2) + "\n"

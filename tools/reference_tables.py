@@ -15,20 +15,20 @@ from trainer.core import settings
 from trainer.core.config import Config
 from trainer.core.exit_codes import TABLE
 from trainer.launch.codes import LaunchCode
-from trainer.launch.flags import Attach, Logs, Look, Submit, Target, Where
-from trainer.launch.local.fleet import LocalConfig
+from trainer.launch.flags import AttachFlags, ClusterFlags, LogsFlags, ReleaseFlags, StatusFlags, SubmitFlags
+from trainer.launch.local.flags import LocalFlags
 
 ROOT = Path(__file__).parents[1]
 VALUES = ROOT / "helm/values.yaml"
 
-LAUNCHER_COMMANDS: Mapping[str, type[Where]] = {
-    "submit": Submit,
-    "doctor": Submit,
-    "attach": Attach,
-    "status": Look,
-    "logs": Logs,
-    "list": Where,
-    "delete": Target,
+LAUNCHER_COMMANDS: Mapping[str, type[ClusterFlags]] = {
+    "submit": SubmitFlags,
+    "doctor": SubmitFlags,
+    "attach": AttachFlags,
+    "status": StatusFlags,
+    "logs": LogsFlags,
+    "list": ClusterFlags,
+    "delete": ReleaseFlags,
 }
 
 LAUNCHER_CODES = {
@@ -78,7 +78,7 @@ def flags(config: type) -> str:
 
 def local_flags() -> str:
     """The flags of a local run that are not the agent's."""
-    agent, local = (rows_of(settings.markdown(config)) for config in (AgentConfig, LocalConfig))
+    agent, local = (rows_of(settings.markdown(config)) for config in (AgentConfig, LocalFlags))
     left_out = {flag for flag, _, _ in agent} - {flag for flag, _, _ in local}
     assert left_out == {"`--port`", "`--chief_agent`"}, (
         "docs/reference.md says that only these two are the agent's alone"
@@ -143,7 +143,7 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "README.md": {"exit codes of training": training_codes},
     "docs/launcher.md": {
         "exit codes of the launcher": launcher_codes,
-        "flags of submit": lambda: flags(Submit),
+        "flags of submit": lambda: flags(SubmitFlags),
     },
     "docs/reference.md": {
         "flags of training": lambda: flags(Config),

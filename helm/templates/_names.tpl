@@ -8,6 +8,11 @@
 {{- printf "%s-%s" (.Release.Name | trunc (int (sub 53 $digits)) | trimSuffix "-") (sha256sum $what | trunc 8) -}}
 {{- end }}
 
+{{/* In at most 63 characters. */}}
+{{- define "trainer.tensorboard" -}}
+{{ .Release.Name | trunc 51 | trimSuffix "-" }}-tensorboard
+{{- end }}
+
 {{- define "trainer.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}

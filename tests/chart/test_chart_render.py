@@ -293,6 +293,12 @@ def test_environment_and_annotations() -> None:
     assert account["metadata"]["annotations"] == {"iam.gke.io/gcp-service-account": "a@b"}
 
 
+@pytest.mark.parametrize("output", ["gs://bucket/path", "pvc:claim"])
+def test_the_job_says_where_its_run_is_kept(output: str) -> None:
+    assert job(f'output="{output}"')["metadata"]["annotations"] == {"trainer/output": output}
+    assert "annotations" not in job()["metadata"]
+
+
 def test_limits_of_the_job() -> None:
     given = job("job.backoffLimit=0", "job.activeDeadlineSeconds=1000000", "job.ttlSecondsAfterFinished=60")["spec"]
     assert (given["backoffLimit"], given["activeDeadlineSeconds"], given["ttlSecondsAfterFinished"]) == (0, 1000000, 60)

@@ -81,3 +81,24 @@ def test_flags_without_a_default_and_flags_that_are_repeated() -> None:
     with pytest.raises(UsageError, match="--count=0 must be at least 1; leave it out for the default"):
         settings.parse(Options, ["--count=0"], program="some")
     assert "| `--count` |  | how many |" in settings.markdown(Options)
+    count, name = settings.schema(Options)["properties"].values()
+    assert (count["type"], count["minimum"], count["default"]) == (["integer", "null"], 1, None)
+    assert (name["type"], name["items"], name["default"]) == ("array", {"type": "string"}, [])
+
+
+@pytest.mark.parametrize(
+    ("argv", "on"),
+    [
+        (["--local"], True),
+        (["-local"], True),
+        (["--local=True"], True),
+        (["--local=1"], True),
+        (["--name", "x", "--workers=2", "--local"], True),
+        (["--nolocal"], False),
+        (["--local=false"], False),
+        (["--locale"], False),
+        ([], False),
+    ],
+)
+def test_a_switch_is_known_among_other_flags(argv: list[str], on: bool) -> None:
+    assert settings.switched_on("local", argv, program="some") is on

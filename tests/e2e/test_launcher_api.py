@@ -11,7 +11,7 @@ from tests.e2e.launching import Launching
 from tests.e2e.made_up import RESULT, Cluster
 from tests.support.control_plane import ControlPlane
 from tests.support.waiting import until
-from trainer.launch.cluster.runs import labels
+from trainer.launch.cluster.labels import release_labels
 from trainer.launch.codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
@@ -131,7 +131,7 @@ def test_delete_finds_what_helm_does_not_know(cluster: Cluster, known: bool) -> 
         cluster.finish(placed, 0, RESULT)
     nowhere = {"kubernetes.io/hostname": "nowhere"}  # So that no kubelet has to end it.
     failed_test = {
-        "metadata": {"name": "mnist-train-test", "labels": labels("mnist-train")},
+        "metadata": {"name": "mnist-train-test", "labels": release_labels("mnist-train")},
         "spec": {"containers": [{"name": "test", "image": "x"}], "nodeSelector": nowhere},
     }
     cluster.plane.create(f"{cluster.path}/pods", failed_test)
@@ -169,7 +169,7 @@ def test_ctrl_c_lets_helm_finish(cluster: Cluster, tmp_path: pathlib.Path) -> No
     launching = cluster.submit(f"--helm={helm}")
     until(30, "helm upgrade", begun.exists)
     launching.interrupt()
-    launching.says("interrupted; helm is let finish first")
+    launching.says("interrupted; waiting for helm to finish")
     assert cluster.jobs() == []
     go.touch()
     assert launching.ends(60) == LaunchCode.INTERRUPTED

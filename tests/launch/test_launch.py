@@ -13,11 +13,11 @@ from tests.support.paths import ROOT
 from trainer.core.exit_codes import UsageError
 from trainer.launch import cli
 from trainer.launch.checks import output_access, preflight
-from trainer.launch.checks.check_result import Line
+from trainer.launch.checks.check_result import CheckResult
 from trainer.launch.codes import LaunchCode
-from trainer.launch.flags import Submit
-from trainer.launch.helm import Chart
-from trainer.launch.helm_values import own_values
+from trainer.launch.flags import SubmitFlags
+from trainer.launch.helm import HelmRelease
+from trainer.launch.helm_values import values_of
 
 CHART = f"--chart={ROOT}/helm"
 
@@ -62,7 +62,7 @@ def nowhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--local", "--workers=1000000000"], "--workers=1000000000 must be less than 1001"),
         (["--chart=/nowhere"], "--chart=/nowhere is no chart"),
         ([CHART, "--values=/nowhere.yaml"], "--values=/nowhere.yaml is not a file"),
-        ([CHART, "--set=workers"], "--set=workers is not of the form key=value"),
+        ([CHART, "--set=workers"], "--set=workers is not of the form key=value: 'workers' has no value"),
         (["list", "--context=other"], "--context=other is not in the kubeconfig, which has: local"),
     ],
 )
@@ -105,7 +105,7 @@ def test_expired_credentials(
     with api_server(lambda server, _: server.refuse(401, "Unauthorized"), tmp_path) as config:
         monkeypatch.setenv("KUBECONFIG", str(config))
         assert cli.main(["list"]) == LaunchCode.FAILED
-    assert "they are wrong or have expired; log in to the cluster anew" in capsys.readouterr().err
+    assert "they are wrong or have expired; log in to the cluster again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_helm_that_cannot_be_used(
     ("script", "words"),
     [
         ("no program at all", "does not run: Exec format error"),
-        ("#!/bin/sh\nprintf '\\377: [x'", "helm gave something else than Kubernetes' objects: '\ufffd: [x'"),
-        ("#!/bin/sh\necho hello", "helm gave something else than Kubernetes' objects: 'hello"),
-        ("#!/bin/sh\nkill -9 $$", "helm template failed: it ended with -9 and no word"),
+        ("#!/bin/sh\nprintf '\\377: [x'", "helm printed something other than Kubernetes' objects: '\ufffd: [x'"),
+        ("#!/bin/sh\necho hello", "helm printed something other than Kubernetes' objects: 'hello"),
+        ("#!/bin/sh\nkill -9 $$", "helm template failed: it ended with -9 and said nothing"),
         ("#!/bin/sh\necho 'cannot allocate' >&2; exit 2", "helm template failed: cannot allocate"),
     ],
 )
@@ -169,19 +169,18 @@ def test_values_that_cannot_be_used(
 def test_the_trainers_flags_in_a_file_are_carried(tmp_path: pathlib.Path) -> None:
     flags = tmp_path / "flags"
     flags.write_text("--epochs=7\n--nojit_compile\n")
-    values = own_values(Submit(), [f"--flagfile={flags}", "-seed", "3"], "")
+    values = values_of(SubmitFlags(), [f"--flagfile={flags}", "-seed", "3"], "")
     assert values == {"train": {"epochs": 7, "jit_compile": False, "seed": 3}}
 
 
 def test_a_digest_is_an_image() -> None:
     digest = "0123456789abcdef" * 4
-    image = own_values(Submit(image=f"r.test:5000/m@sha256:{digest}"), [], "")["image"]
+    image = values_of(SubmitFlags(image=f"r.test:5000/m@sha256:{digest}"), [], "")["image"]
     assert f"{image['repository']}:{image['tag']}" == f"r.test:5000/m@sha256:{digest}"  # As the chart joins them.
 
-    def found(name: str) -> Line:
+    def found(name: str) -> CheckResult:
         job = {"spec": {"template": {"spec": {"containers": [{"image": name}]}}}}
-        (line,) = preflight.image(job)
-        return line
+        return preflight.check_image(job)
 
     assert found(f"r.test/m@sha256:{digest}").mark == "ok"
     assert found(f"r.test/m:1@sha256:{digest}").mark == "ok"
@@ -230,26 +229,27 @@ def test_values_that_the_user_gives_are_known(tmp_path: pathlib.Path) -> None:
     file.write_text("workers: 2\nworker: {gpus: 0}\n")
 
     def gives(**how: Any) -> bool:
-        return Chart(helm="", folder="", release="", namespace="", context="", **how).gives("worker", "gpus")
+        return HelmRelease(helm="", name="", namespace="", context="", **how).gives("worker", "gpus")
 
     assert gives(files=(str(file),))
     assert gives(sets=("workers=3,worker.gpus=2",))
-    assert gives(own={"worker": {"gpus": 1}})
+    assert not gives(sets=(r"image.tag=1\,worker.gpus=2", "train.x={1,worker.gpus=2}"))  # A text, and a list's item.
+    assert gives(flag_values={"worker": {"gpus": 1}})
     nothing = tmp_path / "nothing.yaml"
     nothing.write_text("worker: {gpus: null}\n")
     assert gives(files=(str(nothing), str(file)))  # The last counts.
-    assert gives(files=(str(nothing),), own={"worker": {"gpus": 0}})
+    assert gives(files=(str(nothing),), flag_values={"worker": {"gpus": 0}})
     for files, sets in (((str(file), str(nothing)), ()), ((), ("workers=2,worker.gpus=null",))):
         with pytest.raises(UsageError, match=r"worker\.gpus is given as null"):
             gives(files=files, sets=sets)
-    assert not gives(sets=("worker.gpusx=2", "worker.resources.limits.memory=1"), own={"workers": 3})
+    assert not gives(sets=("worker.gpusx=2", "worker.resources.limits.memory=1"), flag_values={"workers": 3})
 
 
 def test_a_bucket_that_this_user_cannot_try_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "x"), ("AWS_ACCESS_KEY_ID", "k")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    (line,) = output_access.bucket("s3://bucket/path")
+    (line,) = output_access.check_bucket("s3://bucket/path")
     assert (line.mark, line.what) == ("note", "output")
     assert line.text.startswith("not tried with this user's credentials, the pods have their own: ")
-    assert list(output_access.bucket("pvc:runs")) == list(output_access.bucket("")) == []
+    assert list(output_access.check_bucket("pvc:runs")) == list(output_access.check_bucket("")) == []

@@ -13,7 +13,9 @@ from tests.support.api_objects import node
 from tests.support.api_server import Handler, Query, api_server
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
-from trainer.launch.helm import objects, the_job, version
+from trainer.launch.helm import HelmRelease
+from trainer.launch.helm_program import HelmError, version
+from trainer.launch.rendered import job_in, parse
 
 pytestmark = pytest.mark.chart
 
@@ -35,14 +37,14 @@ def helm(request: pytest.FixtureRequest) -> str:
 
 def job(*arguments: str, capsys: pytest.CaptureFixture[str]) -> Any:
     assert cli.main([CHART, "--dry_run", *arguments]) == LaunchCode.DONE
-    return the_job(objects(capsys.readouterr().out))
+    return job_in(parse(capsys.readouterr().out))
 
 
 def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, int, str]:
     """The exit code, the GPUs of a worker, and what stands on standard error."""
     code = cli.main([CHART, "--dry_run", *arguments])
     said = capsys.readouterr()
-    (container,) = the_job(objects(said.out))["spec"]["template"]["spec"]["containers"]
+    (container,) = job_in(parse(said.out))["spec"]["template"]["spec"]["containers"]
     return code, int(container["resources"]["limits"]["nvidia.com/gpu"]), said.err
 
 
@@ -103,7 +105,7 @@ def test_a_dry_run_finds_the_gpus_out_as_submit_does(
 def test_a_dry_run_waits_only_so_long_for_a_cluster(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trainer.launch.submission._LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("trainer.launch.submission._ASK_SECONDS", 0.5)
     done = threading.Event()
 
     def answer(*_: object) -> None:
@@ -153,6 +155,30 @@ def test_a_values_file_with_a_typo_is_named(
     values.write_text("workers: [4\n")
     assert cli.main([CHART, "--dry_run", helm, f"--values={values}"]) == LaunchCode.USAGE
     assert str(values) in capsys.readouterr().err
+
+
+def test_a_release_that_is_not_there_is_told_from_other_things(
+    helm: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing_namespace = False
+
+    def answer(server: Handler, _: Query) -> None:
+        if not server.path.split("?")[0].endswith("/secrets"):
+            server.reply({"gitVersion": "v1.36.1", "major": "1", "minor": "36"})
+        elif missing_namespace:
+            message = 'namespaces "team" not found'
+            status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+            server.reply({**status, "message": message}, 404)
+        else:
+            server.reply({"kind": "SecretList", "apiVersion": "v1", "items": []})
+
+    with api_server(answer, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        release = HelmRelease(helm=helm.removeprefix("--helm="), name="x", namespace="team", context="")
+        assert not release.exists()
+        missing_namespace = True
+        with pytest.raises(HelmError, match='namespaces "team" not found'):
+            release.exists()
 
 
 def test_versions(helm: str) -> None:

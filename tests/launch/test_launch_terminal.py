@@ -118,5 +118,5 @@ def test_credentials_that_expire_while_watching(tmp_path: pathlib.Path) -> None:
     with served(ScriptedRun(2, refusal="Unauthorized"), tmp_path) as environ:
         done = subprocess.run(ATTACH, env=environ, capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == LaunchCode.FAILED
-    assert "they are wrong or have expired; log in to the cluster anew" in done.stderr
+    assert "they are wrong or have expired; log in to the cluster again" in done.stderr
     assert "come back with:  python -m trainer.launch attach --name=big" in done.stdout

@@ -40,6 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def reply(self, value: Any, status: int = 200) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
+        self.send_header("Content-Type", "application/json")  # Helm would take it for protobuf.
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -27,6 +27,14 @@ _DEFINE: dict[type, Any] = {
     tuple: flags.DEFINE_multi_string,
 }
 
+_SCHEMA: dict[type, dict[str, Any]] = {
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": "string"},
+    tuple: {"type": "array", "items": {"type": "string"}},
+}
+
 _BOUNDS = (
     ("minimum", operator.ge, "at least"),
     ("above", operator.gt, "greater than"),
@@ -93,6 +101,29 @@ def given(cls: type, argv: Sequence[str], *, program: str) -> set[str]:
     return {field.name for field in _fields(cls) if values[field.name].present}
 
 
+def switched_on(name: str, argv: Sequence[str], *, program: str) -> bool:
+    """Whether these arguments switch a boolean flag on, whatever other flags there are.
+
+    Args:
+      name: the flag's name.
+      argv: the arguments, in any spelling that `parse` takes: --name, -name, --name=1, --noname.
+      program: how a person starts it, for messages.
+
+    Raises:
+      UsageError: the value is none that a boolean flag takes.
+    """
+    values = flags.FlagValues()  # type: ignore[no-untyped-call]  # absl's own constructor has no types.
+    flags.DEFINE_boolean(name, False, "", flag_values=values)
+    values.set_gnu_getopt(True)  # Values of other flags may stand before it, as in `--name x --local`.
+    _read(values, argv, program, known_only=True)
+    return bool(values[name].value)
+
+
+def values(settings: Any, cls: type) -> dict[str, Any]:
+    """The values of those flags that `cls`, which `settings` is one of, declares; by name."""
+    return {field.name: getattr(settings, field.name) for field in _fields(cls)}
+
+
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Parts a command line at the first `--`: the program's own flags, and the training program's."""
     if "--" not in arguments:
@@ -132,12 +163,15 @@ def arguments(settings: Any) -> list[str]:
 
 
 def schema(cls: type) -> dict[str, Any]:
-    """A strict JSON schema of an object with one key a flag."""
-    names = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    """A strict JSON schema of an object with one key a flag; a flag whose default is None may be null."""
     properties = {}
     for field in _fields(cls):
         rule = field.metadata
-        entry = {"description": rule["doc"], "type": names[type(field.default)], "default": field.default}
+        entry: dict[str, Any] = {"description": rule["doc"], **_SCHEMA[rule["kind"]], "default": field.default}
+        if field.default is None:
+            entry["type"] = [entry["type"], "null"]
+        if isinstance(field.default, tuple):
+            entry["default"] = list(field.default)
         bounds = {"minimum": "minimum", "above": "exclusiveMinimum", "below": "exclusiveMaximum"}
         entry |= {key: rule[name] for name, key in bounds.items() if rule[name] is not None}
         if rule["choices"]:
@@ -167,8 +201,13 @@ def help_text(cls: type) -> str:
 def _parsed(cls: type, argv: Sequence[str], program: str) -> tuple[flags.FlagValues, list[str]]:
     """All flags, and what is left of the arguments."""
     values = _flag_values(cls)
+    return values, _read(values, argv, program)
+
+
+def _read(values: flags.FlagValues, argv: Sequence[str], program: str, *, known_only: bool = False) -> list[str]:
+    """Sets the flags; returns what is left of the arguments."""
     try:
-        return values, values([program, *argv])[1:]
+        return values([program, *argv], known_only=known_only)[1:]
     except flags.Error as error:
         raise UsageError(f"{error} (`{program} --help` lists the flags)") from None
     except UnicodeDecodeError:

@@ -1,15 +1,24 @@
-"""`python -m trainer.launch`: starts training and says how it ended and why."""
+"""`python -m trainer.launch`: reads the command and its flags, and runs it."""
 
 import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from trainer.core import settings
 from trainer.core.exit_codes import UsageError
 from trainer.launch.codes import LaunchCode, LaunchError
-from trainer.launch.flags import PROGRAM, Attach, Logs, Look, Submit, Target, Where, check
+from trainer.launch.flags import (
+    PROGRAM,
+    AttachFlags,
+    ClusterFlags,
+    LogsFlags,
+    ReleaseFlags,
+    StatusFlags,
+    SubmitFlags,
+    check,
+)
 
 _USAGE = f"""\
 usage: {PROGRAM} [command] [flags] [-- flags of the training program]
@@ -25,28 +34,39 @@ usage: {PROGRAM} [command] [flags] [-- flags of the training program]
 --local (with submit) runs the workers as processes on this machine. `{PROGRAM} <command> --help` lists the flags.
 """
 
+_FLAGS: dict[str, type[ClusterFlags]] = {
+    "submit": SubmitFlags,
+    "doctor": SubmitFlags,
+    "attach": AttachFlags,
+    "status": StatusFlags,
+    "logs": LogsFlags,
+    "list": ClusterFlags,
+    "delete": ReleaseFlags,
+}
+"""The flags of each command."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the launcher; returns its exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # Closed, as with `>&-`.
+        if getattr(sys, name) is None:  # It is closed, as with `>&-`.
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # A terminal of another encoding shows what it can.
+        if isinstance(stream, io.TextIOWrapper):  # A terminal with another encoding shows what it can.
             stream.reconfigure(errors="replace")
     try:
-        code = _outcome(*settings.split(list(sys.argv[1:] if argv is None else argv)))
+        code = _exit_code(*settings.split(list(sys.argv[1:] if argv is None else argv)))
         sys.stdout.flush()
     except BrokenPipeError:  # Nobody reads the output any more, as with `| head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # What Python still flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python still flushes its buffer at exit.
         return LaunchCode.FAILED
     return code
 
 
-def _outcome(own: list[str], trainer_argv: list[str]) -> int:
-    """The exit code; errors are said."""
+def _exit_code(argv: list[str], trainer_argv: list[str]) -> int:
+    """Runs the command; prints its error, if it ends with one."""
     try:
-        return _dispatch(own, trainer_argv)
+        return _run(argv, trainer_argv)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return LaunchCode.USAGE
@@ -56,40 +76,43 @@ def _outcome(own: list[str], trainer_argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return LaunchCode.INTERRUPTED
-    except SystemExit as ended:  # After --help.
-        return int(ended.code or 0)
+    except SystemExit as end:  # After --help.
+        return int(end.code or 0)
 
 
-def _dispatch(own: list[str], trainer_argv: list[str]) -> int:
-    if any(argument in ("--local", "--local=true", "-local") for argument in own):
-        from trainer.launch.local import fleet
+def _run(argv: list[str], trainer_argv: list[str]) -> int:
+    command = argv.pop(0) if argv and not argv[0].startswith("-") else "submit"
+    if command not in _FLAGS:
+        raise UsageError(f"{command!r} is none of the commands: {', '.join(_FLAGS)} (`{PROGRAM} --help`)")
+    if command == "submit" and settings.switched_on("local", argv, program=PROGRAM):
+        from trainer.launch.local import fleet_command
 
-        return fleet.main([argument for argument in own if argument != "submit"], trainer_argv)
-    verb = own.pop(0) if own and not own[0].startswith("-") else "submit"
-    if verb == "submit" and own and own[0] in ("--help", "-h"):
+        return fleet_command.run(argv, trainer_argv)
+    if command == "submit" and argv and argv[0] in ("--help", "-h"):
         print(_USAGE)
-    commands: dict[str, tuple[type[Where], str]] = {
-        "submit": (Submit, "submit"),
-        "doctor": (Submit, "doctor"),
-        "attach": (Attach, "attach"),
-        "status": (Look, "status"),
-        "logs": (Logs, "logs"),
-        "list": (Where, "list_runs"),
-        "delete": (Target, "delete"),
-    }
-    if verb not in commands:
-        raise UsageError(f"{verb!r} is none of the commands: {', '.join(commands)} (`{PROGRAM} --help`)")
-    kind, name = commands[verb]
-    config = settings.parse(kind, own, program=f"{PROGRAM} {verb}")
-    check(config)
-    if trainer_argv and not isinstance(config, Submit):
-        raise UsageError(f"{verb} takes no flags of the training program, got {' '.join(trainer_argv)!r} after --")
+    flags = settings.parse(_FLAGS[command], argv, program=f"{PROGRAM} {command}")
+    check(flags)
+    if trainer_argv and not isinstance(flags, SubmitFlags):
+        raise UsageError(f"{command} takes no flags of the training program, got {' '.join(trainer_argv)!r} after --")
     for number in (signal.SIGINT, signal.SIGTERM):  # A shell starts what runs in its background with SIGINT ignored.
         signal.signal(number, _interrupt)
-    from trainer.launch import commands as does  # The client library takes a moment; flags are refused before it.
+    from trainer.launch import commands  # The imports take a moment: flags are refused before them.
 
-    run: Callable[..., int] = getattr(does, name)
-    return run(config, trainer_argv) if isinstance(config, Submit) else run(config)
+    match command, flags:
+        case "submit", SubmitFlags():
+            return commands.submit(flags, trainer_argv)
+        case "doctor", SubmitFlags():
+            return commands.doctor(flags, trainer_argv)
+        case "attach", AttachFlags():
+            return commands.attach(flags)
+        case "status", StatusFlags():
+            return commands.status(flags)
+        case "logs", LogsFlags():
+            return commands.logs(flags)
+        case "delete", ReleaseFlags():
+            return commands.delete(flags)
+        case _:
+            return commands.list_runs(flags)
 
 
 def _interrupt(*_: object) -> None:

@@ -1,27 +1,24 @@
 """The launcher's commands on a cluster; each returns its exit code."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import sys
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 
-from trainer.core.log_lines import Progress, StateLine
 from trainer.launch import submission
 from trainer.launch.checks import preflight
-from trainer.launch.checks.check_result import Line
-from trainer.launch.cluster.api_server import KubeError
-from trainer.launch.cluster.objects import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_order, seconds
-from trainer.launch.cluster.port_forward import Forward
+from trainer.launch.checks.check_result import CheckResult, Mark
+from trainer.launch.cluster.objects import Seen
+from trainer.launch.cluster.port_forward import TensorBoardForward
 from trainer.launch.cluster.removal import remove
-from trainer.launch.cluster.runs import command, newest, releases, unknown
+from trainer.launch.cluster.runs import newest_job, next_command, release_jobs
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.codes import LaunchCode, LaunchError
-from trainer.launch.flags import Attach, Logs, Look, Submit, Target, Where
-from trainer.launch.helm import Chart, HelmError, the_job
-from trainer.launch.report import finished_run
+from trainer.launch.flags import AttachFlags, ClusterFlags, LogsFlags, ReleaseFlags, StatusFlags, SubmitFlags
+from trainer.launch.helm_program import HelmError
+from trainer.launch.lookup import existing_release, find_run, observe, on_claim, read_logs
 from trainer.launch.report.finished_run import Past
 from trainer.launch.report.run_logs import RunLogs
 from trainer.launch.report.snapshot import Picture
@@ -32,229 +29,161 @@ from trainer.launch.report.watch import Watch
 from trainer.launch.report.worker_activity import Activity
 
 
-def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
+def submit(flags: SubmitFlags, trainer_argv: Sequence[str]) -> int:
     """Checks, submits, and watches to the end."""
-    if config.dry_run:
-        print(submission.dry_run(config, trainer_argv, lambda line: print(line, file=sys.stderr, flush=True)), end="")
+    submission.validate(flags, trainer_argv)
+    if flags.dry_run:
+        print(submission.dry_run(flags, trainer_argv, _to_stderr), end="")
         return LaunchCode.DONE
-    submission.make_chart(config, None, trainer_argv, "")  # What cannot be used is refused before anything else.
-    with open_view(json_lines=config.json, prefixed=config.logs == "all") as view:
-        view.say(str(preflight.helm(config.helm)))  # The first word comes before the slower ones.
-        kube = Kube(config.context, config.namespace)
-        job = submission.submit(config, kube, trainer_argv, view.say)
-        if config.detach:
-            view.say(f"follow it with: {command('attach', config, kube)}")
+    with open_view(json_lines=flags.json, prefixed=flags.logs == "all") as view:
+        view.say(str(preflight.check_helm(flags.helm)))  # So that a person reads something before the slower checks.
+        kube = Kube(flags.context, flags.namespace)
+        job = submission.submit(flags, kube, trainer_argv, view.say)
+        if flags.detach:
+            view.say(f"follow it with: {next_command('attach', flags, kube)}")
             return LaunchCode.DONE
-        code = _watch(config, kube, job, view)
+        code = _watch(flags, kube, job, view)
         if code == LaunchCode.NOT_STARTED:
-            view.say(f"removing {config.name}, which never started")
-            _chart(config, kube).uninstall()
+            view.say(f"removing {flags.name}, which never started")
+            existing_release(flags, kube).uninstall()
         return code
 
 
-def doctor(config: Submit, trainer_argv: Sequence[str]) -> int:
-    """Only the checks."""
+def doctor(flags: SubmitFlags, trainer_argv: Sequence[str]) -> int:
+    """Makes the checks of submit, and nothing else."""
+    submission.validate(flags, trainer_argv)
     failed = False
 
-    def say(line: Line) -> None:
+    def report(result: CheckResult) -> None:
         nonlocal failed
-        print(json.dumps(dataclasses.asdict(line)) if config.json else line, flush=True)
-        failed = failed or line.failed
+        print(json.dumps(dataclasses.asdict(result)) if flags.json else result, flush=True)
+        failed = failed or result.failed
 
-    what = "helm"
+    subject = "helm"
     try:
-        say(preflight.helm(config.helm))
-        what = "cluster"
-        submission.prepare(config, Kube(config.context, config.namespace), trainer_argv, say)
+        report(preflight.check_helm(flags.helm))
+        subject = "cluster"
+        submission.prepare(flags, Kube(flags.context, flags.namespace), trainer_argv, report)
     except LaunchError as error:
         if error.code == LaunchCode.USAGE:
             raise
-        say(Line("FAIL", "helm" if isinstance(error, HelmError) else what, str(error)))
+        report(CheckResult(Mark.FAIL, "helm" if isinstance(error, HelmError) else subject, str(error)))
     return LaunchCode.NOT_STARTED if failed else LaunchCode.DONE
 
 
-def attach(config: Attach) -> int:
+def attach(flags: AttachFlags) -> int:
     """Watches a run that was submitted before."""
-    kube = Kube(config.context, config.namespace)
-    job = newest(kube, config.name)
-    with open_view(json_lines=config.json, prefixed=config.logs == "all") as view:
-        return _watch(config, kube, job.name, view)
+    kube = Kube(flags.context, flags.namespace)
+    job = newest_job(kube, flags.name)
+    with open_view(json_lines=flags.json, prefixed=flags.logs == "all") as view:
+        return _watch(flags, kube, job.name, view)
 
 
-def status(config: Look) -> int:
-    """How a run stands, or how it ended: with the exit code that watching it would have ended with."""
-    run = _run(config)
-    view: View = JsonView() if config.json else TableView()
+def status(flags: StatusFlags) -> int:
+    """Says how a run stands, or how it ended: then with the exit code that watching it would have ended with."""
+    run = find_run(flags)
+    view: View = JsonView() if flags.json else TableView()
     if isinstance(run, Past):
         verdict = run.verdict()
         view.end(verdict)
         return verdict.code
     kube, job = run
-    seen = _look(kube, job)
-    wanted = {row.worker for row in Picture.of(seen, 0, None, Activity()).shown(view.rows)}
-    timeline, activity = _history(kube, seen, {0, *wanted})
-    if seen.job.ended:
+    seen = observe(kube, job)
+    # Which workers have a row does not depend on their logs, so that only the logs of those are read.
+    rows = Picture.of(seen, 0, None, Activity()).shown(view.rows)
+    timeline, activity = read_logs(kube, seen, {0, *(row.worker for row in rows)})
+    if job.ended:
         verdict = _ended(seen, timeline)
         view.end(verdict)
         return verdict.code
-    view.say(f"{config.name} has been going on for {duration(time.time() - seen.job.created)} as the job "
-             f"{seen.job.name}")  # fmt: skip
+    age = duration(time.time() - job.created)
+    view.say(f"{flags.name} has been going on for {age} as the job {job.name}")
     view.show(Picture.of(seen, timeline.attempt, timeline.progress, activity, timeline.step_seconds))
-    if config.json and timeline.progress:
+    if flags.json and timeline.progress:
         view.log(0, timeline.progress.format())
     return LaunchCode.DONE
 
 
-def logs(config: Logs) -> int:
-    """Prints logs, worker by worker and oldest first; with --follow to the run's end, and ends as it ended."""
-    run = _run(config)
-    with open_view(json_lines=config.json, prefixed=config.logs == "all", live=False) as view:
+def logs(flags: LogsFlags) -> int:
+    """Prints logs, worker by worker and oldest first; with --follow until the run ends, and ends as it ended."""
+    run = find_run(flags)
+    with open_view(json_lines=flags.json, prefixed=flags.logs == "all", live=False) as view:
         if isinstance(run, Past):
-            _stored_logs(run, config.logs, view)
-            return run.verdict().code if config.follow else LaunchCode.DONE
+            _show_stored_logs(run, flags.logs, view)
+            return run.verdict().code if flags.follow else LaunchCode.DONE
         kube, job = run
-        if config.follow and not job.ended:
-            return Watch(kube, job.name, view, logs=config.logs).run().code
-        seen = _look(kube, job)
+        if flags.follow and not job.ended:
+            return Watch(kube, job.name, view, logs=flags.logs).run().code
+        seen = observe(kube, job)
         if not seen.pods and "://" in job.output:
-            _stored_logs(Past(job.output, job.run), config.logs, view)
+            _show_stored_logs(Past(job.output, job.run), flags.logs, view)
         else:
-            kept = _on_claim(job.output, job.run, config, kube) if job.output else "no output kept its log"
-            RunLogs(kube, job, view, kept).show(seen.pods, config.logs)
-        return _ended(seen).code if config.follow else LaunchCode.DONE
+            where = "no output kept its log"
+            if job.output:
+                where = on_claim(job.output, job.run, flags.name, kube)
+            RunLogs(kube, job, view, where).show(seen.pods, flags.logs)
+        return _ended(seen).code if flags.follow else LaunchCode.DONE
 
 
-def _stored_logs(run: Past, wanted: str, view: View) -> None:
-    lines = 0
-    for lines, (worker, line) in enumerate(run.logs(wanted), 1):  # noqa: B007
-        view.log(worker, line)
-    if not lines:
-        raise LaunchError(f"{run.where} has no log that --logs={wanted} means")
-
-
-def _run(config: Look) -> tuple[Kube, Job] | Past:
-    """The run that is meant: as the cluster knows it, or else where it was kept.
-
-    Raises:
-      LaunchError: neither knows it.
-    """
-    if config.output:
-        return finished_run.newest(config.output, config.name)
-    kube = Kube(config.context, config.namespace)
-    if found := releases(kube, config.name):
-        return kube, found[-1]
-    try:
-        job = the_job(_chart(config, kube).installed())
-    except HelmError:
-        raise unknown(kube, config.name) from None
-    name, output = job["metadata"]["name"], Job.output_of(job["spec"])
-    if "://" in output:
-        return finished_run.newest(output, config.name, name)
-    kept = "it had no output, so nothing was kept"
-    if output:
-        kept = _on_claim(output, f"{name}-*", config, kube)
-    raise LaunchError(f"the job {name} of {config.name} is gone, and {kept}")
-
-
-def _on_claim(output: str, run: str, config: Look, kube: Kube) -> str:
-    """How a person reads a run on a claim: only pods can, and TensorBoard's does."""
-    reader = f"kubectl --namespace={kube.namespace} exec deploy/{config.name[:51].removesuffix('-')}-tensorboard --"
-    return (
-        f"its run lies on the claim {output[4:]}: {reader} sh -c 'cat /runs/{run}/result.json' reads its result, and "
-        f"{reader} sh -c 'cat /runs/{run}/workers/0/*' the log of its chief"
-    )
-
-
-def list_runs(config: Where) -> int:
-    """The runs of the namespace, a line each."""
-    kube = Kube(config.context, config.namespace)
-    found = releases(kube)
-    if config.json:
-        for job in found:
+def list_runs(flags: ClusterFlags) -> int:
+    """Lists the runs of the namespace, a line each."""
+    kube = Kube(flags.context, flags.namespace)
+    jobs = release_jobs(kube)
+    if flags.json:
+        for job in jobs:
             print(json.dumps(dataclasses.asdict(job)))
         return LaunchCode.DONE
-    if not found:
+    if not jobs:
         print(f"no runs in namespace {kube.namespace} of {kube.context}")
         return LaunchCode.DONE
     print(f"{'NAME':20} {'JOB':30} {'WORKERS':>7}  {'STATE':9} AGE")
-    for job in found:
+    for job in jobs:
         state = job.ended or ("suspended" if job.suspended else "active")
         print(f"{job.release:20} {job.name:30} {job.workers:7}  {state:9} {duration(time.time() - job.created)}")
     return LaunchCode.DONE
 
 
-def delete(config: Target) -> int:
+def delete(flags: ReleaseFlags) -> int:
     """Removes a run and all that was made for it, and waits until it is gone."""
-    kube = Kube(config.context, config.namespace)
-    with open_view(json_lines=config.json, prefixed=False, live=False) as view:
-        if not remove(_chart(config, kube), kube):
-            raise LaunchError(f"there is no run {config.name} in namespace {kube.namespace} of {kube.context}")
-        view.say(f"{config.name} is gone from namespace {kube.namespace}")
+    kube = Kube(flags.context, flags.namespace)
+    with open_view(json_lines=flags.json, prefixed=False, live=False) as view:
+        if not remove(existing_release(flags, kube), kube):
+            raise LaunchError(f"there is no run {flags.name} in namespace {kube.namespace} of {kube.context}")
+        view.say(f"{flags.name} is gone from namespace {kube.namespace}")
     return LaunchCode.DONE
 
 
-def _watch(config: Attach, kube: Kube, job: str, view: View) -> LaunchCode:
-    watch = Watch(kube, job, view, logs=config.logs)
-    back = f"come back with:  {command('attach', config, kube)}"
+def _to_stderr(result: CheckResult) -> None:
+    print(result, file=sys.stderr, flush=True)
+
+
+def _watch(flags: AttachFlags, kube: Kube, job: str, view: View) -> LaunchCode:
+    watch = Watch(kube, job, view, logs=flags.logs)
+    come_back = f"come back with:  {next_command('attach', flags, kube)}"
+    forward = TensorBoardForward(kube, flags.name, view.say) if flags.tensorboard else contextlib.nullcontext()
     try:
-        with Forward(kube, config.name, view.say) if config.tensorboard else contextlib.nullcontext():
-            verdict = watch.run(timeout=config.timeout, pending_timeout=config.pending_timeout)
-    except LaunchError:  # The cluster says no more, as when credentials expire; the run does not depend on it.
-        view.say(back)
+        with forward:
+            verdict = watch.run(timeout=flags.timeout, pending_timeout=flags.pending_timeout)
+    except LaunchError:  # The cluster refuses, as when credentials expire. The run goes on without the launcher.
+        view.say(come_back)
         raise
     view.end(verdict)
     if verdict.goes_on:
-        view.say(back)
-        view.say(f"end it with:     {command('delete', config, kube)}")
+        view.say(come_back)
+        view.say(f"end it with:     {next_command('delete', flags, kube)}")
     return verdict.code
 
 
-def _look(kube: Kube, job: Job) -> Seen:
-    """The run as it is now."""
-    pods = kube.get("/api/v1/namespaces/{namespace}/pods", labelSelector=f"{JOB_NAME}={job.name}")["items"]
-    events = kube.get("/api/v1/namespaces/{namespace}/events", fieldSelector="type=Warning")["items"]
-    mine = [item for item in events if concerns(item, job.name)]
-    warnings = sorted((Warned.from_json(item) for item in mine), key=lambda warned: warned.time)
-    return Seen(job=job, pods=in_order(map(Pod.from_json, pods)), warnings=tuple(warnings))
+def _show_stored_logs(run: Past, logs: str, view: View) -> None:
+    empty = True
+    for worker, line in run.logs(logs):
+        empty = False
+        view.log(worker, line)
+    if empty:
+        raise LaunchError(f"{run.where} has no log that --logs={logs} means")
 
 
 def _ended(seen: Seen, timeline: Timeline | None = None) -> Verdict:
-    """How a run ended that has; where its time went is known from the timeline alone."""
+    """How a run ended that has; where its time went is known only with the timeline that its logs tell."""
     timeline = timeline or Timeline()
     return judge(seen, End.JOB, timeline.spent(seen, seen.ended or time.time()), step=timeline.step)
-
-
-def _history(kube: Kube, seen: Seen, workers: Container[int]) -> tuple[Timeline, Activity]:
-    """What the logs of these workers, as far as they are there, tell of the past."""
-    timeline, activity = Timeline(), Activity()
-    pods = [pod for pod in seen.pods if pod.index in workers and pod.started is not None]
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        told = pool.map(lambda pod: _told(kube, pod), pods)
-    for pod, lines in zip(pods, told, strict=True):
-        for stamp, state, progress in lines:
-            activity.read(pod, state, progress)
-            if pod.index == 0:
-                timeline.take(stamp, state, progress)
-        if pod.index == 0 and pod.finished:
-            timeline.pod_lost(pod.finished)
-    return timeline, activity
-
-
-def _told(kube: Kube, pod: Pod) -> list[tuple[float, StateLine | None, Progress | None]]:
-    """The state and progress lines of a pod's log; none where the log is gone with the pod or its node."""
-    lines = []
-    try:
-        for stamp, text in kube.log(pod.name):
-            state, progress = StateLine.parse(text), Progress.parse(text)
-            if state or progress:
-                lines.append((seconds(stamp) or 0.0, state, progress))
-    except KubeError as error:
-        if error.status in (401, 403):
-            raise
-    return lines
-
-
-def _chart(config: Target, kube: Kube) -> Chart:
-    return Chart(
-        helm=config.helm, folder="", release=config.name, namespace=kube.namespace, context=kube.kubeconfig_context
-    )

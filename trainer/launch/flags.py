@@ -1,4 +1,4 @@
-"""What the launcher can be told, one frozen dataclass a command."""
+"""The launcher's flags: one frozen dataclass for each command that has flags of its own."""
 
 import dataclasses
 import re
@@ -7,15 +7,14 @@ from trainer.core.exit_codes import UsageError
 from trainer.core.settings import setting
 
 PROGRAM = "python -m trainer.launch"
-_MOST_WORKERS = 100_000  # As the chart has it.
+_MOST_WORKERS = 100_000  # As in helm/values.schema.json.
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_WHOSE = ("chief", "all", "none")
-_LONGEST_NAME = 53  # Helm's own bound; the chart shortens what it makes of it.
+_LONGEST_NAME = 53  # Helm takes no longer one; the chart shortens the names that it makes of it.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Where:
-    """The cluster and the namespace."""
+class ClusterFlags:
+    """The flags of `list`, which all other commands have too: the cluster and the namespace."""
 
     namespace: str = setting("", "namespace (default: the context's)")
     context: str = setting("", "kubeconfig context (default: the current one)")
@@ -23,16 +22,16 @@ class Where:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Target(Where):
-    """One release."""
+class ReleaseFlags(ClusterFlags):
+    """The flags of `delete`, and of all commands that are about one release."""
 
     name: str = setting("mnist-train", "the release")
     helm: str = setting("helm", "the helm program, 3 or 4")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Attach(Target):
-    """Watching a release to its end."""
+class AttachFlags(ReleaseFlags):
+    """The flags of `attach`: watching a run to its end."""
 
     logs: str = setting("chief", "whose log lines to show: chief, all, none or a worker's index")
     timeout: float = setting(0.0, "seconds after which watching ends with exit code 124; 0: none", minimum=0.0)
@@ -43,8 +42,8 @@ class Attach(Target):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Submit(Attach):
-    """Submitting a run, and the checks before it."""
+class SubmitFlags(AttachFlags):
+    """The flags of `submit` and `doctor`: the checks before a run, submitting it, watching it."""
 
     workers: int | None = setting(
         None, "worker pods (default: as values say, else 4)", minimum=1, below=_MOST_WORKERS + 1, kind=int
@@ -67,32 +66,42 @@ class Submit(Attach):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Look(Target):
-    """Looking at a run, which may be over."""
+class StatusFlags(ReleaseFlags):
+    """The flags of `status`: a run that may be over."""
 
     output: str = setting("", "gs:// or s3:// address to read the newest run of this name from; no cluster is asked")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Logs(Look):
-    """Reading logs."""
+class LogsFlags(StatusFlags):
+    """The flags of `logs`."""
 
     logs: str = setting("chief", "whose: chief, all or a worker's index")
     follow: bool = setting(False, "go on until the run ends; then the exit code says how")
 
 
-def check(config: Where) -> None:
-    """Checks what no single field can say.
+def check(flags: ClusterFlags) -> None:
+    """Checks the values whose rule `setting` cannot say.
 
     Raises:
-      UsageError: names the flag.
+      UsageError: names the flag, the value given and the values allowed.
     """
-    name = getattr(config, "name", "mnist-train")
+    if isinstance(flags, ReleaseFlags):
+        _check_name(flags.name)
+    if isinstance(flags, LogsFlags):
+        _check_logs(flags.logs, ("chief", "all"))
+    elif isinstance(flags, AttachFlags):
+        _check_logs(flags.logs, ("chief", "all", "none"))
+
+
+def _check_name(name: str) -> None:
     if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
         raise UsageError(
             f"--name={name} must be a name of at most {_LONGEST_NAME} characters: lower-case letters, digits and "
             f"hyphens, a letter first (it has {len(name)} characters)"
         )
-    logs, words = getattr(config, "logs", "chief"), ("chief", "all") if isinstance(config, Logs) else _WHOSE
+
+
+def _check_logs(logs: str, words: tuple[str, ...]) -> None:
     if logs not in words and not logs.isdecimal():
         raise UsageError(f"--logs={logs} is none of: {', '.join(words)}, a worker's index")

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tests.support.api_objects import node
-from trainer.launch.checks.capacity import gpus_for_each, room
-from trainer.launch.checks.quantity import number, words
+from trainer.launch.checks.capacity import capacity, gpus_for_each
+from trainer.launch.checks.quantity import number, text
 
 
 def spec(cpu: str, *, gpus: int = 0, **more: Any) -> dict[str, Any]:
@@ -28,27 +28,27 @@ def test_quantities(quantity: str | float, value: float) -> None:
     assert number(quantity) == pytest.approx(value)
 
 
-def test_quantities_as_words() -> None:
-    assert words("memory", 3 * 2**30) == "3Gi"
-    assert words("requests.memory", 300 * 2**20) == "300Mi"
-    assert words("cpu", 0.5) == "0.5"
+def test_quantities_as_text() -> None:
+    assert text("memory", 3 * 2**30) == "3Gi"
+    assert text("requests.memory", 300 * 2**20) == "300Mi"
+    assert text("cpu", 0.5) == "0.5"
 
 
 def test_what_is_free_is_counted_apart_from_what_there_is() -> None:
-    found = room([node("a"), node("b")], [pod("a", "3"), pod("b", "4", "Succeeded")], spec("2"), 4)
-    assert (found.now, found.ever, found.nodes) == (2, 4, 2)
-    assert found.short == ""
+    found = capacity([node("a"), node("b")], [pod("a", "3"), pod("b", "4", "Succeeded")], spec("2"), 4)
+    assert (found.now, found.empty, found.nodes) == (2, 4, 2)
+    assert found.lacking == ""
 
 
 def test_what_no_node_has_is_named() -> None:
-    found = room([node("a"), node("b", cpu="8")], [], spec("16"), 2)
-    assert (found.now, found.ever) == (0, 0)
-    assert found.short == "16 cpu (the largest node has 8)"
+    found = capacity([node("a"), node("b", cpu="8")], [], spec("16"), 2)
+    assert (found.now, found.empty) == (0, 0)
+    assert found.lacking == "16 cpu (the largest node has 8)"
 
 
 def test_gpus() -> None:
-    found = room([node("a", gpus=2), node("b")], [], spec("1", gpus=1), 4)
-    assert (found.gpus, found.free_gpus, found.ever) == (2, 2, 2)
+    found = capacity([node("a", gpus=2), node("b")], [], spec("1", gpus=1), 4)
+    assert (found.gpus, found.free_gpus, found.empty) == (2, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,6 @@ def test_nodes_that_take_no_worker_are_left_out() -> None:
         node("right", labels={"zone": "a"}),
     ]
     selected = spec("1", nodeSelector={"zone": "a"})
-    assert room(nodes, [], selected, 9).nodes == 1
+    assert capacity(nodes, [], selected, 9).nodes == 1
     tolerations = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    assert room(nodes, [], spec("1", tolerations=tolerations), 99).nodes == 3
+    assert capacity(nodes, [], spec("1", tolerations=tolerations), 99).nodes == 3

@@ -17,6 +17,7 @@ from tests.support.paths import CHART, GOLDEN
 from trainer.launch import cli
 from trainer.launch.checks import quota
 from trainer.launch.codes import LaunchCode
+from trainer.launch.helm import HelmRelease
 
 MINE = {"app.kubernetes.io/name": "mnist-train", "app.kubernetes.io/instance": "mnist-train"}
 Told = Callable[..., tuple[int, str, str]]
@@ -130,7 +131,7 @@ def test_limits_and_tensorboard_count_in_a_quota() -> None:
         resources = {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}
         return {"kind": kind, "spec": {**count, "template": {"spec": {"containers": [{"resources": resources}]}}}}
 
-    wants = quota.wanted([made("Job", {"completions": 3}), made("Deployment", {"replicas": 1}), {"kind": "Service"}])
+    wants = quota.needed([made("Job", {"completions": 3}), made("Deployment", {"replicas": 1}), {"kind": "Service"}])
     assert (wants["pods"], wants["requests.cpu"], wants["cpu"]) == (4.0, 4.0, 4.0)
     assert (wants["limits.cpu"], wants["limits.memory"], wants["services"]) == (8.0, 4 * 2.0**30, 1.0)
     small = {"metadata": {"name": "q"}, "status": {"hard": {"limits.cpu": "7"}, "used": {}}}
@@ -150,6 +151,11 @@ def test_forwarding_needs_a_right(told: Told) -> None:
     assert note in told(cluster, "doctor", "--tensorboard")[1]
     assert note not in told(cluster, "doctor")[1]
     assert note not in told(Cluster(), "doctor", "--tensorboard")[1]
+
+
+def test_the_oldest_kubernetes_is_the_charts() -> None:
+    release = HelmRelease(helm="", name="", namespace="", context="", chart=str(CHART))
+    assert release.oldest_kubernetes() == (1, 33)
 
 
 @pytest.mark.parametrize(

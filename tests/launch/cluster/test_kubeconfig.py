@@ -1,4 +1,4 @@
-"""Kubeconfigs as people have them: contexts that are not there, credentials that cannot be had."""
+"""Kubeconfigs as people have them: contexts that are not there, credentials that cannot be got."""
 
 import pathlib
 from typing import Any
@@ -92,7 +92,7 @@ def test_a_plugin_that_fails_later_is_named(tmp_path: pathlib.Path, config: dict
     write(tmp_path, config, exec={"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)})
     kube = Kube()
     plugin.write_text("#!/bin/sh\necho 'session is over' >&2; exit 3\n")
-    with pytest.raises(KubeError, match=r"process returned 3\. session is over; log in to the cluster anew") as error:
+    with pytest.raises(KubeError, match=r"process returned 3\. session is over; log in to the cluster again") as error:
         kube.get("/version")
     assert error.value.status == 401
 

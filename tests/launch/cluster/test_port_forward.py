@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.api_server import Handler, Query, api_server
 from trainer.launch.cluster import port_forward
-from trainer.launch.cluster.port_forward import Forward
+from trainer.launch.cluster.port_forward import TensorBoardForward
 from trainer.launch.cluster.watches import Kube
 
 DEADLINE = 20.0
@@ -47,9 +47,11 @@ def test_a_port_that_is_taken(
 ) -> None:
     with api_server(cluster, tmp_path) as config, socket.create_server(("127.0.0.1", port)):
         monkeypatch.setenv("KUBECONFIG", str(config))
-        with Forward(Kube(), "big", said.put):
+        with TensorBoardForward(Kube(), "big", said.put):
             words = said.get(timeout=DEADLINE)
-    assert words == f"TensorBoard is not forwarded: port {port} of this machine cannot be had (Address already in use)"
+    assert (
+        words == f"TensorBoard is not forwarded: port {port} of this machine cannot be opened (Address already in use)"
+    )
 
 
 @pytest.mark.parametrize("refused", [True, False])
@@ -61,7 +63,7 @@ def test_what_cannot_be_reached_is_said_once(
 
     with api_server(refuse if refused else cluster, tmp_path) as config:
         monkeypatch.setenv("KUBECONFIG", str(config))
-        with Forward(Kube(), "big", said.put):
+        with TensorBoardForward(Kube(), "big", said.put):
             assert said.get(timeout=DEADLINE) == f"TensorBoard, as soon as it runs: http://localhost:{port}"
             assert asked(port) == asked(port) == b""
             why = "services is forbidden" if refused else "none of its pods runs"

@@ -7,13 +7,16 @@ import subprocess
 import sys
 
 import pytest
+import rich
 import rich.console
 
 from tests.support.agents import children, launched, wait_until_gone
 from trainer.core.log_lines import Progress, StateLine
 from trainer.launch import cli
 from trainer.launch.local import fleet
-from trainer.launch.local.view import LiveView
+from trainer.launch.local.view import LiveFleetView
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,37 @@ def test_bad_flags_end_with_2(arguments: list[str], part: str, capsys: pytest.Ca
     assert part in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--local=True"], ["--local=1"], ["-local"], ["submit", "--local"], ["submit", "--local=t"]]
+)
+def test_local_is_known_in_every_spelling(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*arguments, "--grace=0"]) == 2  # A flag that only a local fleet has.
+    assert "--grace=0.0 must be greater than 0" in capsys.readouterr().err
+
+
+def test_local_that_is_neither_true_nor_false(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--local=maybe"]) == 2
+    assert "maybe" in capsys.readouterr().err
+
+
+def test_without_tensorflow_nothing_is_started(tmp_path: pathlib.Path) -> None:
+    """A Python that has all that the launcher needs, and not TensorFlow."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for path in pathlib.Path(rich.__file__).parents[1].iterdir():
+        if not path.name.lower().startswith(("tensorflow", "keras", "tensorboard")):
+            (packages / path.name).symlink_to(path)
+    command = [sys.executable, "-S", "-m", "trainer.launch", "--local", "--", f"--run_dir={tmp_path}/run"]
+    environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{packages}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: --local trains on this machine, and this Python has no TensorFlow: `pip install 'trainer[cpu]'`, or in "
+        "a clone `make setup`, installs it\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
 def test_more_workers_than_the_machine_has_files_for(tmp_path: pathlib.Path) -> None:
     command = f"ulimit -n 24; exec {sys.executable} -m trainer.launch --local --workers=20 -- --run_dir={tmp_path}/run"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
@@ -122,7 +156,7 @@ def test_the_cores_are_shared_out() -> None:
 
 def test_the_live_view_has_a_line_a_worker_and_one_bar() -> None:
     console = rich.console.Console(record=True, force_terminal=True, width=100)
-    view = LiveView(2, console)
+    view = LiveFleetView(2, console)
     state = StateLine(
         worker=1, workers=2, attempt=3, state="training", restarts=2, pid=1, spare="ready", last="peer_lost"
     )

@@ -37,10 +37,10 @@ def output(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: 
 
 
 def test_the_bucket_is_tried_before_anything_is_made(output: str) -> None:
-    (line,) = output_access.bucket(output)
+    (line,) = output_access.check_bucket(output)
     assert (line.mark, line.text) == ("ok", f"{output} can be written")
     assert list(open_store(output).keys("")) == []
-    (line,) = output_access.bucket(output.replace(BUCKET, "no-such-bucket"))
+    (line,) = output_access.check_bucket(output.replace(BUCKET, "no-such-bucket"))
     assert line.failed
     assert "create the bucket" in str(line)
 

@@ -1,1 +1,1 @@
-"""What is looked at before a run is submitted."""
+"""The checks before a run is submitted."""

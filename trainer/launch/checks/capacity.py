@@ -1,89 +1,111 @@
-"""Whether the workers find room on the nodes. Pure: from the API's JSON."""
+"""How many workers the nodes take. Pure: from the API's JSON."""
 
 import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from trainer.launch.checks.quantity import number, words
+from trainer.core.json_types import Json
+from trainer.launch.checks import quantity
 
-Json = Mapping[str, Any]
 Amounts = dict[str, float]
+"""Amounts by the name of the resource, in its base unit."""
+
 GPU = "nvidia.com/gpu"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Room:
-    """How many workers fit."""
+class Capacity:
+    """How many workers fit on the nodes, and what they lack."""
 
-    now: int  # On what is free.
-    ever: int  # On empty nodes.
-    nodes: int  # That a worker may run on at all.
-    short: str  # What a worker asks for that nodes lack, in words.
-    gpus: int  # Of all nodes.
-    free_gpus: int
+    now: int  # Workers that fit beside what runs now.
+    empty: int  # Workers that would fit if nothing else ran.
+    nodes: int  # Nodes that may run a worker at all.
+    lacking: str  # What a worker asks for that no node has so much of, as text; "" if nothing.
+    gpus: int  # GPUs of all nodes.
+    free_gpus: int  # GPUs of all nodes that nothing uses.
 
 
-def asked(pod_spec: Json) -> Amounts:
-    """What one pod asks for."""
+def requests(pod_spec: Json) -> Amounts:
+    """What one pod asks for; a limit counts where no request is given, as Kubernetes has it."""
     total: Amounts = collections.defaultdict(float)
     for container in pod_spec.get("containers", ()):
         resources = container.get("resources", {})
-        wanted = {**resources.get("limits", {}), **resources.get("requests", {})}
-        for name, quantity in wanted.items():
-            total[name] += number(quantity)
+        for name, amount in {**resources.get("limits", {}), **resources.get("requests", {})}.items():
+            total[name] += quantity.number(amount)
     return dict(total)
 
 
-def room(nodes: Iterable[Json], pods: Iterable[Json], pod_spec: Json, workers: int) -> Room:
-    """Counts how many workers with this pod spec the nodes take, up to `workers` where more would fit."""
-    one = {**asked(pod_spec), "pods": 1.0}
-    used: dict[str, Amounts] = collections.defaultdict(lambda: collections.defaultdict(float))
-    for pod in pods:
-        if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
-            taken = used[pod["spec"].get("nodeName", "")]
-            taken["pods"] += 1
-            for name, value in asked(pod["spec"]).items():
-                taken[name] += value
-    now = ever = usable = 0
+def capacity(nodes: Iterable[Json], pods: Iterable[Json], pod_spec: Json, workers: int) -> Capacity:
+    """How many workers the nodes take.
+
+    Args:
+      nodes: all nodes.
+      pods: all pods on them.
+      pod_spec: a worker's.
+      workers: how many there are to be: more that would fit are not counted.
+    """
+    worker = {**requests(pod_spec), "pods": 1.0}
+    used_on = _used(pods)
+    now = empty = usable = 0
     gpus = free_gpus = 0.0
-    best: Amounts = collections.defaultdict(float)
+    largest: Amounts = collections.defaultdict(float)
     for node in nodes:
-        name = node["metadata"]["name"]
-        has = {key: number(value) for key, value in node["status"].get("allocatable", {}).items()}
-        gpus += has.get(GPU, 0.0)
-        free_gpus += max(0.0, has.get(GPU, 0.0) - used[name].get(GPU, 0.0))
-        if not _takes(node, pod_spec):
+        used = used_on[node["metadata"]["name"]]
+        total = {name: quantity.number(amount) for name, amount in _allocatable(node).items()}
+        free = {name: amount - used[name] for name, amount in total.items()}
+        gpus += total.get(GPU, 0.0)
+        free_gpus += max(0.0, free.get(GPU, 0.0))
+        if not _may_run(node, pod_spec):
             continue
         usable += 1
-        for key in one:
-            best[key] = max(best[key], has.get(key, 0.0))
-        now += _fits({key: has.get(key, 0.0) - used[name].get(key, 0.0) for key in one}, one)
-        ever += _fits(has, one)
-    lacking = [f"{words(k, v)} {k} (the largest node has {words(k, best[k])})" for k, v in one.items() if best[k] < v]
-    return Room(
+        now += _fitting(free, worker)
+        empty += _fitting(total, worker)
+        for name in worker:
+            largest[name] = max(largest[name], total.get(name, 0.0))
+    lacking = [
+        f"{quantity.text(name, amount)} {name} (the largest node has {quantity.text(name, largest[name])})"
+        for name, amount in worker.items()
+        if largest[name] < amount
+    ]
+    return Capacity(
         now=min(now, workers),
-        ever=min(ever, workers),
+        empty=min(empty, workers),
         nodes=usable,
-        short=", ".join(lacking),
+        lacking=", ".join(lacking),
         gpus=int(gpus),
         free_gpus=int(free_gpus),
     )
 
 
 def gpus_for_each(nodes: Sequence[Json], pods: Sequence[Json], pod_spec: Json, workers: int) -> int:
-    """The most GPUs that every one of the workers can have.
-
-    Of those that are free; where not all workers get one now they wait for one each.
+    """The most GPUs that every one of the workers can have of those that are free.
 
     Returns:
-      0 where no node that may run a worker has any.
+      1 where not every worker gets one now: those that get none wait. 0 where no node that may run a worker has any.
     """
-    most = max((int(number(node["status"].get("allocatable", {}).get(GPU, 0))) for node in nodes), default=0)
+    most = max((int(quantity.number(_allocatable(node).get(GPU, 0))) for node in nodes), default=0)
     for gpus in range(most, 0, -1):
-        if room(nodes, pods, _with_gpus(pod_spec, gpus), workers).now >= workers:
+        if capacity(nodes, pods, _with_gpus(pod_spec, gpus), workers).now >= workers:
             return gpus
-    return 1 if room(nodes, (), _with_gpus(pod_spec, 1), 1).ever else 0
+    return 1 if capacity(nodes, (), _with_gpus(pod_spec, 1), 1).empty else 0
+
+
+def _used(pods: Iterable[Json]) -> Mapping[str, Amounts]:
+    """What the pods on each node ask for, by the node's name; 0 of everything on other nodes."""
+    used: dict[str, Amounts] = collections.defaultdict(lambda: collections.defaultdict(float))
+    for pod in pods:
+        if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            continue
+        on_node = used[pod["spec"].get("nodeName", "")]
+        on_node["pods"] += 1
+        for name, amount in requests(pod["spec"]).items():
+            on_node[name] += amount
+    return used
+
+
+def _allocatable(node: Json) -> Json:
+    amounts: Json = node["status"].get("allocatable", {})
+    return amounts
 
 
 def _with_gpus(pod_spec: Json, gpus: int) -> Json:
@@ -93,25 +115,29 @@ def _with_gpus(pod_spec: Json, gpus: int) -> Json:
     return {**pod_spec, "containers": [{**container, "resources": resources}, *others]}
 
 
-def _fits(free: Mapping[str, float], one: Mapping[str, float]) -> int:
-    return max(0, int(min((free.get(key, 0.0) + 1e-9) // value for key, value in one.items() if value)))
+def _fitting(amounts: Amounts, worker: Amounts) -> int:
+    """How many workers fit into these amounts; a billionth is added, as 0.3 is less than 3 × 0.1 in floats."""
+    return max(0, int(min((amounts.get(name, 0.0) + 1e-9) // each for name, each in worker.items() if each)))
 
 
-def _takes(node: Json, pod_spec: Json) -> bool:
-    spec, labels = node.get("spec", {}), node["metadata"].get("labels", {})
+def _may_run(node: Json, pod_spec: Json) -> bool:
+    """Whether the node is ready, and the pod selects it and tolerates its taints."""
+    labels = node["metadata"].get("labels", {})
     if any(labels.get(key) != value for key, value in pod_spec.get("nodeSelector", {}).items()):
         return False
     ready = [c["status"] for c in node["status"].get("conditions", ()) if c["type"] == "Ready"]
     if ready and ready[0] != "True":
         return False
-    barring = [taint for taint in spec.get("taints", ()) if taint["effect"] in ("NoSchedule", "NoExecute")]
-    return all(_tolerated(taint, pod_spec.get("tolerations", ())) for taint in barring)
+    taints = [t for t in node.get("spec", {}).get("taints", ()) if t["effect"] in ("NoSchedule", "NoExecute")]
+    return all(_tolerated(taint, pod_spec.get("tolerations", ())) for taint in taints)
 
 
 def _tolerated(taint: Json, tolerations: Sequence[Json]) -> bool:
-    for one in tolerations:
-        if one.get("effect", taint["effect"]) != taint["effect"] or one.get("key", taint["key"]) != taint["key"]:
+    for toleration in tolerations:
+        if toleration.get("effect", taint["effect"]) != taint["effect"]:
             continue
-        if one.get("operator", "Equal") == "Exists" or one.get("value", "") == taint.get("value", ""):
+        if toleration.get("key", taint["key"]) != taint["key"]:
+            continue
+        if toleration.get("operator", "Equal") == "Exists" or toleration.get("value", "") == taint.get("value", ""):
             return True
     return False

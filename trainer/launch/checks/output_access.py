@@ -1,66 +1,68 @@
 """Whether the place where a run is to be kept can be used: a claim, or a bucket."""
 
 from collections.abc import Iterator
-from typing import Any
 
-from trainer.launch.checks.check_result import Line, asking
+from trainer.core.json_types import Json
+from trainer.launch.checks.check_result import CheckResult, Mark, unless_forbidden
 from trainer.launch.cluster.watches import Kube
 from trainer.output import reader
 from trainer.output.stores.errors import NoBucketError, StorageError, redacted
 from trainer.output.stores.opening import open_store
 
-Json = dict[str, Any]
 
-
-def claim(kube: Kube, job: Json) -> Iterator[Line]:
-    """Whether the claim of `--output=pvc:NAME` is there, and will have a volume."""
-    volumes = job["spec"]["template"]["spec"].get("volumes", ())
-    name = next((v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v), None)
-    if name is None:
+def check_claim(kube: Kube, output: str) -> Iterator[CheckResult]:
+    """Whether the claim of an output `pvc:NAME` is there, and will have a volume; nothing for another output."""
+    if not output.startswith("pvc:"):
         return
-    found = kube.find(f"/api/v1/namespaces/{{namespace}}/persistentvolumeclaims/{name}")
-    if found is None:
-        yield Line("FAIL", "output", f"there is no claim {name} in {kube.namespace}", "create it, or --output=another")
+    name = output.removeprefix("pvc:")
+    claim = kube.find(f"/api/v1/namespaces/{{namespace}}/persistentvolumeclaims/{name}")
+    if claim is None:
+        text = f"there is no claim {name} in {kube.namespace}"
+        yield CheckResult(Mark.FAIL, "output", text, "create it, or --output=another")
         return
-    phase, modes = found["status"].get("phase"), found["spec"].get("accessModes", [])
+    phase, modes = claim["status"].get("phase"), claim["spec"].get("accessModes", [])
     if phase == "Lost":
-        yield Line("FAIL", "output", f"the volume of claim {name} is lost", "make another claim")
+        yield CheckResult(Mark.FAIL, "output", f"the volume of claim {name} is lost", "make another claim")
     elif "ReadWriteMany" not in modes:
         text = f"claim {name} is {', '.join(modes)}: only workers on one node can share it"
-        yield Line("note", "output", text, "a ReadWriteMany claim, where workers run on several nodes")
+        fix = "a ReadWriteMany claim, where workers run on several nodes"
+        yield CheckResult(Mark.NOTE, "output", text, fix)
     else:
-        yield Line("ok", "output", f"claim {name} ({phase})")
+        yield CheckResult(Mark.OK, "output", f"claim {name} ({phase})")
     if phase == "Pending":
-        yield from asking(
-            lambda: _storage_class(kube, name, found["spec"]),
-            "storage class",
-            "this user may not see it; whether the claim gets a volume",
-        )
+        unknown = "this user may not see it; whether the claim gets a volume"
+        yield from unless_forbidden(lambda: _check_storage_class(kube, name, claim["spec"]), "storage class", unknown)
 
 
-def _storage_class(kube: Kube, claim: str, spec: Json) -> Iterator[Line]:
+def _check_storage_class(kube: Kube, claim: str, spec: Json) -> Iterator[CheckResult]:
     """Whether a claim that has no volume yet will get one."""
     name = spec.get("storageClassName")
-    storage = kube.find(f"/apis/storage.k8s.io/v1/storageclasses/{name}") if name else None
-    if storage is None and not spec.get("volumeName"):
-        what = f"its storage class {name} does not exist" if name else "it names no storage class"
+    storage_class = kube.find(f"/apis/storage.k8s.io/v1/storageclasses/{name}") if name else None
+    if storage_class is None and not spec.get("volumeName"):
+        why = f"its storage class {name} does not exist" if name else "it names no storage class"
         fix = "a claim with one of those that `kubectl get storageclasses` lists"
-        yield Line("FAIL", "storage class", f"claim {claim} has no volume, and {what}", fix)
-    elif storage and storage.get("volumeBindingMode") == "WaitForFirstConsumer":
-        yield Line("ok", "storage class", f"{name} makes the volume when the first worker has its node")
+        yield CheckResult(Mark.FAIL, "storage class", f"claim {claim} has no volume, and {why}", fix)
+    elif storage_class and storage_class.get("volumeBindingMode") == "WaitForFirstConsumer":
+        text = f"{name} makes the volume when the first worker has its node"
+        yield CheckResult(Mark.OK, "storage class", text)
     else:
-        yield Line("note", "storage class", f"claim {claim} has no volume yet; workers wait until it has")
+        text = f"claim {claim} has no volume yet; workers wait until it has"
+        yield CheckResult(Mark.NOTE, "storage class", text)
 
 
-def bucket(output: str) -> Iterator[Line]:
-    """Whether the bucket can be written, as far as this user's own credentials can tell: the pods have theirs."""
+def check_bucket(output: str) -> Iterator[CheckResult]:
+    """Whether the bucket of an output can be written with this user's credentials; nothing for another output.
+
+    The pods have credentials of their own, so that a refusal is only a note.
+    """
     if "://" not in output:
         return
     try:
         reader.probe(open_store(output))
     except NoBucketError as error:
-        yield Line("FAIL", "output", str(error), "create the bucket, or --output=another")
+        yield CheckResult(Mark.FAIL, "output", str(error), "create the bucket, or --output=another")
     except StorageError as error:
-        yield Line("note", "output", f"not tried with this user's credentials, the pods have their own: {error}")
+        text = f"not tried with this user's credentials, the pods have their own: {error}"
+        yield CheckResult(Mark.NOTE, "output", text)
     else:
-        yield Line("ok", "output", f"{redacted(output)} can be written")
+        yield CheckResult(Mark.OK, "output", f"{redacted(output)} can be written")

@@ -9,15 +9,15 @@ _NUMBER = re.compile(r"([+-]?[\d.]+(?:[eE][+-]?\d+)?)([a-zA-Z]*)")
 
 
 def number(quantity: str | float) -> float:
-    """The quantity in its base unit: cores, bytes, pieces."""
+    """The quantity in its base unit: cores, bytes, pieces; 0 for what is no quantity."""
     match = _NUMBER.fullmatch(str(quantity))
     if match is None:
         return 0.0
     return float(match[1]) * _SUFFIXES.get(match[2], 1.0)
 
 
-def words(resource: str, value: float) -> str:
-    """A value as a person writes it."""
+def text(resource: str, value: float) -> str:
+    """An amount of a resource, in its base unit, as a person writes it."""
     if resource.endswith("memory"):
         return f"{value / 2**30:.3g}Gi" if value >= 2**30 or not value else f"{value / 2**20:.3g}Mi"
     return f"{value:.3g}"

@@ -1,84 +1,80 @@
 """Whether the namespace's quotas leave enough for a release."""
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from trainer.launch.checks.capacity import Amounts, asked
-from trainer.launch.checks.check_result import Line
-from trainer.launch.checks.quantity import number, words
+from trainer.core.json_types import Json
+from trainer.launch.checks import quantity
+from trainer.launch.checks.capacity import Amounts, requests
+from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.cluster.api_server import UNFINISHED
-from trainer.launch.cluster.runs import selector
+from trainer.launch.cluster.labels import release_selector
 from trainer.launch.cluster.watches import Kube
 
-Json = dict[str, Any]
 
-
-def quota(kube: Kube, rendered: Sequence[Json], release: str) -> Iterator[Line]:
-    """Compares what would be made with what quotas leave, and with what the release uses now, which it gives back."""
+def check_quota(kube: Kube, objects: Sequence[Json], release: str) -> Iterator[CheckResult]:
+    """Compares what the objects count for with what quotas leave; what the release uses now it gives back."""
     quotas = kube.get("/api/v1/namespaces/{namespace}/resourcequotas")["items"]
-    # Of one with a scope the API server alone knows which pods it counts.
-    quotas = [one for one in quotas if not (one["spec"].get("scopes") or one["spec"].get("scopeSelector"))]
+    # Which pods count in a quota that has a scope, the API server alone knows.
+    quotas = [quota for quota in quotas if not (quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"))]
     if not quotas:
         return
-    exceeded = exceeds(quotas, wanted(rendered), used(*_there(kube, release)))
+    exceeded = exceeds(quotas, needed(objects), _given_back(kube, release))
     if exceeded:
-        yield Line("FAIL", "quota", "; ".join(exceeded), "fewer --workers, less for each, or a larger quota")
+        fix = "fewer --workers, less for each, or a larger quota"
+        yield CheckResult(Mark.FAIL, "quota", "; ".join(exceeded), fix)
     else:
-        yield Line("ok", "quota", "leaves enough")
+        yield CheckResult(Mark.OK, "quota", "leaves enough")
 
 
-def exceeds(quotas: Sequence[Json], wants: Amounts, given_back: Amounts) -> list[str]:
-    """The quotas that leave too little, in words."""
+def exceeds(quotas: Sequence[Json], needs: Amounts, given_back: Amounts) -> list[str]:
+    """The quotas that leave too little, each as text: what it leaves, and what is asked for."""
     exceeded = []
-    for one in quotas:
-        hard, taken = one["status"].get("hard", {}), one["status"].get("used", {})
-        for name, limit in hard.items():
-            left = number(limit) - number(taken.get(name, 0)) + given_back.get(name, 0.0)
-            if wants.get(name, 0.0) > left:
+    for quota in quotas:
+        used = quota["status"].get("used", {})
+        for name, limit in quota["status"].get("hard", {}).items():
+            left = quantity.number(limit) - quantity.number(used.get(name, 0)) + given_back.get(name, 0.0)
+            if needs.get(name, 0.0) > left:
                 exceeded.append(
-                    f"{one['metadata']['name']} leaves {words(name, max(left, 0.0))} of {limit} {name}, "
-                    f"{words(name, wants[name])} is asked for"
+                    f"{quota['metadata']['name']} leaves {quantity.text(name, max(left, 0.0))} of {limit} {name}, "
+                    f"{quantity.text(name, needs[name])} is asked for"
                 )
     return exceeded
 
 
-def wanted(rendered: Sequence[Json]) -> Amounts:
+def needed(objects: Sequence[Json]) -> Amounts:
     """What these objects count for in a quota."""
     total: Amounts = collections.defaultdict(float, {"count/jobs.batch": 1.0})
-    for value in rendered:
+    for value in objects:
         if value["kind"] == "Service":
             total["services"] += 1
         elif value["kind"] in ("Job", "Deployment"):
             pods = int(value["spec"].get("completions" if value["kind"] == "Job" else "replicas", 1))
-            for name, amount in _counted(value["spec"]["template"]["spec"]).items():
+            for name, amount in _of_pod(value["spec"]["template"]["spec"]).items():
                 total[name] += amount * pods
     return total
 
 
-def used(pods: Sequence[Json], services: int) -> Amounts:
-    """What a release counts for that is there already; its old Job is removed only when the new one is there."""
-    total: Amounts = collections.defaultdict(float, {"services": float(services)})
+def _given_back(kube: Kube, release: str) -> Amounts:
+    """What the release counts for until it is replaced: its old Job goes when the new one is there."""
+    path, labels = "/api/v1/namespaces/{namespace}", release_selector(release)
+    pods = kube.get(f"{path}/pods", labelSelector=labels, fieldSelector=UNFINISHED)["items"]
+    services = kube.get(f"{path}/services", labelSelector=labels)["items"]
+    total: Amounts = collections.defaultdict(float, {"services": float(len(services))})
     for pod in pods:
-        for name, amount in _counted(pod["spec"]).items():
+        for name, amount in _of_pod(pod["spec"]).items():
             total[name] += amount
     return total
 
 
-def _there(kube: Kube, release: str) -> tuple[list[Json], int]:
-    path, mine = "/api/v1/namespaces/{namespace}", selector(release)
-    pods = kube.get(f"{path}/pods", labelSelector=mine, fieldSelector=UNFINISHED)["items"]
-    return pods, len(kube.get(f"{path}/services", labelSelector=mine)["items"])
-
-
-def _counted(pod_spec: Mapping[str, Any]) -> Amounts:
+def _of_pod(pod_spec: Json) -> Amounts:
     """What one pod counts for."""
     total: Amounts = collections.defaultdict(float, {"pods": 1.0})
-    for name, amount in asked(pod_spec).items():
+    for name, amount in requests(pod_spec).items():
         total[f"requests.{name}"] += amount
-        if name in ("cpu", "memory"):
+        if name in ("cpu", "memory"):  # A quota may name their requests without the word.
             total[name] += amount
     for container in pod_spec.get("containers", ()):
-        for name, quantity in container.get("resources", {}).get("limits", {}).items():
-            total[f"limits.{name}"] += number(quantity)
+        for name, amount in container.get("resources", {}).get("limits", {}).items():
+            total[f"limits.{name}"] += quantity.number(amount)
     return total

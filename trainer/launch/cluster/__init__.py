@@ -1,1 +1,1 @@
-"""What is asked of a cluster: the API and the objects in it."""
+"""The cluster: its API server, the objects in it that make a run, and what changes there."""

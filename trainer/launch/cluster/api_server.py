@@ -1,4 +1,4 @@
-"""Requests to the API server of a cluster, and what it answers, in words.
+"""Requests to the API server of a cluster, and its refusals as errors that a person can act on.
 
 The client library and its exceptions stay inside this module and `kubeconfig`.
 """
@@ -12,22 +12,21 @@ from typing import Any
 
 import urllib3
 
-from trainer.launch.cluster.kubeconfig import Access, errors_told, words
+from trainer.core.json_types import Json
+from trainer.launch.cluster.kubeconfig import Access, error_text, logged_errors
 from trainer.launch.codes import LaunchCode, LaunchError
 
 _CONNECT_SECONDS = 5.0
 _REQUEST_SECONDS = 30.0
-UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"  # The field selector of pods that use something.
-_NO_API = -1  # The status of what no API server answers: asking again gives no other.
-
-Json = dict[str, Any]
+UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"  # The field selector of pods that use resources.
+_NO_API = -1  # The status of an answer that no API server gives, and which another try would not change.
 
 
 class KubeError(LaunchError):
     """The API server refused, or could not be asked."""
 
     def __init__(self, text: str, status: int = 0, *, code: LaunchCode = LaunchCode.FAILED) -> None:
-        """`status` is the HTTP status; 0: there was no answer."""
+        """`status` is the HTTP status of the answer; 0: there was none."""
         super().__init__(text, code)
         self.status = status
 
@@ -48,7 +47,7 @@ class ApiServer:
         """Reads the kubeconfig, or inside a cluster the pod's own access; asks nothing yet.
 
         Raises:
-          LaunchError: there is none, it lacks the context, or what it says cannot be used.
+          LaunchError: there is no kubeconfig, it lacks the context, or what it says cannot be used.
         """
         import kubernetes.client
 
@@ -59,16 +58,16 @@ class ApiServer:
         self.namespace = namespace or access.namespace
         self.server = str(configuration.host)
         self.verified = bool(configuration.verify_ssl)
-        if not self.verified:  # It is said once, not at every request.
+        if not self.verified:  # A check says it once; urllib3 would warn at every request.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         configuration.connection_pool_maxsize = 64
         try:
             self._api = kubernetes.client.ApiClient(configuration)
         except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:
-            raise LaunchError(f"the cluster of context {self.context} cannot be asked: {words(error)}") from None
+            raise LaunchError(f"the cluster of context {self.context} cannot be asked: {error_text(error)}") from None
 
     def get(self, path: str, **query: str) -> Json:
-        """One request; `path` may hold {namespace}.
+        """The object at a path, which may hold {namespace}.
 
         Raises:
           KubeError: with what the server said.
@@ -76,7 +75,7 @@ class ApiServer:
         return self._json("GET", path, query)
 
     def find(self, path: str, **query: str) -> Json | None:
-        """As `get`; None when there is no such object."""
+        """As `get`; None where there is no such object."""
         try:
             return self.get(path, **query)
         except KubeError as error:
@@ -94,19 +93,19 @@ class ApiServer:
 
     def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
         """Whether this user may do that in this namespace."""
-        wanted = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
+        attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
         if subresource:
-            wanted["subresource"] = subresource
+            attributes["subresource"] = subresource
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": wanted},
+            "spec": {"resourceAttributes": attributes},
         }
         answer = self.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
         return bool(answer["status"].get("allowed"))
 
     def delete(self, path: str) -> None:
-        """Deletes an object and what it owns, owned objects first; the rest happens by and by.
+        """Deletes an object and what it owns, owned objects first; returns before they are gone.
 
         Raises:
           KubeError: with what the server said, unless there is no such object any more.
@@ -184,7 +183,7 @@ class ApiServer:
         body: Mapping[str, Any] | None = None,
         read: float | None = _REQUEST_SECONDS,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """An open answer; the client library gives the connections and the credentials, not more."""
+        """An open answer. The client library gives only the connections and the credentials."""
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         fields = list(query.items())
         response = None
@@ -200,7 +199,7 @@ class ApiServer:
                 retries=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise KubeError(f"the API server at {self.server} cannot be reached: {_words(error)}") from None
+            raise KubeError(f"the API server at {self.server} cannot be reached: {_reason(error)}") from None
         except ValueError:  # Its text would show the token.
             raise KubeError(
                 f"the credentials of context {self.context} cannot be sent: the token has characters that none may "
@@ -212,19 +211,19 @@ class ApiServer:
                 raise self._refused(response.status, response.read(), method, path)
             yield response
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise BrokenOffError(_words(error)) from None
+            raise BrokenOffError(_reason(error)) from None
         finally:
             response.close()
 
     def _credentials(self) -> dict[str, str]:
-        """The header that says who asks; a plugin may have to be asked for it again."""
+        """The header that says who asks; where a plugin gives it, it may be asked again each time."""
         try:
-            with errors_told() as told:
+            with logged_errors() as errors:
                 settings = self._api.configuration.auth_settings().values()
-        except Exception as error:  # A file, a plugin, a provider's library: they raise whatever comes.
-            told = [words(error)]
-        if told:
-            text = f"the credentials of context {self.context} cannot be had: {told[-1]}; log in to the cluster anew"
+        except Exception as error:  # A file, a plugin, a provider's library may raise anything.
+            errors = [error_text(error)]
+        if errors:
+            text = f"context {self.context} gives no credentials: {errors[-1]}; log in to the cluster again"
             raise KubeError(text, 401)
         return {auth["key"]: auth["value"] for auth in settings}
 
@@ -236,13 +235,13 @@ class ApiServer:
         if status == 401:
             text = (
                 f"the API server at {self.server} does not accept the credentials of context {self.context} ({text}): "
-                "they are wrong or have expired; log in to the cluster anew"
+                "they are wrong or have expired; log in to the cluster again"
             )
         return KubeError(text, status)
 
 
 def lines(answer: urllib3.BaseHTTPResponse) -> Iterator[str]:
-    """Whole lines as they come; one that is broken off is left out."""
+    """Whole lines as they come; one that breaks off is left out."""
     rest = b""
     for chunk in answer.stream(amt=None):
         *lines, rest = (rest + chunk).split(b"\n")
@@ -250,6 +249,7 @@ def lines(answer: urllib3.BaseHTTPResponse) -> Iterator[str]:
             yield line.decode(errors="replace")
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """Why a request failed, without what urllib3 puts before it."""
     reason = getattr(error, "reason", None) or error
     return str(reason).split("object at 0x")[-1].split(": ", 1)[-1] or type(error).__name__

@@ -17,9 +17,9 @@ _INSIDE = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 class Access:
     """What is needed to ask a cluster."""
 
-    configuration: Any  # The client library's.
+    configuration: Any  # A kubernetes.client.Configuration.
     context: str  # "" inside a cluster, where there is no kubeconfig.
-    namespace: str  # Where nobody names one.
+    namespace: str  # The one that is meant where none is named.
 
     @classmethod
     def of(cls, context: str) -> "Access":
@@ -29,9 +29,9 @@ class Access:
           context: the kubeconfig's context; "" for its current one.
 
         Raises:
-          LaunchError: there is none, it lacks the context, or its credentials cannot be had.
+          LaunchError: there is no kubeconfig, it lacks the context, or it gives no credentials.
         """
-        import kubernetes.client  # A quarter of a second, after what can be said without it.
+        import kubernetes.client  # It takes a quarter of a second: what can be said without it is said before.
         import kubernetes.config.kube_config as library
 
         configuration = kubernetes.client.Configuration()
@@ -54,19 +54,18 @@ class Access:
             )
         except LaunchError:
             raise
-        except Exception as error:  # Of a file that is no kubeconfig whatever comes is raised.
+        except Exception as error:  # The library checks little: a file that is no kubeconfig raises anything.
             raise LaunchError(
-                f"the kubeconfig {files} cannot be read: {words(error)}; KUBECONFIG names another"
+                f"the kubeconfig {files} cannot be read: {error_text(error)}; KUBECONFIG names another"
             ) from None
         try:
-            with errors_told() as told:
+            with logged_errors() as errors:
                 loader.load_and_set(configuration)
-        except Exception as error:  # A file that is not there, a provider's library: as above.
-            raise LaunchError(f"context {chosen} of the kubeconfig {files} cannot be used: {words(error)}") from None
-        if told:
-            raise LaunchError(
-                f"the credentials of context {chosen} cannot be had: {told[-1]}; log in to the cluster anew"
-            )
+        except Exception as error:  # A file that is not there, a provider's library: these, too, raise anything.
+            text = f"context {chosen} of the kubeconfig {files} cannot be used: {error_text(error)}"
+            raise LaunchError(text) from None
+        if errors:
+            raise LaunchError(f"context {chosen} gives no credentials: {errors[-1]}; log in to the cluster again")
         namespace = loader.current_context["context"].get("namespace") or "default"
         return cls(configuration=configuration, context=chosen, namespace=str(namespace))
 
@@ -92,23 +91,26 @@ class Access:
 
 
 @contextlib.contextmanager
-def errors_told() -> Iterator[list[str]]:
-    """What the client library logs as an error meanwhile: a plugin that fails, after which it goes on without."""
-    told: list[str] = []
+def logged_errors() -> Iterator[list[str]]:
+    """The errors that the client library logs meanwhile.
 
-    class Keep(logging.Handler):
+    Of a plugin for credentials that fails the library only logs the error, and goes on without credentials.
+    """
+    errors: list[str] = []
+
+    class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.name == "root":  # It names none of its own.
-                told.append(" ".join(record.getMessage().split()))
+            if record.name == "root":  # The library logs to the root logger.
+                errors.append(" ".join(record.getMessage().split()))
 
-    keep = Keep(logging.ERROR)
-    logging.getLogger().addHandler(keep)
+    collector = Collector(logging.ERROR)
+    logging.getLogger().addHandler(collector)
     try:
-        yield told
+        yield errors
     finally:
-        logging.getLogger().removeHandler(keep)
+        logging.getLogger().removeHandler(collector)
 
 
-def words(error: Exception) -> str:
-    """What went wrong, in one line."""
+def error_text(error: Exception) -> str:
+    """What an exception says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

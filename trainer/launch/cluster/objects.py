@@ -1,4 +1,4 @@
-"""What is known of a run on a cluster: its Job, every pod it ever had, warnings about them. Made of the API's JSON."""
+"""What is known of a run on a cluster, from the API's JSON: its Job, every pod it ever had, warnings about them."""
 
 import dataclasses
 import datetime
@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-INDEX = "batch.kubernetes.io/job-completion-index"
-JOB_NAME = "batch.kubernetes.io/job-name"
-RELEASE = "app.kubernetes.io/instance"
-# The second ones come when all pods have ended, which on a lost node can take for ever.
+from trainer.core.json_types import Json
+from trainer.core.run_dir import run_name
+from trainer.launch.cluster.labels import INDEX, OUTPUT, QUEUE, RELEASE
+
+# The conditions that say how a Job ends. Complete and Failed come only when all of its pods have ended, which on a lost
+# node can take for ever; the other two come when it is decided.
 _ENDS = {"SuccessCriteriaMet": "complete", "FailureTarget": "failed", "Complete": "complete", "Failed": "failed"}
-QUEUE = "kueue.x-k8s.io/queue-name"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,21 +25,21 @@ class Job:
     workers: int
     created: float  # Unix time, as all times here.
     suspended: bool = False
-    output: str = ""  # Where its runs are kept.
-    queue: str = ""  # Kueue's, if it is to admit the Job.
+    output: str = ""  # Where its run is kept: an address, pvc:NAME, or "".
+    queue: str = ""  # The LocalQueue through which Kueue is to admit the Job.
     ended: str = ""  # "complete" or "failed"; "" while it goes on.
-    reason: str = ""  # Of the failure, in one word of Kubernetes'.
+    reason: str = ""  # Why it failed, in one word of Kubernetes: "BackoffLimitExceeded".
     message: str = ""
-    finished: float | None = None  # When that was decided: its pods may take a while to end.
-    failures: int = 0  # Pods that have failed, also those that are no longer known.
+    finished: float | None = None  # When its end was decided; its pods may take a while to end.
+    failures: int = 0  # Pods that have failed, including those that are no longer known.
 
     @property
     def run(self) -> str:
-        """The name of the run's folder, as the chart makes it."""
-        return f"{self.name}-{self.uid[:8]}"
+        """The name of the run's folder."""
+        return run_name(self.name, self.uid)
 
     @classmethod
-    def from_json(cls, item: Mapping[str, Any]) -> Self:
+    def from_json(cls, item: Json) -> Self:
         """Reads the API's object."""
         metadata, spec, status = item["metadata"], item["spec"], item.get("status", {})
         ends = [c for c in status.get("conditions", ()) if c["status"] == "True" and c["type"] in _ENDS]
@@ -53,7 +54,7 @@ class Job:
             workers=spec.get("completions", 1),
             created=seconds(metadata["creationTimestamp"]) or 0.0,
             suspended=bool(spec.get("suspend")),
-            output=cls.output_of(spec),
+            output=output_of(item),
             queue=labels.get(QUEUE, ""),
             ended=_ENDS.get(end.get("type", ""), ""),
             reason=end.get("reason", ""),
@@ -61,16 +62,6 @@ class Job:
             finished=seconds(end.get("lastTransitionTime")),
             failures=status.get("failed", 0),
         )
-
-    @staticmethod
-    def output_of(spec: Mapping[str, Any]) -> str:
-        """Where a Job with this spec keeps its run: an address, `pvc:NAME`, or ""."""
-        pod = spec.get("template", {}).get("spec", {})
-        arguments = [argument for container in pod.get("containers", ()) for argument in container.get("args", ())]
-        buckets = [argument.removeprefix("--output=") for argument in arguments if argument.startswith("--output=")]
-        volumes = pod.get("volumes", ())
-        claims = [v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v]
-        return next(iter([*buckets, *(f"pvc:{claim}" for claim in claims)]), "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,23 +72,22 @@ class Pod:
     name: str
     index: int
     created: float
-    phase: str = "Pending"  # Or "Running", "Succeeded", "Failed".
+    phase: str = "Pending"  # Pending, Running, Succeeded or Failed.
     node: str = ""
     deleting: bool = False
-    gone: bool = False  # Deleted; this is how it was last seen.
-    ready: bool = False
+    gone: bool = False  # It has been deleted; the rest is how it was last seen.
     scheduled: float | None = None
     started: float | None = None
     finished: float | None = None
     taken: float | None = None  # When Kubernetes, or somebody, began to take it away.
     exit_code: int | None = None
-    reason: str = ""  # Why it ended, in one word of Kubernetes': "OOMKilled", "Evicted".
-    detail: str = ""  # What Kubernetes says beside it.
+    reason: str = ""  # Why it ended, in one word of Kubernetes: "OOMKilled", "Evicted".
+    detail: str = ""  # Kubernetes' sentence beside that word.
     waiting: tuple[str, str] | None = None  # Why its container does not start: a word and a sentence.
     unschedulable: str = ""  # What the scheduler says.
     held: tuple[str, str] | None = None  # Why the scheduler does not even try: a word and a sentence.
     disruption: tuple[str, str] | None = None  # Why Kubernetes took it away: a word and a sentence.
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # Its termination message.
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # What its termination message says.
 
     @property
     def failed(self) -> bool:
@@ -111,11 +101,11 @@ class Pod:
 
     @property
     def left(self) -> float:
-        """When it ended or was taken away; when it was made, where nobody told."""
+        """When it ended or was taken away; where neither is known, when it was made."""
         return next(time for time in (self.finished, self.taken, self.created) if time is not None)
 
     @classmethod
-    def from_json(cls, item: Mapping[str, Any]) -> Self:
+    def from_json(cls, item: Json) -> Self:
         """Reads the API's object."""
         metadata, status = item["metadata"], item.get("status", {})
         conditions = {c["type"]: c for c in status.get("conditions", ())}
@@ -123,9 +113,9 @@ class Pod:
         container: dict[str, Any] = next((c for c in status.get("containerStatuses", ()) if c["name"] == "worker"), {})
         state = container.get("state", {})
         terminated, waiting, running = (state.get(key) or {} for key in ("terminated", "waiting", "running"))
-        asked = seconds(metadata.get("deletionTimestamp"))  # When its time to leave is over.
-        if asked is not None:
-            asked -= metadata.get("deletionGracePeriodSeconds") or 0
+        deleted = seconds(metadata.get("deletionTimestamp"))  # The end of its grace period.
+        if deleted is not None:
+            deleted -= metadata.get("deletionGracePeriodSeconds") or 0
         disrupted = disruption.get("status") == "True"
         why = scheduled.get("reason", "") if scheduled.get("status") == "False" else ""
         return cls(
@@ -136,12 +126,11 @@ class Pod:
             phase=status.get("phase", "Pending"),
             node=item["spec"].get("nodeName", ""),
             deleting="deletionTimestamp" in metadata,
-            ready=conditions.get("Ready", {}).get("status") == "True",
             scheduled=seconds(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
-            # A container that could not be started has the year 1970.
+            # A container that could not be started says that it started in 1970.
             started=seconds(running.get("startedAt") or terminated.get("startedAt")) or None,
             finished=seconds(terminated.get("finishedAt")),
-            taken=(seconds(disruption.get("lastTransitionTime")) if disrupted else None) or asked,
+            taken=(seconds(disruption.get("lastTransitionTime")) if disrupted else None) or deleted,
             exit_code=terminated.get("exitCode"),
             reason=status.get("reason") or terminated.get("reason", ""),
             detail=status.get("message", ""),
@@ -157,14 +146,14 @@ class Pod:
 class Warned:
     """A warning event."""
 
-    about: str  # The object's kind and name, "Pod mnist-train-1a2b3c4d-0-xyz12".
-    uid: str  # The object's.
+    about: str  # The kind and name of the object it is about: "Pod mnist-train-1a2b3c4d-0-xyz12".
+    uid: str  # The UID of that object.
     reason: str
     message: str
     time: float
 
     @classmethod
-    def from_json(cls, item: Mapping[str, Any]) -> Self:
+    def from_json(cls, item: Json) -> Self:
         """Reads the API's object."""
         about = item["involvedObject"]
         when = item.get("lastTimestamp") or item.get("eventTime") or item["metadata"]["creationTimestamp"]
@@ -179,7 +168,7 @@ class Warned:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Everything at one moment."""
+    """All that is known of a run at one moment."""
 
     job: Job
     pods: tuple[Pod, ...] = ()  # All it ever had, oldest first.
@@ -195,18 +184,42 @@ class Seen:
 
     @property
     def ended(self) -> float | None:
-        """When the run ended: with its chief, where it succeeded and that is known."""
+        """When the run ended: when its chief did, where the run succeeded and that is known."""
         return self.done.finished if self.done and self.done.finished else self.job.finished
 
     @property
     def done(self) -> Pod | None:
-        """The chief's pod, if it has brought the run to its end: the Job says so a little later."""
+        """The chief's pod, if it has completed the run, which the Job says only a little later."""
         chief = self.current().get(0)
         return chief if chief is not None and chief.exit_code == 0 and self.job.ended != "failed" else None
 
 
-def concerns(event: Mapping[str, Any], job: str) -> bool:
-    """Whether an event is about the Job of that name, a pod of it, or what Kueue made of it."""
+def output_of(job: Json) -> str:
+    """Where a Job's run is kept, rendered or on a cluster: an address, `pvc:NAME`, or ""."""
+    output = job["metadata"].get("annotations", {}).get(OUTPUT)
+    return _output_of_0_1_0(job) if output is None else str(output)
+
+
+def _output_of_0_1_0(job: Json) -> str:
+    """As `output_of`, for a Job of chart 0.1.0, which has no annotation: its agent's flag or its claim says it."""
+    pod = job.get("spec", {}).get("template", {}).get("spec", {})
+    for container in pod.get("containers", ()):
+        for argument in container.get("args", ()):
+            if argument.startswith("--output="):
+                return str(argument.removeprefix("--output="))
+    for volume in pod.get("volumes", ()):
+        if "persistentVolumeClaim" in volume:
+            return f"pvc:{volume['persistentVolumeClaim']['claimName']}"
+    return ""
+
+
+def forbidden(text: str) -> str:
+    """Why the API server admits no such pod: its message without the pod's name, which is another one at every try."""
+    return text.partition(" is forbidden: ")[2] or text
+
+
+def concerns(event: Json, job: str) -> bool:
+    """Whether an event is about the Job of that name, a pod of it, or the Workload that Kueue made of it."""
     about = event["involvedObject"].get("name", "")
     if event["involvedObject"].get("kind") == "Workload":
         return bool(about.startswith(f"job-{job}-"))
@@ -214,12 +227,12 @@ def concerns(event: Mapping[str, Any], job: str) -> bool:
 
 
 def in_order(pods: Iterable[Pod]) -> tuple[Pod, ...]:
-    """Oldest first; of two made in the same second the one that has ended."""
+    """The pods, oldest first; of two that were made in the same second, the one that has ended first."""
     return tuple(sorted(pods, key=lambda pod: (pod.created, pod.finished or float("inf"), pod.index)))
 
 
 def seconds(stamp: str | None) -> float | None:
-    """Unix time of an RFC 3339 time stamp."""
+    """The Unix time of an RFC 3339 time stamp."""
     return datetime.datetime.fromisoformat(stamp).timestamp() if stamp else None
 
 

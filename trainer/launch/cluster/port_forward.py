@@ -7,36 +7,36 @@ import threading
 from collections.abc import Callable
 
 from trainer.launch.cluster.api_server import KubeError
-from trainer.launch.cluster.objects import RELEASE
+from trainer.launch.cluster.labels import release_selector, selector
 from trainer.launch.cluster.watches import Kube
 
 PORT = 6006
 _PIECE = 65536
 
 
-class Forward:
-    """Listens on this machine; every connection goes to the pod that is TensorBoard at that moment."""
+class TensorBoardForward:
+    """Listens on this machine, and connects every connection to the pod that is TensorBoard at that moment."""
 
     def __init__(self, kube: Kube, release: str, say: Callable[[str], None]) -> None:
-        """Opens nothing yet."""
+        """Notes what to forward; `__enter__` opens the port."""
         self._kube, self._release, self._say = kube, release, say
         self._listener: socket.socket | None = None
-        self._told: set[str] = set()
+        self._told: set[str] = set()  # Why a browser got nothing, as far as that was said.
 
-    def __enter__(self) -> "Forward":
-        """Begins to listen, or says why not: watching goes on without it."""
+    def __enter__(self) -> "TensorBoardForward":
+        """Begins to listen. Where the port is not free it says so, and watching goes on without it."""
         try:
             self._listener = socket.create_server(("127.0.0.1", PORT))
         except OSError as error:
             why = os.strerror(error.errno or 0)
-            self._say(f"TensorBoard is not forwarded: port {PORT} of this machine cannot be had ({why})")
+            self._say(f"TensorBoard is not forwarded: port {PORT} of this machine cannot be opened ({why})")
             return self
         threading.Thread(target=self._accept, args=(self._listener,), name="tensorboard", daemon=True).start()
         self._say(f"TensorBoard, as soon as it runs: http://localhost:{PORT}")
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Listens no more; connections end with the process."""
+        """Stops listening; open connections end with the process."""
         if self._listener:
             self._listener.close()
 
@@ -47,7 +47,7 @@ class Forward:
                 threading.Thread(target=self._serve, args=(near,), daemon=True).start()
 
     def _serve(self, near: socket.socket) -> None:
-        with near, contextlib.suppress(OSError):  # The browser sees a closed connection, and asks again.
+        with near, contextlib.suppress(OSError):  # The browser sees a closed connection and asks again.
             try:
                 pod = self._pod()
                 if pod is None:
@@ -57,25 +57,28 @@ class Forward:
             except KubeError as error:
                 self._tell(str(error))
                 return
-            with contextlib.closing(far):  # The client library's connection is like a socket, but no context manager.
+            with contextlib.closing(
+                far
+            ):  # The client library's connection is like a socket, but not a context manager.
                 back = threading.Thread(target=_pass, args=(far, near), daemon=True)
                 back.start()
                 _pass(near, far)
                 back.join()
 
     def _tell(self, why: str) -> None:
-        """Says why a browser gets nothing, once: it asks again and again."""
+        """Says why a browser gets nothing; once, since browsers ask again and again."""
         if why not in self._told:
             self._told.add(why)
             self._say(f"TensorBoard cannot be reached: {why}")
 
     def _pod(self) -> str | None:
-        """A pod behind the release's TensorBoard service that runs."""
+        """The name of a running pod behind the release's TensorBoard Service; None: none runs."""
         path = "/api/v1/namespaces/{namespace}"
-        services = self._kube.get(f"{path}/services", labelSelector=f"{RELEASE}={self._release}")["items"]
-        selectors = [s["spec"]["selector"] for s in services if any(p["port"] == PORT for p in s["spec"]["ports"])]
-        for selector in selectors:
-            labels = ",".join(f"{key}={value}" for key, value in selector.items())
+        services = self._kube.get(f"{path}/services", labelSelector=release_selector(self._release))["items"]
+        for service in services:
+            if all(port["port"] != PORT for port in service["spec"]["ports"]):
+                continue
+            labels = selector(service["spec"]["selector"])
             pods = self._kube.get(f"{path}/pods", labelSelector=labels, fieldSelector="status.phase=Running")["items"]
             if pods:
                 return str(pods[-1]["metadata"]["name"])

@@ -2,16 +2,16 @@
 
 import queue
 import time
-from typing import Any
 
-from trainer.launch.cluster.runs import selector
+from trainer.core.json_types import Json
+from trainer.launch.cluster.labels import release_selector
 from trainer.launch.cluster.watches import Changed, Gone, Kube, Listed, News
 from trainer.launch.codes import LaunchError
-from trainer.launch.helm import Chart
+from trainer.launch.helm import HelmRelease
 
-_SECONDS = 300.0  # As helm has for it.
-_WORK = ("/apis/batch/v1/namespaces/{namespace}/jobs", "/api/v1/namespaces/{namespace}/pods")
-_REST = (
+_SECONDS = 300.0  # As long as helm has.
+_JOBS_AND_PODS = ("/apis/batch/v1/namespaces/{namespace}/jobs", "/api/v1/namespaces/{namespace}/pods")
+_OTHER_OBJECTS = (
     "/apis/apps/v1/namespaces/{namespace}/deployments",
     "/api/v1/namespaces/{namespace}/services",
     "/api/v1/namespaces/{namespace}/serviceaccounts",
@@ -19,11 +19,11 @@ _REST = (
 )
 
 
-def remove(made: Chart, kube: Kube) -> bool:
+def remove(release: HelmRelease, kube: Kube) -> bool:
     """Removes what carries the release's labels, and waits until its Jobs and pods are gone.
 
-    Helm does it where it knows the release. What it leaves is the pod of a `helm test` that failed, and all of a run
-    whose release it does not know, as after `kubectl apply -k k8s/`.
+    Helm removes a release that it knows. What it leaves is the pod of a `helm test` that failed, and all of a run whose
+    release it does not know, as after `kubectl apply -k k8s/`.
 
     Returns:
       Whether there was anything.
@@ -31,42 +31,43 @@ def remove(made: Chart, kube: Kube) -> bool:
     Raises:
       LaunchError: helm or the cluster refused, or not all is gone after five minutes.
     """
-    known = made.deployed()
+    known = release.exists()
     if known:
-        made.uninstall()
-    left = [
+        release.uninstall()
+    paths = _JOBS_AND_PODS if known else (*_JOBS_AND_PODS, *_OTHER_OBJECTS)
+    rest = [
         f"{path}/{item['metadata']['name']}"
-        for path in (*_WORK, *(() if known else _REST))
-        for item in kube.get(path, labelSelector=selector(made.release))["items"]
-        if not item["metadata"].get("ownerReferences")  # Those go with their owners.
+        for path in paths
+        for item in kube.get(path, labelSelector=release_selector(release.name))["items"]
+        if not item["metadata"].get("ownerReferences")  # An object that has an owner goes with it.
     ]
-    for path in left:
+    for path in rest:
         kube.delete(path)
-    if left:
-        _wait(kube, made.release)
-    return known or bool(left)
+    if rest:
+        _wait(kube, release.name)
+    return known or bool(rest)
 
 
 def _wait(kube: Kube, release: str) -> None:
     """Waits until no Job and no pod of the release is left."""
     news: queue.SimpleQueue[News] = queue.SimpleQueue()
-    for path in _WORK:
-        kube.watch(path, path, news.put, labelSelector=selector(release))
-    there: dict[str, dict[str, Any]] = {}  # By what is watched: the objects by their UIDs.
+    for path in _JOBS_AND_PODS:
+        kube.watch(path, path, news.put, labelSelector=release_selector(release))
+    remaining: dict[str, dict[str, Json]] = {}  # By the path that is watched, then by UID.
     until = time.monotonic() + _SECONDS
     try:
-        while len(there) < len(_WORK) or any(there.values()):
+        while len(remaining) < len(_JOBS_AND_PODS) or any(remaining.values()):
             match news.get(timeout=max(0.0, until - time.monotonic())):
                 case Listed(kind=path, items=items):
-                    there[path] = {item["metadata"]["uid"]: item for item in items}
+                    remaining[path] = {item["metadata"]["uid"]: item for item in items}
                 case Changed(kind=path, item=item):
-                    there[path][item["metadata"]["uid"]] = item
+                    remaining[path][item["metadata"]["uid"]] = item
                 case Gone(kind=path, item=item):
-                    there[path].pop(item["metadata"]["uid"], None)
+                    remaining[path].pop(item["metadata"]["uid"], None)
                 case LaunchError() as error:
                     raise error
     except queue.Empty:
-        names = ", ".join(item["metadata"]["name"] for items in there.values() for item in items.values())
+        names = ", ".join(item["metadata"]["name"] for items in remaining.values() for item in items.values())
         raise LaunchError(
             f"{release} is being removed, and after {_SECONDS:g} s not all of it is gone: {names}; `kubectl "
             f"--namespace={kube.namespace} describe pods` says why"

@@ -1,267 +1,176 @@
-"""`python -m trainer.launch --local`: the agents of all workers as processes on this machine.
+"""The agents of all workers of a run as processes on this machine.
 
-It stands in for Kubernetes' Job: it starts the agents, gives an agent that was killed a successor, and says how the
-run ended. The agents die with it.
+The fleet stands in for Kubernetes' Job: it starts the agents, replaces one that was killed, and decides when the run
+has ended and how. The agents die with it.
 """
 
-import collections
 import dataclasses
-import json
 import os
-import pathlib
 import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Sequence
-from typing import IO
 
-from trainer.agent.flags import AgentConfig, Survival
 from trainer.core import settings
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.config import Config
-from trainer.core.exit_codes import FINAL, ExitCode, UsageError, meaning
+from trainer.core.exit_codes import FINAL, ExitCode, meaning
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.ports import free_ports
-from trainer.core.process import spawn
-from trainer.core.run_dir import RESULT, default_run_dir
-from trainer.core.settings import setting
 from trainer.core.tf_config import Cluster
 from trainer.launch.codes import LaunchCode, LaunchError
-from trainer.launch.local.view import FleetView, open_view
+from trainer.launch.local.agent_process import AgentEvents, AgentExit, AgentLine, Worker
+from trainer.launch.local.flags import LocalFlags, agent_arguments
+from trainer.launch.local.view import FleetView
 
-_SUCCESSORS = 10  # Agents that may be replaced without a newer checkpoint in between.
-_KEPT_LINES = 20
-_MOST_WORKERS = 1000  # Far more than a machine has cores for.
-_FAREWELL_SECONDS = 5.0  # Beyond --grace, or after the first agent has failed, for the others.
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalConfig(Survival):
-    """The launcher's flags for a fleet on this machine."""
-
-    local: bool = setting(True, "run the workers as processes on this machine")
-    workers: int = setting(4, "how many", minimum=1, below=_MOST_WORKERS + 1)
-    timeout: float = setting(0.0, "seconds after which the run is ended with exit code 124; 0: none", minimum=0.0)
-
-
-@dataclasses.dataclass
-class _Worker:
-    index: int
-    port: int  # Of its agent.
-    process: subprocess.Popen[bytes] | None = None
-    lines: collections.deque[str] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=_KEPT_LINES))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Line:
-    worker: _Worker
-    text: str
-    error: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ended:
-    worker: _Worker
-    process: subprocess.Popen[bytes]
-    code: int
+_MOST_REPLACED = 10  # Agents that are replaced without a newer checkpoint in between.
+_LEAVE_SECONDS = 10.0  # For agents that end by themselves, before they are killed.
+_SPARE_SECONDS = 5.0  # For agents that were told to end, beyond --grace.
 
 
 class Fleet:
-    """All agents of one run. Everything happens in the main thread; threads only read and wait."""
+    """All agents of one run. Everything happens in the thread that calls `run`; others only read and wait."""
 
-    def __init__(self, config: LocalConfig, trainer_config: Config, view: FleetView) -> None:
-        """Chooses ports and the run directory; nothing is started yet.
+    def __init__(self, flags: LocalFlags, trainer_config: Config, view: FleetView) -> None:
+        """Chooses the ports.
+
+        Args:
+          flags: the fleet's.
+          trainer_config: the training program's; it names the run directory.
+          view: takes what is seen.
+        """
+        self._flags, self._trainer_config, self._view = flags, trainer_config, view
+        ports = free_ports(2 * flags.workers)
+        self._cluster = Cluster(addresses=tuple(f"127.0.0.1:{port}" for port in ports[: flags.workers]), index=0)
+        self._workers = [Worker(index, port) for index, port in enumerate(ports[flags.workers :])]
+        self._events: AgentEvents = queue.SimpleQueue()
+        self._code: LaunchCode | None = None  # How the run ended; None: it goes on.
+        self._kill_at = float("inf")  # When agents that still run are killed.
+        self._replaced = 0  # Agents, since the newest checkpoint.
+        self._saved_step = -1  # The newest checkpoint's.
+
+    def run(self) -> LaunchCode:
+        """Runs the fleet to its end.
 
         Raises:
-          UsageError: more workers are required than there are.
+          LaunchError: this machine does not have what so many workers need.
         """
-        if config.min_workers > config.workers:
-            raise UsageError(f"--min_workers={config.min_workers} is more than --workers={config.workers}")
-        run_dir = trainer_config.run_dir or default_run_dir()
-        self._config, self._view = config, view
-        self._trainer_config = dataclasses.replace(trainer_config, run_dir=run_dir)
-        self._run_dir = pathlib.Path(run_dir)
-        ports = free_ports(2 * config.workers)
-        self._cluster = Cluster(addresses=tuple(f"127.0.0.1:{port}" for port in ports[: config.workers]), index=0)
-        self._workers = [_Worker(index, port) for index, port in enumerate(ports[config.workers :])]
-        self._events: queue.SimpleQueue[_Line | _Ended | signal.Signals] = queue.SimpleQueue()
-        self._code: int | None = None  # The launcher's, once it is known.
-        self._until = float("inf")  # When agents that still run are killed.
-        self._successors, self._saved = 0, -1
-
-    def run(self) -> int:
-        """Runs the fleet to its end; returns the launcher's exit code."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._events.put(signal.Signals(number)))
-        self._say_cores()
-        deadline = time.monotonic() + (self._config.timeout or float("inf"))
+        self._warn_of_few_cores()
+        deadline = time.monotonic() + (self._flags.timeout or float("inf"))
         try:
-            for worker in self._workers:
-                try:
-                    self._start(worker)
-                except (OSError, RuntimeError) as error:  # Processes, files and threads all have their limits.
-                    raise LaunchError(
-                        f"worker {worker.index} of {self._config.workers} cannot be started on this machine: {error}; "
-                        "fewer --workers, or higher limits (`ulimit -n`, `ulimit -u`)"
-                    ) from None
+            self._start_all()
             while any(worker.process for worker in self._workers):
-                self._step()
+                self._handle_event()
                 if time.monotonic() > deadline and self._code is None:
-                    self._end(LaunchCode.TIMEOUT, f"timed out after --timeout={self._config.timeout:g} s")
-                if time.monotonic() > self._until:
+                    self._stop(LaunchCode.TIMEOUT, f"timed out after --timeout={self._flags.timeout:g} s")
+                if time.monotonic() > self._kill_at:
                     self._signal_all(signal.SIGKILL)
         finally:
             self._signal_all(signal.SIGKILL)
         return LaunchCode.FAILED if self._code is None else self._code
 
-    def result(self) -> str:
-        """The result of a run that succeeded, in words."""
-        result = json.loads((self._run_dir / RESULT).read_text())
-        figures = (
-            f"val_accuracy {result['val_accuracy']:.4f}, val_loss {result['val_loss']:.4f}, "
-            f"{result['seconds']:.1f} s, {result['restarts']} restart(s)"
-        )
-        return f"succeeded: {figures}\nrun directory: {self._run_dir} (tensorboard --logdir {self._run_dir.parent})"
+    def _start_all(self) -> None:
+        for worker in self._workers:
+            try:
+                self._start(worker)
+            except (OSError, RuntimeError) as error:  # Processes, files and threads all have their limits.
+                raise LaunchError(
+                    f"worker {worker.index} of {self._flags.workers} cannot be started on this machine: {error}; "
+                    "fewer --workers, or higher limits (`ulimit -n`, `ulimit -u`)"
+                ) from None
 
-    def _start(self, worker: _Worker) -> None:
-        cores = sorted(os.sched_getaffinity(0))
-        shared = {field.name: getattr(self._config, field.name) for field in dataclasses.fields(Survival)}
-        agent = AgentConfig(port=worker.port, chief_agent=f"127.0.0.1:{self._workers[0].port}", **shared)
-        cluster = dataclasses.replace(self._cluster, index=worker.index)
-        worker.process = process = spawn(
-            (
-                *(sys.executable, "-m", "trainer.agent", *settings.arguments(agent)),
-                *("--", *settings.arguments(self._trainer_config)),
-            ),
-            {**os.environ, "TF_CONFIG": cluster.tf_config()},
-            output=subprocess.PIPE,
-            cores=share(cores, worker.index, self._config.workers),
-        )
-        readers = [
-            threading.Thread(target=self._read, args=(worker, stream, error), daemon=True)
-            for stream, error in ((process.stdout, False), (process.stderr, True))
-            if stream
-        ]
-        for thread in (*readers, threading.Thread(target=self._wait, args=(worker, process, readers), daemon=True)):
-            thread.start()
+    def _start(self, worker: Worker) -> None:
+        agent = agent_arguments(self._flags, port=worker.port, chief_port=self._workers[0].port)
+        tf_config = dataclasses.replace(self._cluster, index=worker.index).tf_config()
+        cores = share(sorted(os.sched_getaffinity(0)), worker.index, self._flags.workers)
+        worker.start((*agent, "--", *settings.arguments(self._trainer_config)), tf_config, cores, self._events)
 
-    def _read(self, worker: _Worker, stream: IO[bytes], error: bool) -> None:
-        with stream:
-            for line in stream:
-                self._events.put(_Line(worker, line.decode(errors="replace").rstrip(), error))
-
-    def _wait(self, worker: _Worker, process: subprocess.Popen[bytes], readers: Sequence[threading.Thread]) -> None:
-        code = process.wait()
-        for reader in readers:
-            reader.join(_FAREWELL_SECONDS)
-        self._events.put(_Ended(worker, process, code))
-
-    def _step(self) -> None:
+    def _handle_event(self) -> None:
+        """Waits a moment for the next event, and handles it."""
         try:
             event = self._events.get(timeout=0.5)
         except queue.Empty:
             return
         match event:
-            case _Line(worker, text, error):
-                self._take(worker, text, error)
-            case _Ended(worker, process, code) if process is worker.process:
+            case AgentLine(worker, text, error):
+                self._handle_line(worker, text, error)
+            case AgentExit(worker, process, code) if process is worker.process:
                 worker.process = None
-                self._agent_ended(worker, code)
-            case signal.Signals():
-                self._interrupted(event)
+                self._handle_exit(worker, code)
+            case signal.Signals() if self._code is None:
+                why = "interrupted" if event == signal.SIGINT else f"ended by {event.name}"
+                self._stop(LaunchCode.INTERRUPTED, why)
+            case signal.Signals():  # A second one, or one while the agents leave.
+                self._kill_at = 0.0
 
-    def _take(self, worker: _Worker, text: str, error: bool) -> None:
+    def _handle_line(self, worker: Worker, text: str, error: bool) -> None:
         if (state := StateLine.parse(text)) is not None:
             if state.state == "meeting" and state.last in {*CRASHES, Cause.FINAL}:
-                self._show_lines(worker)
+                self._show_errors(worker)
             if state.state in ("starting", "meeting"):
-                worker.lines.clear()
+                worker.error_lines.clear()
             self._view.state(state, text)
         elif (progress := Progress.parse(text)) is not None:
-            if progress.saved is not None and progress.saved > self._saved:
-                self._saved, self._successors = progress.saved, 0
+            if progress.saved is not None and progress.saved > self._saved_step:
+                self._saved_step, self._replaced = progress.saved, 0
             self._view.progress(progress, text)
         elif error:
-            worker.lines.append(text)
+            worker.error_lines.append(text)
             if worker.index == 0 and text.startswith("agent 0: "):
                 self._view.say(text)
         elif worker.index == 0:
             self._view.say(text)
 
-    def _show_lines(self, worker: _Worker) -> None:
-        for line in worker.lines:
+    def _show_errors(self, worker: Worker) -> None:
+        for line in worker.error_lines:
             self._view.say(f"worker {worker.index} | {line}")
-        worker.lines.clear()
+        worker.error_lines.clear()
 
-    def _agent_ended(self, worker: _Worker, code: int) -> None:
-        if code == 0 and worker.index == 0:  # The result is there, whatever becomes of the others.
-            self._code, self._until = LaunchCode.DONE, time.monotonic() + 2 * _FAREWELL_SECONDS
-        if code == 0 or self._code is not None:
-            return
-        if code in FINAL:  # All agents have heard it and end by themselves.
-            self._show_lines(worker)
-            self._fail(worker, code, signalled=False)
-        elif (code < 0 or code == ExitCode.TERMINATED) and self._successors < _SUCCESSORS:
-            self._successors += 1
+    def _handle_exit(self, worker: Worker, code: int) -> None:
+        if code == 0:
+            if worker.index == 0:  # The result is there, however the others end.
+                self._close(LaunchCode.DONE, _LEAVE_SECONDS)
+        elif self._code is not None:
+            pass  # The run has ended: its agents leave.
+        elif code in FINAL:  # All agents know, and end by themselves.
+            self._fail(worker, code)
+            self._close(LaunchCode.TRAINING, _LEAVE_SECONDS)
+        elif (code < 0 or code == ExitCode.TERMINATED) and self._replaced < _MOST_REPLACED:
+            self._replaced += 1
             self._view.say(f"the agent of worker {worker.index} has ended ({meaning(code)}); another takes its place")
             self._start(worker)
         else:
-            self._show_lines(worker)
-            self._fail(worker, code, signalled=True)
+            self._fail(worker, code)
+            self._close(LaunchCode.TRAINING, _LEAVE_SECONDS + self._flags.grace, signal.SIGTERM)
 
-    def _fail(self, worker: _Worker, code: int, *, signalled: bool) -> None:
+    def _fail(self, worker: Worker, code: int) -> None:
+        """Says which worker ended the run."""
+        self._show_errors(worker)
         self._view.say(f"failed: worker {worker.index} ended with {code} ({meaning(code)})")
-        self._code = LaunchCode.TRAINING
-        self._until = time.monotonic() + 2 * _FAREWELL_SECONDS + (self._config.grace if signalled else 0)
-        if signalled:
-            self._signal_all(signal.SIGTERM)
 
-    def _end(self, code: LaunchCode, why: str) -> None:
+    def _stop(self, code: LaunchCode, why: str) -> None:
+        """Ends a run that could go on."""
         self._view.say(f"{why}; the workers save and leave")
-        self._code, self._until = code, time.monotonic() + self._config.grace + _FAREWELL_SECONDS
-        self._signal_all(signal.SIGTERM)
+        self._close(code, _SPARE_SECONDS + self._flags.grace, signal.SIGTERM)
 
-    def _interrupted(self, number: signal.Signals) -> None:
-        if self._code is None:
-            self._end(LaunchCode.INTERRUPTED, "interrupted" if number == signal.SIGINT else f"ended by {number.name}")
-        else:
-            self._until = 0.0
+    def _close(self, code: LaunchCode, seconds: float, number: signal.Signals | None = None) -> None:
+        """The run has ended: its agents get the signal, if one is given, and are killed when the time is over."""
+        self._code, self._kill_at = code, time.monotonic() + seconds
+        if number:
+            self._signal_all(number)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for worker in self._workers:
-            if worker.process and worker.process.returncode is None:
-                worker.process.send_signal(number)
+            worker.send(number)
 
-    def _say_cores(self) -> None:
+    def _warn_of_few_cores(self) -> None:
         cores = len(os.sched_getaffinity(0))
-        if self._config.workers > cores:
+        if self._flags.workers > cores:
             self._view.say(
-                f"{self._config.workers} workers share the {cores} core(s) of this machine: expect them slow"
+                f"{self._flags.workers} workers share the {cores} core(s) of this machine: expect them to be slow"
             )
-
-
-def main(own: Sequence[str], trainer_argv: Sequence[str]) -> int:
-    """Runs a fleet on this machine; returns the launcher's exit code.
-
-    Args:
-      own: the launcher's flags.
-      trainer_argv: the training program's.
-
-    Raises:
-      UsageError: something given cannot be used.
-      LaunchError: this machine does not have what so many workers need.
-    """
-    config = settings.parse(LocalConfig, own, program="python -m trainer.launch --local")
-    trainer_config = Config.from_arguments(trainer_argv)
-    with open_view(config.workers) as view:
-        fleet = Fleet(config, trainer_config, view)
-        code = fleet.run()
-    if code == LaunchCode.DONE:
-        print(fleet.result())
-    return code
 
 
 def share(cores: Sequence[int], index: int, workers: int) -> Sequence[int]:

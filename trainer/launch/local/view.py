@@ -1,4 +1,4 @@
-"""What a person sees of a fleet on this machine: one live screen on a terminal, plain lines elsewhere."""
+"""What a person sees of a fleet on this machine: a live screen on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -26,28 +26,28 @@ class FleetView(Protocol):
         """A line for a person."""
 
 
-class PlainView:
-    """The lines as they come: the agents' states, worker 0's progress."""
+class PlainFleetView:
+    """Prints lines as they come: the agents' states, worker 0's progress, and what is said."""
 
     def state(self, state: StateLine, line: str) -> None:  # noqa: ARG002
-        """Prints it."""
+        """Prints the line."""
         print(line, flush=True)
 
     def progress(self, progress: Progress, line: str) -> None:
-        """Prints that of worker 0; the others' say the same."""
+        """Prints the line of worker 0; those of the others say the same."""
         if progress.worker == 0:
             print(line, flush=True)
 
     def say(self, text: str) -> None:
-        """Prints it."""
+        """Prints the text."""
         print(text, flush=True)
 
 
-class LiveView:
-    """A line a worker and one bar for the run, below whatever is said."""
+class LiveFleetView:
+    """Draws a line for each worker and one bar for the run, below what is said."""
 
     def __init__(self, workers: int, console: rich.console.Console) -> None:
-        """Draws nothing yet."""
+        """Lays out the screen; entering `live` draws it."""
         self._states: list[StateLine | None] = [None] * workers
         self._steps = [0] * workers
         self._bar = rich.progress.Progress(
@@ -79,7 +79,7 @@ class LiveView:
         self.live.update(self._screen())
 
     def say(self, text: str) -> None:
-        """Prints it above the screen."""
+        """Prints the text above the screen."""
         self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _screen(self) -> rich.console.Group:
@@ -93,11 +93,11 @@ class LiveView:
 
 
 @contextlib.contextmanager
-def open_view(workers: int) -> Iterator[FleetView]:
+def open_fleet_view(workers: int) -> Iterator[FleetView]:
     """The view that fits standard output."""
     if not sys.stdout.isatty():
-        yield PlainView()
+        yield PlainFleetView()
         return
-    view = LiveView(workers, rich.console.Console())
+    view = LiveFleetView(workers, rich.console.Console())
     with view.live:
         yield view

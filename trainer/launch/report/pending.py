@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from trainer.launch.cluster.objects import Pod, Seen, Warned
+from trainer.launch.cluster.objects import Pod, Seen, Warned, forbidden
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _STARTING = {"ContainerCreating", "PodInitializing"}
@@ -59,11 +59,6 @@ def never_began(seen: Seen, *, waits: bool) -> bool:
     if not unstarted(seen) or not chiefs or chiefs[0].created > began:
         return False
     return waits or chiefs[0].started is None
-
-
-def forbidden(text: str) -> str:
-    """Why the API server admits no such pod, without the pod's name, which is another at every try."""
-    return text.partition(" is forbidden: ")[2] or text
 
 
 def _grouped(seen: Seen, waiting: Sequence[Pod]) -> list[Reason]:

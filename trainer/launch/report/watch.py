@@ -4,11 +4,12 @@ import collections
 import dataclasses
 import queue
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from trainer.core.json_types import Json
 from trainer.core.log_lines import Progress, StateLine
-from trainer.launch.cluster.objects import JOB_NAME, Job, Pod, Seen, Warned, concerns, in_order, seconds
+from trainer.launch.cluster.labels import JOB_NAME
+from trainer.launch.cluster.objects import Job, Pod, Seen, Warned, concerns, in_order, seconds
 from trainer.launch.cluster.watches import Changed, Connection, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch.codes import LaunchError
 from trainer.launch.report.first_cause import lost
@@ -132,7 +133,7 @@ class Watch:
             case Changed(kind="stop", item=item):
                 self._view.say(f"Kueue has stopped the job: {item['message']}")
 
-    def _listed_job(self, items: Sequence[Mapping[str, Any]]) -> None:
+    def _listed_job(self, items: Sequence[Json]) -> None:
         if items:
             job = Job.from_json(items[0])
             if self._job is None and job.queue:
@@ -190,7 +191,7 @@ class Watch:
         if waiting:
             self._kube.follow(waiting[0].name, waiting[0].uid, self._news.put)
 
-    def _warned(self, item: Mapping[str, Any]) -> None:
+    def _warned(self, item: Json) -> None:
         if concerns(item, self._name):
             self._warnings[item["metadata"]["uid"]] = Warned.from_json(item)
 

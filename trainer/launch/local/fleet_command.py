@@ -1,0 +1,56 @@
+"""`python -m trainer.launch --local`: reads its flags, runs the fleet, shows the result."""
+
+import dataclasses
+import importlib.util
+import json
+import pathlib
+from collections.abc import Sequence
+
+from trainer.core import settings
+from trainer.core.config import Config
+from trainer.core.exit_codes import UsageError
+from trainer.core.run_dir import RESULT, default_run_dir
+from trainer.launch.codes import LaunchCode
+from trainer.launch.flags import PROGRAM
+from trainer.launch.local.flags import LocalFlags, check
+from trainer.launch.local.fleet import Fleet
+from trainer.launch.local.view import open_fleet_view
+
+
+def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
+    """Runs a fleet on this machine; returns the launcher's exit code.
+
+    Args:
+      argv: the launcher's flags.
+      trainer_argv: the training program's.
+
+    Raises:
+      UsageError: a flag that cannot be used, or TensorFlow is not installed.
+      LaunchError: this machine does not have what so many workers need.
+    """
+    flags = settings.parse(LocalFlags, argv, program=f"{PROGRAM} --local")
+    check(flags)
+    config = Config.from_arguments(trainer_argv)
+    config = dataclasses.replace(config, run_dir=config.run_dir or default_run_dir())
+    if (
+        importlib.util.find_spec("tensorflow") is None
+    ):  # The launcher itself, which may be without it, does not import it.
+        raise UsageError(
+            "--local trains on this machine, and this Python has no TensorFlow: `pip install 'trainer[cpu]'`, or in a "
+            "clone `make setup`, installs it"
+        )
+    with open_fleet_view(flags.workers) as view:
+        code = Fleet(flags, config, view).run()
+    if code == LaunchCode.DONE:
+        print(_result(pathlib.Path(config.run_dir)))
+    return code
+
+
+def _result(run_dir: pathlib.Path) -> str:
+    """The result of a run that succeeded, for a person."""
+    result = json.loads((run_dir / RESULT).read_text())
+    figures = (
+        f"val_accuracy {result['val_accuracy']:.4f}, val_loss {result['val_loss']:.4f}, "
+        f"{result['seconds']:.1f} s, {result['restarts']} restart(s)"
+    )
+    return f"succeeded: {figures}\nrun directory: {run_dir} (tensorboard --logdir {run_dir.parent})"
