@@ -25,6 +25,26 @@ EVENT_FILE = "tfevents"  # What TensorBoard knows an event file by: its name con
 
 _CHECKPOINT = re.compile(r"step-(\d{10})\.npz")
 _LOG = re.compile(rf"{WORKERS}/(\d+)/attempt-(\d+)\.log(?:\.(\d+))?")
+_HEX = "[0-9a-f]{8}"  # The checksum at the end of a Job's name, and the part of its UID at the end of a run's.
+_RUN = re.compile(rf"(?P<job>(?P<release>.+)-{_HEX}|.+)-{_HEX}")
+
+
+def run_name(job: str, uid: str) -> str:
+    """The name of the run directory of a Job: the Job's name and the first 8 characters of its UID.
+
+    The shell line in helm/templates/_job.tpl makes the same of what a pod knows of its Job.
+    """
+    return f"{job}-{uid[:8]}"
+
+
+def run_name_parts(name: str) -> tuple[str, str] | None:
+    """The Job's name and the release's in the name of a Job's run directory; None for another name.
+
+    The chart calls its Job <release>-<8 hexadecimal digits>, and cuts a release's name that is too long for that; a Job
+    that is called otherwise, as that in k8s/, has "" for the release.
+    """
+    match = _RUN.fullmatch(name)
+    return (match["job"], match["release"] or "") if match else None
 
 
 def default_run_dir() -> str:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+from trainer.core.run_dir import run_name
+
 INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
 RELEASE = "app.kubernetes.io/instance"
@@ -34,8 +36,8 @@ class Job:
 
     @property
     def run(self) -> str:
-        """The name of the run's folder, as the chart makes it."""
-        return f"{self.name}-{self.uid[:8]}"
+        """The name of the run's folder."""
+        return run_name(self.name, self.uid)
 
     @classmethod
     def from_json(cls, item: Mapping[str, Any]) -> Self:
