@@ -3,9 +3,9 @@
 from typing import Any
 
 from trainer.launch.cluster.objects import Job, Pod, Seen, Warned, in_order
-from trainer.launch.report.time_spent import Spent
+from trainer.launch.report.time_spent import TimeSpent
 
-SPENT = Spent(queued=1.0, starting=10.0, meeting=9.0, training=70.0, lost=10.0)
+SPENT = TimeSpent(queued=1.0, starting=10.0, rendezvous=9.0, training=70.0, lost=10.0)
 
 
 def job(**changes: Any) -> Job:
@@ -31,7 +31,13 @@ def running(index: int, **changes: Any) -> Pod:
 
 
 def failed(index: int, code: int, finished: float, *, reason: str = "", **changes: Any) -> Pod:
-    facts = {"worker": index, "exit_code": code, "reason": reason, **changes.pop("facts", {})}
+    """A pod that ended with `code`, and with the message of an agent that accuses nobody unless `facts` say so."""
+    message: dict[str, Any] = {
+        "format": 2, "worker": index, "attempt": 1, "exit_code": code, "reason": reason, "cause": None, "accused": [],
+        "killed_by_agent": False, "run": "run-1a2b3c4d-01234567", "output": "", "signal": None, "restarts": 0,
+        "errors": [],
+    }  # fmt: skip
+    facts = {**message, **changes.pop("facts", {})}
     given = {"phase": "Failed", "scheduled": 1.0, "started": 2.0, "finished": finished, "exit_code": code, **changes}
     return pod(index, facts=facts, **given)
 

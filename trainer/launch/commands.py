@@ -22,14 +22,15 @@ from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import Attach, Logs, Look, Submit, Target, Where
 from trainer.launch.helm import Chart, HelmError, the_job
 from trainer.launch.report import finished_run
-from trainer.launch.report.finished_run import Past
+from trainer.launch.report.finished_run import FinishedRun
 from trainer.launch.report.run_logs import RunLogs
-from trainer.launch.report.snapshot import Picture
+from trainer.launch.report.snapshot import Snapshot
 from trainer.launch.report.time_spent import Timeline
-from trainer.launch.report.verdict import End, Verdict, duration, judge
+from trainer.launch.report.verdict import Verdict, duration
 from trainer.launch.report.view import JsonView, TableView, View, open_view
 from trainer.launch.report.watch import Watch
-from trainer.launch.report.worker_activity import Activity
+from trainer.launch.report.watched_run import End, watched_verdict
+from trainer.launch.report.worker_activity import WorkerActivity
 
 
 def submit(config: Submit, trainer_argv: Sequence[str]) -> int:
@@ -85,13 +86,13 @@ def status(config: Look) -> int:
     """How a run stands, or how it ended: with the exit code that watching it would have ended with."""
     run = _run(config)
     view: View = JsonView() if config.json else TableView()
-    if isinstance(run, Past):
+    if isinstance(run, FinishedRun):
         verdict = run.verdict()
         view.end(verdict)
         return verdict.code
     kube, job = run
     seen = _look(kube, job)
-    wanted = {row.worker for row in Picture.of(seen, 0, None, Activity()).shown(view.rows)}
+    wanted = {row.worker for row in Snapshot.of(seen, 0, None, WorkerActivity()).shown(view.rows)}
     timeline, activity = _history(kube, seen, {0, *wanted})
     if seen.job.ended:
         verdict = _ended(seen, timeline)
@@ -99,7 +100,7 @@ def status(config: Look) -> int:
         return verdict.code
     view.say(f"{config.name} has been going on for {duration(time.time() - seen.job.created)} as the job "
              f"{seen.job.name}")  # fmt: skip
-    view.show(Picture.of(seen, timeline.attempt, timeline.progress, activity, timeline.step_seconds))
+    view.show(Snapshot.of(seen, timeline.attempt, timeline.progress, activity, timeline.step_seconds))
     if config.json and timeline.progress:
         view.log(0, timeline.progress.format())
     return LaunchCode.DONE
@@ -109,7 +110,7 @@ def logs(config: Logs) -> int:
     """Prints logs, worker by worker and oldest first; with --follow to the run's end, and ends as it ended."""
     run = _run(config)
     with open_view(json_lines=config.json, prefixed=config.logs == "all", live=False) as view:
-        if isinstance(run, Past):
+        if isinstance(run, FinishedRun):
             _stored_logs(run, config.logs, view)
             return run.verdict().code if config.follow else LaunchCode.DONE
         kube, job = run
@@ -117,29 +118,29 @@ def logs(config: Logs) -> int:
             return Watch(kube, job.name, view, logs=config.logs).run().code
         seen = _look(kube, job)
         if not seen.pods and "://" in job.output:
-            _stored_logs(Past(job.output, job.run), config.logs, view)
+            _stored_logs(FinishedRun(job.output, job.run), config.logs, view)
         else:
             kept = _on_claim(job.output, job.run, config, kube) if job.output else "no output kept its log"
             RunLogs(kube, job, view, kept).show(seen.pods, config.logs)
         return _ended(seen).code if config.follow else LaunchCode.DONE
 
 
-def _stored_logs(run: Past, wanted: str, view: View) -> None:
+def _stored_logs(run: FinishedRun, wanted: str, view: View) -> None:
     lines = 0
     for lines, (worker, line) in enumerate(run.logs(wanted), 1):  # noqa: B007
         view.log(worker, line)
     if not lines:
-        raise LaunchError(f"{run.where} has no log that --logs={wanted} means")
+        raise LaunchError(f"--logs={wanted}: there is no such log in {run.address}")
 
 
-def _run(config: Look) -> tuple[Kube, Job] | Past:
+def _run(config: Look) -> tuple[Kube, Job] | FinishedRun:
     """The run that is meant: as the cluster knows it, or else where it was kept.
 
     Raises:
       LaunchError: neither knows it.
     """
     if config.output:
-        return finished_run.newest(config.output, config.name)
+        return finished_run.newest_in_output(config.output, config.name)
     kube = Kube(config.context, config.namespace)
     if found := releases(kube, config.name):
         return kube, found[-1]
@@ -149,7 +150,7 @@ def _run(config: Look) -> tuple[Kube, Job] | Past:
         raise unknown(kube, config.name) from None
     name, output = job["metadata"]["name"], Job.output_of(job["spec"])
     if "://" in output:
-        return finished_run.newest(output, config.name, name)
+        return finished_run.newest_in_output(output, config.name, name)
     kept = "it had no output, so nothing was kept"
     if output:
         kept = _on_claim(output, f"{name}-*", config, kube)
@@ -221,12 +222,12 @@ def _look(kube: Kube, job: Job) -> Seen:
 def _ended(seen: Seen, timeline: Timeline | None = None) -> Verdict:
     """How a run ended that has; where its time went is known from the timeline alone."""
     timeline = timeline or Timeline()
-    return judge(seen, End.JOB, timeline.spent(seen, seen.ended or time.time()), step=timeline.step)
+    return watched_verdict(seen, End.JOB, timeline.spent(seen, seen.ended or time.time()), step=timeline.step)
 
 
-def _history(kube: Kube, seen: Seen, workers: Container[int]) -> tuple[Timeline, Activity]:
+def _history(kube: Kube, seen: Seen, workers: Container[int]) -> tuple[Timeline, WorkerActivity]:
     """What the logs of these workers, as far as they are there, tell of the past."""
-    timeline, activity = Timeline(), Activity()
+    timeline, activity = Timeline(), WorkerActivity()
     pods = [pod for pod in seen.pods if pod.index in workers and pod.started is not None]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         told = pool.map(lambda pod: _told(kube, pod), pods)

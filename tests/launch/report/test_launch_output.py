@@ -71,7 +71,7 @@ def test_a_run_outlives_its_job(output: str, tmp_path: pathlib.Path, capsys: pyt
 
     assert said("logs", "--logs=all") == (LaunchCode.DONE, ["worker 1 | one", "worker 1 | two"], "")
     code, _, error = said("logs")
-    assert (code, error) == (LaunchCode.FAILED, f"error: {output}/{one} has no log that --logs=chief means\n")
+    assert (code, error) == (LaunchCode.FAILED, f"error: --logs=chief: there is no such log in {output}/{one}\n")
     code, lines, _ = said("status")
     assert code == LaunchCode.DONE
     assert lines[0] == f"succeeded: {one} reached validation accuracy 0.9800 in 1 min 15 s"
@@ -84,7 +84,7 @@ def test_a_run_outlives_its_job(output: str, tmp_path: pathlib.Path, capsys: pyt
         store.upload(f"{other}/mirror.json", empty, replace=store.version(f"{other}/mirror.json"))
     code, lines, _ = said("status")  # The newest counts.
     assert code == LaunchCode.TRAINING
-    assert lines[0].startswith(f"not finished: the last attempt of {other}, its 1., ended at step 70: worker 1 ended")
+    assert lines[0].startswith(f"not finished: attempt 1 of {other}, the last, ended at step 70: worker 1 ended")
     assert lines[1] == "  | error: no data"
     code, _, error = said("status", "--name=mnist")
     assert (code, error) == (LaunchCode.NOT_STARTED, f"error: there is no run of mnist in {output}\n")

@@ -11,8 +11,9 @@ import pytest
 
 from tests.support.runs import SPENT, job
 from trainer.launch.cluster.objects import Job, Pod, Seen, in_order, seconds
-from trainer.launch.report.first_cause import lost
-from trainer.launch.report.verdict import End, Verdict, judge
+from trainer.launch.report.end_of_worker import EndOfWorker
+from trainer.launch.report.verdict import Verdict
+from trainer.launch.report.watched_run import End, watched_verdict
 
 GIVEN_UP = "2026-01-01T00:30:00Z"
 RUNNING = {"running": {"startedAt": "2026-01-01T00:00:10Z"}}
@@ -111,11 +112,11 @@ FORCED = item(1, RUNNING, deleted="2026-01-01T00:10:00Z", grace=0, phase="Runnin
     ],
 )  # fmt: skip
 def test_a_lost_pod_has_its_cause(told: dict[str, Any], words: str) -> None:
-    assert lost(Pod.from_json(told)) == words
+    assert EndOfWorker.of_pod(Pod.from_json(told)).text == words
     # It is no less the headline if it is all that happened, and the pod was last seen before it could fail.
     verdict = judged(gone(told), gone(item(0, RUNNING, deleted="2026-01-01T00:30:30Z", phase="Running")))
     assert verdict.headline == f"failed: worker 1 on node2 {words}"
-    assert "collateral, ended because of it: worker 0" in verdict.lines
+    assert "ended because of it: worker 0" in verdict.lines
 
 
 @pytest.mark.parametrize("told", [EVICTED, SHUT_DOWN, DRAINED, TAINTED, NODE_GONE, PREEMPTED, FORCED])
@@ -123,10 +124,10 @@ def test_a_lost_pod_is_not_blamed_for_a_crash_after_it(told: dict[str, Any]) -> 
     crash = Pod.from_json(item(0, terminated(1, "2026-01-01T00:29:00Z", "Traceback\nboom")))
     again = Pod.from_json({**item(1, RUNNING, phase="Running"), "metadata": newer(1)})
     verdict = judged(gone(told), crash, again)
-    assert verdict.headline == "failed: worker 0 on node1 ended with exit code 1 (a crash)"
+    assert verdict.headline == "failed: worker 0 on node1 ended with exit code 1"
     assert verdict.lines[1] == "| boom"
-    assert f"earlier, worker 1 on node2 {lost(gone(told))}; its pod was replaced" in verdict.lines
-    assert not any(line.startswith("collateral") for line in verdict.lines)
+    assert f"earlier, worker 1 on node2 {EndOfWorker.of_pod(gone(told)).text}; its pod was replaced" in verdict.lines
+    assert not any(line.startswith("ended because") for line in verdict.lines)
 
 
 def test_when_a_pod_left() -> None:
@@ -165,4 +166,4 @@ def newer(index: int) -> dict[str, Any]:
 
 def judged(*pods: Pod) -> Verdict:
     failed = job(ended="failed", reason="BackoffLimitExceeded", message="many", finished=seconds(GIVEN_UP))
-    return judge(Seen(job=failed, pods=in_order(pods)), End.JOB, SPENT)
+    return watched_verdict(Seen(job=failed, pods=in_order(pods)), End.JOB, SPENT)

@@ -102,7 +102,7 @@ def test_pods_that_cannot_be_read_do_not_keep_the_others_from_it(
         "worker 2 | two",
     ]
     code, _, error = logs(run, tmp_path, monkeypatch, capsys, "--logs=1")
-    assert (code, error) == (LaunchCode.FAILED, "error: big-1a2b3c4d has no log yet that --logs=1 means\n")
+    assert (code, error) == (LaunchCode.FAILED, "error: --logs=1: big-1a2b3c4d has no such log yet\n")
     code, _, error = logs(run, tmp_path, monkeypatch, capsys, "--logs=7")
     assert (code, error) == (LaunchCode.USAGE, "error: --logs=7: big-1a2b3c4d has 3 worker(s)\n")
 
@@ -163,8 +163,8 @@ def test_without_an_output_it_says_what_is_missing(
     run = Run(2, {"0-b": [state(0, 3), "now"]})
     code, lines, _ = logs(run, tmp_path, monkeypatch, capsys, "--logs=all")
     assert code == LaunchCode.DONE
-    assert lines[0] == "worker 0's pod began with attempt 3; of earlier ones no output kept its log"
-    assert lines[-1] == "worker 1: there is no pod, and no output kept its log"
+    assert lines[0] == "worker 0's pod began with attempt 3; as for earlier attempts, no output kept its log"
+    assert lines[-1] == "worker 1: no pod is left, and no output kept its log"
 
 
 def test_json(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.told_run import NAME, job, pod
 from trainer.launch.cluster.watches import Changed, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch.codes import LaunchCode
-from trainer.launch.report.snapshot import Picture
+from trainer.launch.report.snapshot import Snapshot
 from trainer.launch.report.verdict import Verdict
 from trainer.launch.report.watch import Watch
 
@@ -56,7 +56,7 @@ class Kept:
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.said: list[str] = []
-        self.pictures: list[Picture] = []
+        self.snapshots: list[Snapshot] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -64,8 +64,8 @@ class Kept:
     def log(self, worker: int, text: str) -> None:
         """Not looked at."""
 
-    def show(self, picture: Picture) -> None:
-        self.pictures.append(picture)
+    def show(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot)
 
     def end(self, verdict: Verdict) -> None:
         """Not called by a watch."""
@@ -82,7 +82,7 @@ def test_a_worker_whose_pod_was_deleted_is_named_in_a_success() -> None:
     assert verdict.code == LaunchCode.DONE, verdict.text
     assert verdict.headline.startswith("succeeded: mnist-train reached validation accuracy 0.9")
     (replaced,) = [line for line in verdict.lines if line.endswith("its pod was replaced")]
-    assert replaced.startswith("worker 1 on node2 ended with exit code 143 (SIGTERM to this worker")
+    assert replaced.startswith("worker 1 on node2 ended with exit code 143 (SIGTERM)")
     assert "lost to failures" in verdict.lines[-1]
     assert any("worker 1 on node2 ended with exit code 143" in said for said in view.said)
 
@@ -90,7 +90,7 @@ def test_a_worker_whose_pod_was_deleted_is_named_in_a_success() -> None:
 def test_a_screen_has_a_line_for_what_each_worker_does() -> None:
     _, view, replay = watched("deleted_pod", rows=2)
     assert {name.rsplit("-", 2)[1] for name in replay.followed} == {"0", "1"}
-    last = view.pictures[-1]
+    last = view.snapshots[-1]
     assert last.rows[0].step == last.progress.steps if last.progress else False
     assert [row.restarts for row in last.rows] == [2, 1]  # Twice in place; once by another pod.
 
@@ -98,15 +98,16 @@ def test_a_screen_has_a_line_for_what_each_worker_does() -> None:
 def test_missing_data_is_the_first_cause() -> None:
     verdict, _, replay = watched("data_missing")
     assert verdict.code == LaunchCode.TRAINING
-    assert "ended with exit code 65 (data missing or damaged" in verdict.headline
+    assert verdict.headline == "failed: worker 0 on node1 ended with exit code 65 before its first step"
     assert verdict.lines[0].startswith("| error: --data_dir=/nowhere is not a folder")
+    assert verdict.text.count("--data_dir=/nowhere") == 1
     assert [name.rsplit("-", 2)[1] for name in replay.followed] == ["0"]  # The chief's log alone.
 
 
 def test_memory_is_the_first_cause() -> None:
     verdict, _, _ = watched("memory")
     assert verdict.code == LaunchCode.TRAINING
-    assert "ran out of memory (OOMKilled, exit code 137)" in verdict.headline
+    assert "ran out of memory before its first step (OOMKilled, exit code 137)" in verdict.headline
     assert any("failed 2 times: the job gave up (BackoffLimitExceeded)" in line for line in verdict.lines)
 
 
@@ -152,8 +153,8 @@ class Silent:
 class Interrupted(Kept):
     """A person who presses Ctrl-C at the first sight of the run."""
 
-    def show(self, picture: Picture) -> None:
-        super().show(picture)
+    def show(self, snapshot: Snapshot) -> None:
+        super().show(snapshot)
         raise KeyboardInterrupt
 
 
