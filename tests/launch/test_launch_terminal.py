@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.api_server import api_server
-from tests.support.told_run import DEADLINE, ToldRun
+from tests.support.scripted_run import DEADLINE, ScriptedRun
 from trainer.launch.codes import LaunchCode
 
 ATTACH = (sys.executable, "-m", "trainer.launch", "attach", "--name=big")
@@ -26,7 +26,7 @@ COLUMNS = 40
 
 
 @contextlib.contextmanager
-def served(told: ToldRun, folder: pathlib.Path) -> Iterator[dict[str, str]]:
+def served(told: ScriptedRun, folder: pathlib.Path) -> Iterator[dict[str, str]]:
     """Serves a run; yields the environment of a launcher that watches it."""
     with api_server(told.answer, folder) as config:
         try:
@@ -46,7 +46,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 def test_a_terminal_of_forty_columns(tmp_path: pathlib.Path, terminal: tuple[int, int]) -> None:
     near, far = terminal
-    with served(ToldRun(3), tmp_path) as environ:
+    with served(ScriptedRun(3), tmp_path) as environ:
         environ = {name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")}
         environ["TERM"] = "xterm"
         process = subprocess.Popen(ATTACH, env=environ, stdin=far, stdout=far, stderr=far)
@@ -103,7 +103,7 @@ def test_the_first_words_wait_for_nothing(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_reader_that_leaves_ends_it(tmp_path: pathlib.Path) -> None:
-    with served(ToldRun(3), tmp_path) as environ:
+    with served(ScriptedRun(3), tmp_path) as environ:
         command = f"{' '.join(ATTACH)} --logs=all | head -n 1; echo ${{PIPESTATUS[0]}}"
         process = subprocess.Popen(
             ["bash", "-c", command], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -114,7 +114,7 @@ def test_a_reader_that_leaves_ends_it(tmp_path: pathlib.Path) -> None:
 
 
 def test_credentials_that_expire_while_watching(tmp_path: pathlib.Path) -> None:
-    with served(ToldRun(2, refusal="Unauthorized"), tmp_path) as environ:
+    with served(ScriptedRun(2, refusal="Unauthorized"), tmp_path) as environ:
         done = subprocess.run(ATTACH, env=environ, capture_output=True, text=True, timeout=DEADLINE)
     assert done.returncode == LaunchCode.FAILED
     assert "they are wrong or have expired; log in to the cluster anew" in done.stderr

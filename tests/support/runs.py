@@ -1,4 +1,4 @@
-"""Runs as tests make them up: a Job and its pods, without the API's JSON."""
+"""Made-up runs: a Job and its pods as the launcher holds them, without the API's JSON."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def job(**changes: Any) -> Job:
 def pod(index: int, *, number: int = 0, **changes: Any) -> Pod:
     """The `number`th pod of a worker."""
     name = f"run-1a2b3c4d-{index}-{number}"
-    given = {
+    fields = {
         "uid": name,
         "name": name,
         "index": index,
@@ -23,7 +23,7 @@ def pod(index: int, *, number: int = 0, **changes: Any) -> Pod:
         "node": f"node{index + 1}",
         **changes,
     }
-    return Pod(**given)
+    return Pod(**fields)
 
 
 def running(index: int, **changes: Any) -> Pod:
@@ -38,8 +38,8 @@ def failed(index: int, code: int, finished: float, *, reason: str = "", **change
         "errors": [],
     }  # fmt: skip
     facts = {**message, **changes.pop("facts", {})}
-    given = {"phase": "Failed", "scheduled": 1.0, "started": 2.0, "finished": finished, "exit_code": code, **changes}
-    return pod(index, facts=facts, **given)
+    fields = {"phase": "Failed", "scheduled": 1.0, "started": 2.0, "finished": finished, "exit_code": code, **changes}
+    return pod(index, facts=facts, **fields)
 
 
 def seen(*pods: Pod, warnings: tuple[Warned, ...] = (), **changes: Any) -> Seen:

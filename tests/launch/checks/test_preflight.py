@@ -12,7 +12,7 @@ import pytest
 
 from tests.launch.checks.test_capacity import node
 from tests.support.api_server import Handler, Query, api_server
-from tests.support.told_run import job as told_job
+from tests.support.scripted_run import job as job_json
 from trainer.launch import cli
 from trainer.launch.checks import quota
 from trainer.launch.codes import LaunchCode
@@ -67,7 +67,7 @@ class Cluster:
         elif path.endswith("/namespaces/team"):
             server.reply({"metadata": {}})
         elif path.endswith("/jobs"):
-            job = told_job(4)
+            job = job_json(4)
             job["metadata"]["name"] = "mnist-train-1"
             server.reply({"items": [job] if self.running else []})
         elif path.endswith("/services"):

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.api_server import Handler, Query, api_server
 from tests.support.memory_store import MemoryStore
-from tests.support.told_run import job as told_job
-from tests.support.told_run import pod as told_pod
+from tests.support.scripted_run import job as job_json
+from tests.support.scripted_run import pod as pod_json
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
 
@@ -22,7 +22,7 @@ class Run:
     """Pods and their logs; a number in place of a log is the status of a refusal."""
 
     def __init__(self, workers: int, logs: dict[str, list[str] | int], *, output: str = "", ended: str = "") -> None:
-        self.job = told_job(workers)
+        self.job = job_json(workers)
         self.job["metadata"]["uid"] = "01234567-89ab"
         self.job["spec"]["template"] = {"spec": {"containers": [{"args": [f"--output={output}"] if output else []}]}}
         if ended:
@@ -33,7 +33,7 @@ class Run:
         self.done = threading.Event()
         self.pods: list[dict[str, Any]] = []
         for name in logs:
-            pod = told_pod(int(name.split("-")[0]))
+            pod = pod_json(int(name.split("-")[0]))
             pod["metadata"] |= {"name": name, "uid": name}
             self.pods.append(pod)
 
@@ -84,8 +84,8 @@ def logs(
         monkeypatch.setenv("KUBECONFIG", str(config))
         code = cli.main(["logs", "--name=big", *flags])
         run.done.set()
-    said = capsys.readouterr()
-    return code, said.out.splitlines(), said.err
+    printed = capsys.readouterr()
+    return code, printed.out.splitlines(), printed.err
 
 
 def test_pods_that_cannot_be_read_do_not_keep_the_others_from_it(
@@ -169,8 +169,8 @@ def test_without_an_output_it_says_what_is_missing(
 
 def test_json(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     _, lines, _ = logs(Run(1, {"0-a": [state(0, 1), "a line"]}), tmp_path, monkeypatch, capsys, "--json")
-    told = [json.loads(line) for line in lines]
-    assert [(one["event"], one["worker"], one["text"]) for one in told] == [
+    events = [json.loads(line) for line in lines]
+    assert [(event["event"], event["worker"], event["text"]) for event in events] == [
         ("log", 0, state(0, 1)),
         ("log", 0, "a line"),
     ]
@@ -196,6 +196,6 @@ def test_following_ends_with_the_run_and_as_it_ended(
     worker = {"name": "worker", "state": {"terminated": {"exitCode": exit_code, **times}}}
     over.pods[0]["status"] = {"phase": "Failed" if exit_code else "Succeeded", "containerStatuses": [worker]}
     run.changes = {"pods": over.pods, "jobs": [over.job]}
-    told, lines, error = logs(run, tmp_path, monkeypatch, capsys, "--follow")
-    assert (told, error) == (code, "")
+    ended_with, lines, error = logs(run, tmp_path, monkeypatch, capsys, "--follow")
+    assert (ended_with, error) == (code, "")
     assert [line for line in lines if line in (state(0, 1), "a line")] == [state(0, 1), "a line"]

@@ -79,7 +79,7 @@ def test_a_run_that_ended_and_whose_chief_has_left_no_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("lines", "seconds"),
     [
         ([(20, 10, 1)], None),
         ([(20, 10, 1), (50, 20, 1)], 3.0),  # However fast the lines of the past come in.
@@ -88,10 +88,10 @@ def test_a_run_that_ended_and_whose_chief_has_left_no_word() -> None:
     ],
 )
 def test_what_a_step_takes_is_measured_by_the_logs_clock(
-    told: list[tuple[float, int, int]], seconds: float | None
+    lines: list[tuple[float, int, int]], seconds: float | None
 ) -> None:
     timeline = Timeline()
-    for time, step, attempt in told:
+    for time, step, attempt in lines:
         timeline.take(time, None, progress(step, attempt))
     assert timeline.step_seconds == seconds
-    assert timeline.step == f"{told[-1][1]}/100"
+    assert timeline.step == f"{lines[-1][1]}/100"

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.told_run import NAME, job, pod
+from tests.support.scripted_run import NAME, job, pod
 from trainer.launch.cluster.watches import Changed, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.snapshot import Snapshot
@@ -24,16 +24,16 @@ class Replay:
     namespace = "recorded"
 
     def __init__(self, lines: list[dict[str, Any]]) -> None:
-        self.told = [line for line in lines if line["kind"] != "log"]
+        self.changes = [line for line in lines if line["kind"] != "log"]
         self.logs = [line for line in lines if line["kind"] == "log"]
-        self.job = next(line["object"]["metadata"]["name"] for line in self.told if line["kind"] == "job")
+        self.job = next(line["object"]["metadata"]["name"] for line in self.changes if line["kind"] == "job")
         self.followed: list[str] = []
 
     def watch(self, kind: str, path: str, tell: Tell, **query: str) -> None:  # noqa: ARG002
         if kind != "event":  # The last that is asked for begins it.
             return
         tell(Listed("pod", ()))
-        for line in self.told:
+        for line in self.changes:
             change = {"DELETED": Gone}.get(line["type"], Changed)
             if line["kind"] != "job" or line["object"]["metadata"]["name"] == self.job:
                 tell(change(line["kind"], line["object"]))
@@ -113,24 +113,24 @@ def test_memory_is_the_first_cause() -> None:
 
 def job_is(kind: str, *conditions: str) -> dict[str, Any]:
     """A change of a made-up Job."""
-    told = [{"type": c, "status": "True", "lastTransitionTime": "2026-01-01T00:01:01Z"} for c in conditions]
-    return {"kind": "job", "type": kind, "object": job(1, {"conditions": told})}
+    stamped = [{"type": c, "status": "True", "lastTransitionTime": "2026-01-01T00:01:01Z"} for c in conditions]
+    return {"kind": "job", "type": kind, "object": job(1, {"conditions": stamped})}
 
 
 def chief_is(kind: str, code: int | None) -> dict[str, Any]:
-    told = pod(0)
+    chief = pod(0)
     if code is not None:
         times = {"startedAt": "2026-01-01T00:00:10Z", "finishedAt": "2026-01-01T00:01:00Z"}
         ended = {"exitCode": code, "message": json.dumps({"val_accuracy": 0.98}), **times}
-        told["status"] = {
+        chief["status"] = {
             "phase": "Succeeded",
             "containerStatuses": [{"name": "worker", "state": {"terminated": ended}}],
         }
-    return {"kind": "pod", "type": kind, "object": told}
+    return {"kind": "pod", "type": kind, "object": chief}
 
 
-def watch(*told: dict[str, Any], view: Kept | None = None, **limits: float) -> Verdict:
-    replay = Replay(list(told)) if told else Silent()
+def watch(*changes: dict[str, Any], view: Kept | None = None, **limits: float) -> Verdict:
+    replay = Replay(list(changes)) if changes else Silent()
     return Watch(cast(Kube, replay), NAME, view or Kept(0), logs="chief").run(**limits)
 
 
@@ -159,8 +159,8 @@ class Interrupted(Kept):
 
 
 def test_a_success_that_is_deleted_at_once_is_a_success() -> None:
-    told = (job_is("ADDED"), chief_is("ADDED", None), chief_is("MODIFIED", 0))
-    verdict = watch(*told, job_is("DELETED", "SuccessCriteriaMet", "Complete"), chief_is("DELETED", 0))
+    changes = (job_is("ADDED"), chief_is("ADDED", None), chief_is("MODIFIED", 0))
+    verdict = watch(*changes, job_is("DELETED", "SuccessCriteriaMet", "Complete"), chief_is("DELETED", 0))
     assert verdict.code == LaunchCode.DONE
     assert verdict.headline == "succeeded: big reached validation accuracy 0.9800 in 1 min 0 s"
 
@@ -183,10 +183,10 @@ def test_a_silent_cluster_is_not_a_run_that_never_started() -> None:
 
 
 def test_ctrl_c_after_the_end_does_not_say_that_it_goes_on() -> None:
-    told = (job_is("ADDED"), chief_is("ADDED", None), chief_is("MODIFIED", 0))
-    verdict = watch(*told, job_is("MODIFIED", "SuccessCriteriaMet"), view=Interrupted(0))
+    changes = (job_is("ADDED"), chief_is("ADDED", None), chief_is("MODIFIED", 0))
+    verdict = watch(*changes, job_is("MODIFIED", "SuccessCriteriaMet"), view=Interrupted(0))
     assert (verdict.code, verdict.headline[:10]) == (LaunchCode.DONE, "succeeded:")
-    verdict = watch(*told[:2], view=Interrupted(0))
+    verdict = watch(*changes[:2], view=Interrupted(0))
     assert (verdict.code, verdict.headline.split(" before")[0]) == (LaunchCode.INTERRUPTED, "big goes on")
 
 

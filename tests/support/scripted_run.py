@@ -1,4 +1,4 @@
-"""A run as an API server tells of it, for launchers that watch it."""
+"""A run as a scripted API server tells it, for launchers that watch one."""
 
 import dataclasses
 import threading
@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.api_server import Handler, Query
 from trainer.core.log_lines import Progress
 
-NAME = "big-1a2b3c4d"  # Of its Job; the release is "big".
+NAME = "big-1a2b3c4d"  # The name of its Job; the release is called big.
 DEADLINE = 60.0
 
 
@@ -34,7 +34,7 @@ def pod(index: int) -> dict[str, Any]:
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "resourceVersion": "1",
             "labels": {"batch.kubernetes.io/job-completion-index": str(index)},
-            "annotations": {"filler": "x" * 4000},  # A real pod is 5 kB or more.
+            "annotations": {"filler": "x" * 4000},  # So that it is about as large as a real pod.
         },
         "spec": {"nodeName": f"node{index % 50}"},
         "status": {"phase": "Running", "containerStatuses": [running], "conditions": []},
@@ -42,14 +42,14 @@ def pod(index: int) -> dict[str, Any]:
 
 
 @dataclasses.dataclass
-class ToldRun:
-    """A scripted API server's answers."""
+class ScriptedRun:
+    """The answers of an API server that knows one run."""
 
     workers: int
-    change: dict[str, Any] | None = None  # A pod as it is a moment later.
-    others: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)  # Pods that do not simply run.
-    status: dict[str, Any] | None = None  # Of the Job, where it has ended.
-    refusal: str = ""  # Instead of watching pods.
+    change: dict[str, Any] | None = None  # What a watch of pods tells: a pod as it has become.
+    others: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)  # Pods that do more than run.
+    status: dict[str, Any] | None = None  # The status of the Job; None: it goes on.
+    refusal: str = ""  # The message with which a watch of pods is refused; "": it is not.
     requests: list[str] = dataclasses.field(default_factory=list)
     done: threading.Event = dataclasses.field(default_factory=threading.Event)
 
@@ -77,10 +77,10 @@ class ToldRun:
             self._wait(server)
         else:
             pods = [self.others.get(index) or pod(index) for index in range(self.workers)]
-            named = {one["metadata"]["name"]: one for one in pods}
+            by_name = {item["metadata"]["name"]: item for item in pods}
             last = path.rsplit("/", 1)[1]
             items = {"jobs": [job(self.workers, self.status)], "pods": pods}.get(last, [])
-            server.reply(named.get(last, {"metadata": {"resourceVersion": "1"}, "items": items}))
+            server.reply(by_name.get(last, {"metadata": {"resourceVersion": "1"}, "items": items}))
 
     def _wait(self, server: Handler) -> None:
         self.done.wait(DEADLINE)
