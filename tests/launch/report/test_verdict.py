@@ -54,7 +54,8 @@ def test_the_first_cause_is_the_worker_that_all_name_not_the_pod_that_kubernetes
 
 
 def test_workers_that_each_failed_by_themselves_are_not_called_collateral() -> None:
-    pods = [failed(i, 65, 10.0 + i, facts={"cause": "final", "step": 0}) for i in range(3)]
+    facts = {"cause": "final", "step": 0}
+    pods = [failed(i, 65, 10.0 + i, reason=f"worker {i} ended with 65", facts=facts) for i in range(3)]
     verdict = watched_verdict(seen(*pods, **{**POLICY, "workers": 3}), End.JOB, SPENT)
     # No error line tells what the code means here.
     assert verdict.headline == (

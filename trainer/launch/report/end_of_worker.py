@@ -36,17 +36,17 @@ class EndOfWorker:
 
     @property
     def text(self) -> str:
-        """The sentence where it is one of several."""
+        """The sentence as it stands in a list."""
         return self._sentence("", self.why)
 
     def headline(self, step: int | None) -> str:
-        """The sentence with all that is known; `step` is the last one that the worker made, None: not known."""
+        """The sentence with the last step that the worker made (None: not known) and with advice."""
         at = "" if step is None else f" at step {step}" if step else " before its first step"
         return self._sentence(at, self.why or self.advice)
 
     @classmethod
     def of_pod(cls, pod: Pod) -> Self:
-        """How a pod ended that was lost."""
+        """How a lost pod ended."""
         if pod.reason == "Evicted":
             return cls("was evicted by its node", why=pod.detail)
         if pod.disruption:
@@ -62,25 +62,27 @@ class EndOfWorker:
         if pod.exit_code is not None:
             message = AgentMessage.of(pod)
             unexplained = message.signal == "SIGKILL" and not message.killed_by_agent
-            told = bool(message.errors or message.reason)
-            return cls.of_process(pod.exit_code, message.cause, unexplained_kill=unexplained, told=told)
+            explained = bool(message.errors or message.addition)
+            return cls.of_process(pod.exit_code, message.cause, unexplained_kill=unexplained, explained=explained)
         if pod.phase == "Failed" and pod.reason:
             return cls("failed", why=f"{pod.reason} {pod.detail}".rstrip())
         return cls("was deleted" if pod.gone or pod.deleting else "failed")
 
     @classmethod
-    def of_process(cls, code: int, cause: Cause | None, *, unexplained_kill: bool = False, told: bool = False) -> Self:
+    def of_process(
+        cls, code: int, cause: Cause | None, *, unexplained_kill: bool = False, explained: bool = False
+    ) -> Self:
         """How a training process or an agent ended.
 
         Args:
           code: its exit code.
           cause: how the training process ended, as its agent saw it.
           unexplained_kill: somebody sent SIGKILL, and it was not the agent.
-          told: whether error lines or a reason tell what the code means here: it may mean several things.
+          explained: error lines or a reason tell what the code, which may mean several things, means here.
         """
         if cause in _KILLED_BY_AGENT and code == KILLED:
             return cls(_KILLED_BY_AGENT[cause], f"exit code {code}")
-        detail = signal_name(code) or ("" if told else meaning(code))
+        detail = signal_name(code) or ("" if explained else meaning(code))
         if code == KILLED and unexplained_kill:
             detail += ", by the kernel for want of memory if nobody else sent it"
         return cls(f"ended with exit code {code}", detail)

@@ -93,11 +93,11 @@ def _gave_up(job: Job, cause: FirstCause) -> str:
 def _other_lines(seen: Seen, cause: FirstCause) -> list[str]:
     """The other pods that were lost: before the end, by themselves, or because of the first cause."""
     current, last = {pod.uid for pod in seen.current().values()}, cause.pods[-1]
-    told = {pod.uid for pod in cause.pods}
+    named = {pod.uid for pod in cause.pods}
     replaced: list[Pod] = []
     at_the_end: list[Pod] = []
     for pod in seen.pods:
-        if pod.uid in told or not pod.lost or not (pod.failed or pod.started):
+        if pod.uid in named or not pod.lost or not (pod.failed or pod.started):
             continue
         if pod.uid not in current and pod.left <= last.left and pod.exit_code != ExitCode.PEER_LOST:
             replaced.append(pod)

@@ -99,7 +99,7 @@ class StoredAttempt:
         cause = self.failure.get("cause", Cause.CRASH)
         if "exit_code" not in self.failure or cause not in _ENDS_OF_PROCESSES:
             return self.reason
-        end = EndOfWorker.of_process(self.failure["exit_code"], cause, told=bool(self.failure.get("errors")))
+        end = EndOfWorker.of_process(self.failure["exit_code"], cause, explained=bool(self.failure.get("errors")))
         return f"worker {self.failure.get('worker')} {end.text}"
 
 
