@@ -17,7 +17,7 @@ from typing import Any
 import rich.console
 
 from trainer.launch import cli
-from trainer.launch.report.snapshot import Picture
+from trainer.launch.report.snapshot import Snapshot
 from trainer.launch.report.verdict import Verdict
 from trainer.launch.report.view import LiveView
 
@@ -45,9 +45,9 @@ class RecordingView(LiveView):
         self._running = running
         self.console.print(f"$ {command}")
 
-    def show(self, picture: Picture) -> None:  # noqa: D102
-        super().show(picture)
-        progress = picture.progress
+    def show(self, snapshot: Snapshot) -> None:  # noqa: D102
+        super().show(snapshot)
+        progress = snapshot.progress
         if self._running != "-" and progress and progress.step >= progress.steps / 2:
             draw(self._running, [*self.console.printed[-RUNNING_LINES:], self.screen()])
             self._running = "-"

@@ -164,7 +164,8 @@ def test_gpus_that_tensorflow_does_not_see(release: Release, own_cluster: pathli
         advertise({"op": "remove"})
     assert code == LaunchCode.TRAINING, text
     assert "4 of 4 are free, 2 are asked for" in text
-    assert "ended with exit code 69 (requested accelerators are not there)" in text
+    assert "ended with exit code 69" in text
+    assert "| error: asked for 1 GPU, TensorFlow sees 0" in text
 
 
 def test_what_never_starts_says_why(release: Release) -> None:

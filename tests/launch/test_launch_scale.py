@@ -15,8 +15,8 @@ MEGABYTES = 150
 
 def test_five_hundred_workers(tmp_path: pathlib.Path) -> None:
     changed = {**pod(7), "status": {"phase": "Failed", "reason": "Evicted", "message": "disk"}}
-    told = ScriptedRun(500, change=changed)
-    with api_server(told.answer, tmp_path) as config:
+    run = ScriptedRun(500, change=changed)
+    with api_server(run.answer, tmp_path) as config:
         environ = {**os.environ, "KUBECONFIG": str(config)}
         command = (sys.executable, "-m", "trainer.launch", "attach", "--name=big")
         process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
@@ -30,14 +30,14 @@ def test_five_hundred_workers(tmp_path: pathlib.Path) -> None:
                         break
                 assert "worker 7 on node7 was evicted by its node: disk" in said
                 assert said[-1] == "workers: 499 running, 1 Evicted"
-                before = len(told.requests)
+                before = len(run.requests)
                 time.sleep(2)  # In which a program that polls would ask.
-                assert len(told.requests) == before <= 8, told.requests
+                assert len(run.requests) == before <= 8, run.requests
                 status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
                 peak = next(int(row.split()[1]) for row in status.splitlines() if row.startswith("VmHWM")) / 1024
                 assert peak < MEGABYTES
         finally:
             process.kill()
             process.wait()
-            told.done.set()
+            run.done.set()
     print(f"{peak:.0f} MB at most, {before} requests")

@@ -3,9 +3,9 @@
 from typing import Any
 
 from trainer.launch.cluster.objects import Job, Pod, Seen, Warned, in_order
-from trainer.launch.report.time_spent import Spent
+from trainer.launch.report.time_spent import TimeSpent
 
-SPENT = Spent(queued=1.0, starting=10.0, meeting=9.0, training=70.0, lost=10.0)
+SPENT = TimeSpent(queued=1.0, starting=10.0, rendezvous=9.0, training=70.0, lost=10.0)
 
 
 def job(**changes: Any) -> Job:
@@ -16,7 +16,7 @@ def job(**changes: Any) -> Job:
 def pod(index: int, *, number: int = 0, **changes: Any) -> Pod:
     """The `number`th pod of a worker."""
     name = f"run-1a2b3c4d-{index}-{number}"
-    given = {
+    fields = {
         "uid": name,
         "name": name,
         "index": index,
@@ -24,7 +24,7 @@ def pod(index: int, *, number: int = 0, **changes: Any) -> Pod:
         "node": f"node{index + 1}",
         **changes,
     }
-    return Pod(**given)
+    return Pod(**fields)
 
 
 def running(index: int, **changes: Any) -> Pod:
@@ -33,10 +33,15 @@ def running(index: int, **changes: Any) -> Pod:
 
 
 def failed(index: int, code: int, finished: float, *, reason: str = "", **changes: Any) -> Pod:
-    """A worker's pod that ended with `code` at `finished`; its agent reported `facts` and this reason."""
-    facts = {"worker": index, "exit_code": code, "reason": reason, **changes.pop("facts", {})}
-    given = {"phase": "Failed", "scheduled": 1.0, "started": 2.0, "finished": finished, "exit_code": code, **changes}
-    return pod(index, facts=facts, **given)
+    """A pod that ended with `code`, and with the message of an agent that accuses nobody unless `facts` say so."""
+    message: dict[str, Any] = {
+        "format": 2, "worker": index, "attempt": 1, "exit_code": code, "reason": reason, "cause": None, "accused": [],
+        "killed_by_agent": False, "run": "run-1a2b3c4d-01234567", "output": "", "signal": None, "restarts": 0,
+        "errors": [],
+    }  # fmt: skip
+    facts = {**message, **changes.pop("facts", {})}
+    fields = {"phase": "Failed", "scheduled": 1.0, "started": 2.0, "finished": finished, "exit_code": code, **changes}
+    return pod(index, facts=facts, **fields)
 
 
 def seen(*pods: Pod, warnings: tuple[Warned, ...] = (), **changes: Any) -> Seen:

@@ -19,14 +19,15 @@ from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import AttachFlags, ClusterFlags, LogsFlags, ReleaseFlags, StatusFlags, SubmitFlags
 from trainer.launch.helm_program import HelmError
 from trainer.launch.lookup import existing_release, find_run, observe, on_claim, read_logs
-from trainer.launch.report.finished_run import Past
+from trainer.launch.report.finished_run import FinishedRun
 from trainer.launch.report.run_logs import RunLogs
-from trainer.launch.report.snapshot import Picture
+from trainer.launch.report.snapshot import Snapshot
 from trainer.launch.report.time_spent import Timeline
-from trainer.launch.report.verdict import End, Verdict, duration, judge
+from trainer.launch.report.verdict import Verdict, duration
 from trainer.launch.report.view import JsonView, TableView, View, open_view
 from trainer.launch.report.watch import Watch
-from trainer.launch.report.worker_activity import Activity
+from trainer.launch.report.watched_run import End, watched_verdict
+from trainer.launch.report.worker_activity import WorkerActivity
 
 
 def submit(flags: SubmitFlags, trainer_argv: Sequence[str]) -> int:
@@ -83,14 +84,14 @@ def status(flags: StatusFlags) -> int:
     """Says how a run stands, or how it ended: then with the exit code that watching it would have ended with."""
     run = find_run(flags)
     view: View = JsonView() if flags.json else TableView()
-    if isinstance(run, Past):
+    if isinstance(run, FinishedRun):
         verdict = run.verdict()
         view.end(verdict)
         return verdict.code
     kube, job = run
     seen = observe(kube, job)
     # Which workers have a row does not depend on their logs, so that only the logs of those are read.
-    rows = Picture.of(seen, 0, None, Activity()).shown(view.rows)
+    rows = Snapshot.of(seen, 0, None, WorkerActivity()).shown(view.rows)
     timeline, activity = read_logs(kube, seen, {0, *(row.worker for row in rows)})
     if job.ended:
         verdict = _ended(seen, timeline)
@@ -98,7 +99,7 @@ def status(flags: StatusFlags) -> int:
         return verdict.code
     age = duration(time.time() - job.created)
     view.say(f"{flags.name} has been going on for {age} as the job {job.name}")
-    view.show(Picture.of(seen, timeline.attempt, timeline.progress, activity, timeline.step_seconds))
+    view.show(Snapshot.of(seen, timeline.attempt, timeline.progress, activity, timeline.step_seconds))
     if flags.json and timeline.progress:
         view.log(0, timeline.progress.format())
     return LaunchCode.DONE
@@ -108,7 +109,7 @@ def logs(flags: LogsFlags) -> int:
     """Prints logs, worker by worker and oldest first; with --follow until the run ends, and ends as it ended."""
     run = find_run(flags)
     with open_view(json_lines=flags.json, prefixed=flags.logs == "all", live=False) as view:
-        if isinstance(run, Past):
+        if isinstance(run, FinishedRun):
             _show_stored_logs(run, flags.logs, view)
             return run.verdict().code if flags.follow else LaunchCode.DONE
         kube, job = run
@@ -116,7 +117,7 @@ def logs(flags: LogsFlags) -> int:
             return Watch(kube, job.name, view, logs=flags.logs).run().code
         seen = observe(kube, job)
         if not seen.pods and "://" in job.output:
-            _show_stored_logs(Past(job.output, job.run), flags.logs, view)
+            _show_stored_logs(FinishedRun(job.output, job.run), flags.logs, view)
         else:
             where = "no output kept its log"
             if job.output:
@@ -174,16 +175,16 @@ def _watch(flags: AttachFlags, kube: Kube, job: str, view: View) -> LaunchCode:
     return verdict.code
 
 
-def _show_stored_logs(run: Past, logs: str, view: View) -> None:
+def _show_stored_logs(run: FinishedRun, logs: str, view: View) -> None:
     empty = True
     for worker, line in run.logs(logs):
         empty = False
         view.log(worker, line)
     if empty:
-        raise LaunchError(f"{run.where} has no log that --logs={logs} means")
+        raise LaunchError(f"{run.address} has no log that --logs={logs} means")
 
 
 def _ended(seen: Seen, timeline: Timeline | None = None) -> Verdict:
     """How a run ended that has; where its time went is known only with the timeline that its logs tell."""
     timeline = timeline or Timeline()
-    return judge(seen, End.JOB, timeline.spent(seen, seen.ended or time.time()), step=timeline.step)
+    return watched_verdict(seen, End.JOB, timeline.spent(seen, seen.ended or time.time()), step=timeline.step)

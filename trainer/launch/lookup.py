@@ -16,19 +16,19 @@ from trainer.launch.flags import ReleaseFlags, StatusFlags
 from trainer.launch.helm import HelmRelease
 from trainer.launch.helm_program import HelmError
 from trainer.launch.report import finished_run
-from trainer.launch.report.finished_run import Past
+from trainer.launch.report.finished_run import FinishedRun
 from trainer.launch.report.time_spent import Timeline
-from trainer.launch.report.worker_activity import Activity
+from trainer.launch.report.worker_activity import WorkerActivity
 
 
-def find_run(flags: StatusFlags) -> tuple[Kube, Job] | Past:
+def find_run(flags: StatusFlags) -> tuple[Kube, Job] | FinishedRun:
     """The newest run of a release: as the cluster knows it, or else where it was kept.
 
     Raises:
       LaunchError: neither knows it.
     """
     if flags.output:
-        return finished_run.newest(flags.output, flags.name)
+        return finished_run.newest_in_output(flags.output, flags.name)
     kube = Kube(flags.context, flags.namespace)
     if jobs := release_jobs(kube, flags.name):
         return kube, jobs[-1]
@@ -38,7 +38,7 @@ def find_run(flags: StatusFlags) -> tuple[Kube, Job] | Past:
         raise no_such_run(kube, flags.name) from None
     name, output = job["metadata"]["name"], output_of(job)
     if "://" in output:
-        return finished_run.newest(output, flags.name, name)
+        return finished_run.newest_in_output(output, flags.name, name)
     where = "it had no output, so nothing was kept"
     if output:
         where = on_claim(output, run_name(name, "*"), flags.name, kube)
@@ -78,9 +78,9 @@ def observe(kube: Kube, job: Job) -> Seen:
     )
 
 
-def read_logs(kube: Kube, seen: Seen, workers: Container[int]) -> tuple[Timeline, Activity]:
+def read_logs(kube: Kube, seen: Seen, workers: Container[int]) -> tuple[Timeline, WorkerActivity]:
     """What the logs of these workers, as far as they still exist, say of the run's past."""
-    timeline, activity = Timeline(), Activity()
+    timeline, activity = Timeline(), WorkerActivity()
     pods = [pod for pod in seen.pods if pod.index in workers and pod.started is not None]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         logs = pool.map(lambda pod: _log(kube, pod), pods)

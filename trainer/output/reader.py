@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.core import attempts as attempts_file
+from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import ATTEMPTS, RESULT, WORKERS, log_parts, logs_in_order
 from trainer.output.stores.errors import ConflictError
 from trainer.output.stores.store import Store
@@ -20,9 +21,18 @@ def result(store: Store) -> dict[str, Any] | None:
 
     Raises:
       StorageError: the store failed.
+      DataError: what is stored is damaged, or a newer version of the trainer wrote it.
     """
     found = store.get(RESULT)
-    return dict(json.loads(found.data)) if found else None
+    if found is None:
+        return None
+    try:
+        value = json.loads(found.data)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise DataError(f"{RESULT} is no JSON object: it is damaged")
+    return value
 
 
 def attempts(store: Store) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ def test_the_logs_of_pods_that_are_gone(
         assert cli.main(["logs"]) == LaunchCode.FAILED
     reader = "kubectl --namespace=team exec deploy/mnist-train-tensorboard -- sh -c"
     assert capsys.readouterr().err == (
-        "error: no pod of mnist-train-1a2b3c4d is left that --logs=chief means, and its run lies on the claim runs: "
+        "error: --logs=chief: no such pod of mnist-train-1a2b3c4d is left, and its run lies on the claim runs: "
         f"{reader} 'cat /runs/mnist-train-1a2b3c4d-01234567/result.json' reads its result, and "
         f"{reader} 'cat /runs/mnist-train-1a2b3c4d-01234567/workers/0/*' the log of its chief\n"
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.api_objects import job as told_job
+from tests.support.api_objects import job as job_json
 from tests.support.api_objects import node
 from tests.support.api_server import Handler, Query, api_server
 from tests.support.paths import CHART, GOLDEN
@@ -67,7 +67,7 @@ class Cluster:
         elif path.endswith("/namespaces/team"):
             server.reply({"metadata": {}})
         elif path.endswith("/jobs"):
-            job = told_job(4)
+            job = job_json(4)
             job["metadata"]["name"] = "mnist-train-1"
             server.reply({"items": [job] if self.running else []})
         elif path.endswith("/services"):

@@ -56,24 +56,24 @@ def test_a_run_outlives_its_job(output: str, tmp_path: pathlib.Path, capsys: pyt
     empty = tmp_path / "mirror.json"
     empty.write_text("{}")
 
-    def keep(run: str, **files: object) -> None:
-        for name, value in {"mirror.json": {}, **files}.items():
-            store.create(f"{run}/{name}", value if isinstance(value, bytes) else json.dumps(value).encode() + b"\n")
+    def keep(name: str, **files: object) -> None:
+        for key, value in {"mirror.json": {}, **files}.items():
+            store.create(f"{name}/{key}", value if isinstance(value, bytes) else json.dumps(value).encode() + b"\n")
 
     one, other = "mnist-train-1a2b3c4d-01234567", "mnist-train-5e6f7a8b-89abcdef"
     keep(one, **{"attempts.jsonl": LOST, "result.json": RESULT, "workers/1/attempt-1.log": b"one\n"})
     store.create(f"{one}/workers/1/attempt-2.log", b"two\n")
     keep("mnist-train-two-1a2b3c4d-01234567", **{"attempts.jsonl": {**LOST, "failure": BAD}})
 
-    def said(*arguments: str) -> tuple[int, list[str], str]:
+    def run(*arguments: str) -> tuple[int, list[str], str]:
         code = cli.main([*arguments, f"--output={output}"])
-        told = capsys.readouterr()
-        return code, told.out.splitlines(), told.err
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err
 
-    assert said("logs", "--logs=all") == (LaunchCode.DONE, ["worker 1 | one", "worker 1 | two"], "")
-    code, _, error = said("logs")
-    assert (code, error) == (LaunchCode.FAILED, f"error: {output}/{one} has no log that --logs=chief means\n")
-    code, lines, _ = said("status")
+    assert run("logs", "--logs=all") == (LaunchCode.DONE, ["worker 1 | one", "worker 1 | two"], "")
+    code, _, error = run("logs")
+    assert (code, error) == (LaunchCode.FAILED, f"error: --logs=chief: there is no such log in {output}/{one}\n")
+    code, lines, _ = run("status")
     assert code == LaunchCode.DONE
     assert lines[0] == f"succeeded: {one} reached validation accuracy 0.9800 in 1 min 15 s"
     assert lines[-1] == f"  kept in {output}/{one}"
@@ -83,9 +83,9 @@ def test_a_run_outlives_its_job(output: str, tmp_path: pathlib.Path, capsys: pyt
     while written(store, other) <= written(store, one):  # S3 counts whole seconds.
         assert time.monotonic() < deadline
         store.upload(f"{other}/mirror.json", empty, replace=store.version(f"{other}/mirror.json"))
-    code, lines, _ = said("status")  # The newest counts.
+    code, lines, _ = run("status")  # The newest counts.
     assert code == LaunchCode.TRAINING
-    assert lines[0].startswith(f"not finished: the last attempt of {other}, its 1., ended at step 70: worker 1 ended")
+    assert lines[0].startswith(f"not finished: attempt 1 of {other}, the last, ended at step 70: worker 1 ended")
     assert lines[1] == "  | error: no data"
-    code, _, error = said("status", "--name=mnist")
+    code, _, error = run("status", "--name=mnist")
     assert (code, error) == (LaunchCode.NOT_STARTED, f"error: there is no run of mnist in {output}\n")

@@ -14,8 +14,13 @@ from trainer.launch.codes import LaunchCode
 
 
 def unschedulable(index: int) -> dict[str, Any]:
-    said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/50 nodes are available"}
-    return {**pod(index), "spec": {}, "status": {"phase": "Pending", "conditions": [said]}}
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/50 nodes are available",
+    }
+    return {**pod(index), "spec": {}, "status": {"phase": "Pending", "conditions": [condition]}}
 
 
 def evicted(index: int) -> dict[str, Any]:
@@ -23,14 +28,14 @@ def evicted(index: int) -> dict[str, Any]:
 
 
 def status(
-    told: ScriptedRun,
+    run: ScriptedRun,
     folder: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     *more: str,
 ) -> list[str]:
     monkeypatch.setenv("COLUMNS", "60")  # Of some terminal: where the output is none, nothing is cut.
-    with api_server(told.answer, folder) as config:
+    with api_server(run.answer, folder) as config:
         monkeypatch.setenv("KUBECONFIG", str(config))
         assert cli.main(["status", "--name=big", *more]) == LaunchCode.DONE
     return capsys.readouterr().out.splitlines()
@@ -39,9 +44,9 @@ def status(
 def test_a_line_a_worker(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = ScriptedRun(3, others={2: unschedulable(2)})
-    said, head, *workers, why, epoch, figures = status(told, tmp_path, monkeypatch, capsys)
-    assert said.startswith("big has been going on for ")
+    run = ScriptedRun(3, others={2: unschedulable(2)})
+    notice, head, *workers, why, epoch, figures = status(run, tmp_path, monkeypatch, capsys)
+    assert notice.startswith("big has been going on for ")
     assert head.split() == ["worker", "phase", "node", "step", "restarts", "reason"]
     assert [line.split() for line in workers] == [
         ["0", "running", "node0", "7"],
@@ -57,15 +62,15 @@ def test_a_line_a_worker(
 def test_counts_and_the_odd_ones_out_of_hundreds(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = ScriptedRun(500, others={3: unschedulable(3), 400: evicted(400)})
-    _, counts, _, *workers, _, _, figures = status(told, tmp_path, monkeypatch, capsys)
+    run = ScriptedRun(500, others={3: unschedulable(3), 400: evicted(400)})
+    _, counts, _, *workers, _, _, figures = status(run, tmp_path, monkeypatch, capsys)
     assert counts == "500 workers: 498 running, 1 unschedulable, 1 Evicted"
     assert [line.split() for line in workers] == [
         ["3", "pending", "0", "unschedulable"],
         ["400", "failed", "node0", "407", "Evicted"],
     ]
     assert figures.startswith("step 7/1000 ")  # The chief's.
-    assert sum("/log" in request for request in told.requests) == 2
+    assert sum("/log" in request for request in run.requests) == 2
 
 
 def test_json_has_what_it_had(
@@ -92,14 +97,14 @@ def test_status_and_attach_say_the_same_of_a_run_that_has_ended(
     times = {"SuccessCriteriaMet": "2026-01-01T00:01:42Z", "Complete": "2026-01-01T00:02:30Z"}
     conditions = [{"type": kind, "status": "True", "lastTransitionTime": at} for kind, at in times.items()]
     others = {0: ended(0, "2026-01-01T00:01:40Z"), 1: ended(1, "2026-01-01T00:02:20Z")}
-    told = ScriptedRun(2, others=others, status={"conditions": conditions})
-    with api_server(told.answer, tmp_path) as config:
+    run = ScriptedRun(2, others=others, status={"conditions": conditions})
+    with api_server(run.answer, tmp_path) as config:
         monkeypatch.setenv("KUBECONFIG", str(config))
-        said = []
+        verdicts = []
         for command in ("status", "attach"):
             assert cli.main([command, "--name=big"]) == LaunchCode.DONE
             lines = capsys.readouterr().out.splitlines()
-            said.append(lines[lines.index("succeeded: big reached validation accuracy 0.9800 in 1 min 40 s") :])
-        told.done.set()
-    assert said[0] == said[1]
-    assert said[0][-1] == "  time: starting 10 s, rendezvous 10 s, training 1 min 20 s; goodput 80%"
+            verdicts.append(lines[lines.index("succeeded: big reached validation accuracy 0.9800 in 1 min 40 s") :])
+        run.done.set()
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0][-1] == "  time: starting 10 s, rendezvous 10 s, training 1 min 20 s; goodput 80%"

@@ -11,8 +11,9 @@ import pytest
 
 from tests.support.run_objects import SPENT, job
 from trainer.launch.cluster.objects import Job, Pod, Seen, in_order, seconds
-from trainer.launch.report.first_cause import lost
-from trainer.launch.report.verdict import End, Verdict, judge
+from trainer.launch.report.end_of_worker import EndOfWorker
+from trainer.launch.report.verdict import Verdict
+from trainer.launch.report.watched_run import End, watched_verdict
 
 GIVEN_UP = "2026-01-01T00:30:00Z"
 RUNNING = {"running": {"startedAt": "2026-01-01T00:00:10Z"}}
@@ -97,7 +98,7 @@ FORCED = item(1, RUNNING, deleted="2026-01-01T00:10:00Z", grace=0, phase="Runnin
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("lost_pod", "words"),
     [
         (EVICTED, f"was evicted by its node: {LOW}"),
         (SHUT_DOWN, "was ended by its node: Pod was terminated in response to imminent node shutdown."),
@@ -110,23 +111,25 @@ FORCED = item(1, RUNNING, deleted="2026-01-01T00:10:00Z", grace=0, phase="Runnin
         (item(1, RUNNING, reason="SomethingNew", message="why"), "failed: SomethingNew why"),
     ],
 )  # fmt: skip
-def test_a_lost_pod_has_its_cause(told: dict[str, Any], words: str) -> None:
-    assert lost(Pod.from_json(told)) == words
+def test_a_lost_pod_has_its_cause(lost_pod: dict[str, Any], words: str) -> None:
+    assert EndOfWorker.of_pod(Pod.from_json(lost_pod)).text == words
     # It is no less the headline if it is all that happened, and the pod was last seen before it could fail.
-    verdict = judged(gone(told), gone(item(0, RUNNING, deleted="2026-01-01T00:30:30Z", phase="Running")))
+    verdict = judged(gone(lost_pod), gone(item(0, RUNNING, deleted="2026-01-01T00:30:30Z", phase="Running")))
     assert verdict.headline == f"failed: worker 1 on node2 {words}"
-    assert "collateral, ended because of it: worker 0" in verdict.lines
+    assert "ended because of it: worker 0" in verdict.lines
 
 
-@pytest.mark.parametrize("told", [EVICTED, SHUT_DOWN, DRAINED, TAINTED, NODE_GONE, PREEMPTED, FORCED])
-def test_a_lost_pod_is_not_blamed_for_a_crash_after_it(told: dict[str, Any]) -> None:
+@pytest.mark.parametrize("lost_pod", [EVICTED, SHUT_DOWN, DRAINED, TAINTED, NODE_GONE, PREEMPTED, FORCED])
+def test_a_lost_pod_is_not_blamed_for_a_crash_after_it(lost_pod: dict[str, Any]) -> None:
     crash = Pod.from_json(item(0, terminated(1, "2026-01-01T00:29:00Z", "Traceback\nboom")))
     again = Pod.from_json({**item(1, RUNNING, phase="Running"), "metadata": newer(1)})
-    verdict = judged(gone(told), crash, again)
-    assert verdict.headline == "failed: worker 0 on node1 ended with exit code 1 (a crash)"
+    verdict = judged(gone(lost_pod), crash, again)
+    assert verdict.headline == "failed: worker 0 on node1 ended with exit code 1"
     assert verdict.lines[1] == "| boom"
-    assert f"earlier, worker 1 on node2 {lost(gone(told))}; its pod was replaced" in verdict.lines
-    assert not any(line.startswith("collateral") for line in verdict.lines)
+    assert (
+        f"earlier, worker 1 on node2 {EndOfWorker.of_pod(gone(lost_pod)).text}; its pod was replaced" in verdict.lines
+    )
+    assert not any(line.startswith("ended because") for line in verdict.lines)
 
 
 def test_when_a_pod_left() -> None:
@@ -139,22 +142,22 @@ def test_a_job_has_ended_when_that_was_decided() -> None:
     def condition(kind: str, at: str) -> dict[str, Any]:
         return {"type": kind, "status": "True", "reason": "BackoffLimitExceeded", "lastTransitionTime": at}
 
-    told = {
+    job_json = {
         "metadata": {"name": "run-1a2b3c4d", "uid": "j", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"completions": 2},
         "status": {"failed": 7, "conditions": [condition("FailureTarget", GIVEN_UP)]},
     }
-    decided = Job.from_json(told)
-    told["status"] = {"failed": 9, "conditions": [condition("FailureTarget", GIVEN_UP),
+    decided = Job.from_json(job_json)
+    job_json["status"] = {"failed": 9, "conditions": [condition("FailureTarget", GIVEN_UP),
                                                   condition("Failed", "2026-01-01T00:31:00Z")]}  # fmt: skip
-    over = Job.from_json(told)
+    over = Job.from_json(job_json)
     assert (decided.ended, decided.finished, decided.failures) == ("failed", seconds(GIVEN_UP), 7)
     assert (over.ended, over.finished, over.reason) == ("failed", seconds(GIVEN_UP), "BackoffLimitExceeded")
 
 
-def gone(told: dict[str, Any]) -> Pod:
+def gone(lost_pod: dict[str, Any]) -> Pod:
     """A pod whose deletion tells how it was last."""
-    pod = Pod.from_json(told)
+    pod = Pod.from_json(lost_pod)
     return pod if pod.phase == "Failed" else dataclasses.replace(pod, gone=True)
 
 
@@ -165,4 +168,4 @@ def newer(index: int) -> dict[str, Any]:
 
 def judged(*pods: Pod) -> Verdict:
     failed = job(ended="failed", reason="BackoffLimitExceeded", message="many", finished=seconds(GIVEN_UP))
-    return judge(Seen(job=failed, pods=in_order(pods)), End.JOB, SPENT)
+    return watched_verdict(Seen(job=failed, pods=in_order(pods)), End.JOB, SPENT)

@@ -63,7 +63,7 @@ def test_nothing_is_said_of_workers_that_run_and_of_runs_that_ended() -> None:
 
 
 def test_what_the_scheduler_does_not_place_has_its_reason() -> None:
-    def told(reason: str, message: str) -> tuple[str, str]:
+    def why_held(reason: str, message: str) -> tuple[str, str]:
         condition = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
         metadata = {"name": "x", "uid": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}
         one = Pod.from_json({"metadata": metadata, "spec": {}, "status": {"conditions": [condition]}})
@@ -71,9 +71,14 @@ def test_what_the_scheduler_does_not_place_has_its_reason() -> None:
         return found.word, found.text
 
     gates = "Scheduling is blocked due to non-empty scheduling gates"
-    assert told("SchedulingGated", gates) == ("gated", f"the scheduler does not place it (SchedulingGated): {gates}")
-    assert told("SchedulerError", "no plugin x")[1] == "the scheduler does not place it (SchedulerError): no plugin x"
-    assert told("Unschedulable", "0/2 nodes")[0] == "unschedulable"
+    assert why_held("SchedulingGated", gates) == (
+        "gated",
+        f"the scheduler does not place it (SchedulingGated): {gates}",
+    )
+    assert (
+        why_held("SchedulerError", "no plugin x")[1] == "the scheduler does not place it (SchedulerError): no plugin x"
+    )
+    assert why_held("Unschedulable", "0/2 nodes")[0] == "unschedulable"
 
 
 def test_a_replacement_that_is_refused_has_its_reason() -> None:

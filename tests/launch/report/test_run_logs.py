@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.api_objects import job as told_job
-from tests.support.api_objects import pod as told_pod
+from tests.support.api_objects import job as job_json
+from tests.support.api_objects import pod as pod_json
 from tests.support.api_server import Handler, Query, api_server
 from tests.support.memory_store import MemoryStore
 from trainer.launch import cli
@@ -22,7 +22,7 @@ class Run:
     """Pods and their logs; a number in place of a log is the status of a refusal."""
 
     def __init__(self, workers: int, logs: dict[str, list[str] | int], *, output: str = "", ended: str = "") -> None:
-        self.job = told_job(workers)
+        self.job = job_json(workers)
         self.job["metadata"]["uid"] = "01234567-89ab"
         self.job["spec"]["template"] = {"spec": {"containers": [{"args": [f"--output={output}"] if output else []}]}}
         if ended:
@@ -33,7 +33,7 @@ class Run:
         self.done = threading.Event()
         self.pods: list[dict[str, Any]] = []
         for name in logs:
-            pod = told_pod(int(name.split("-")[0]))
+            pod = pod_json(int(name.split("-")[0]))
             pod["metadata"] |= {"name": name, "uid": name}
             self.pods.append(pod)
 
@@ -84,8 +84,8 @@ def logs(
         monkeypatch.setenv("KUBECONFIG", str(config))
         code = cli.main(["logs", "--name=big", *flags])
         run.done.set()
-    said = capsys.readouterr()
-    return code, said.out.splitlines(), said.err
+    printed = capsys.readouterr()
+    return code, printed.out.splitlines(), printed.err
 
 
 def test_pods_that_cannot_be_read_do_not_keep_the_others_from_it(
@@ -102,7 +102,7 @@ def test_pods_that_cannot_be_read_do_not_keep_the_others_from_it(
         "worker 2 | two",
     ]
     code, _, error = logs(run, tmp_path, monkeypatch, capsys, "--logs=1")
-    assert (code, error) == (LaunchCode.FAILED, "error: big-1a2b3c4d has no log yet that --logs=1 means\n")
+    assert (code, error) == (LaunchCode.FAILED, "error: --logs=1: big-1a2b3c4d has no such log yet\n")
     code, _, error = logs(run, tmp_path, monkeypatch, capsys, "--logs=7")
     assert (code, error) == (LaunchCode.USAGE, "error: --logs=7: big-1a2b3c4d has 3 worker(s)\n")
 
@@ -163,14 +163,14 @@ def test_without_an_output_it_says_what_is_missing(
     run = Run(2, {"0-b": [state(0, 3), "now"]})
     code, lines, _ = logs(run, tmp_path, monkeypatch, capsys, "--logs=all")
     assert code == LaunchCode.DONE
-    assert lines[0] == "worker 0's pod began with attempt 3; of earlier ones no output kept its log"
-    assert lines[-1] == "worker 1: there is no pod, and no output kept its log"
+    assert lines[0] == "worker 0's pod began with attempt 3; as for earlier attempts, no output kept its log"
+    assert lines[-1] == "worker 1: no pod is left, and no output kept its log"
 
 
 def test_json(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     _, lines, _ = logs(Run(1, {"0-a": [state(0, 1), "a line"]}), tmp_path, monkeypatch, capsys, "--json")
-    told = [json.loads(line) for line in lines]
-    assert [(one["event"], one["worker"], one["text"]) for one in told] == [
+    events = [json.loads(line) for line in lines]
+    assert [(event["event"], event["worker"], event["text"]) for event in events] == [
         ("log", 0, state(0, 1)),
         ("log", 0, "a line"),
     ]
@@ -196,6 +196,6 @@ def test_following_ends_with_the_run_and_as_it_ended(
     worker = {"name": "worker", "state": {"terminated": {"exitCode": exit_code, **times}}}
     over.pods[0]["status"] = {"phase": "Failed" if exit_code else "Succeeded", "containerStatuses": [worker]}
     run.changes = {"pods": over.pods, "jobs": [over.job]}
-    told, lines, error = logs(run, tmp_path, monkeypatch, capsys, "--follow")
-    assert (told, error) == (code, "")
+    ended_with, lines, error = logs(run, tmp_path, monkeypatch, capsys, "--follow")
+    assert (ended_with, error) == (code, "")
     assert [line for line in lines if line in (state(0, 1), "a line")] == [state(0, 1), "a line"]

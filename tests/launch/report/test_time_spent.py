@@ -27,7 +27,7 @@ def test_a_run_without_failures() -> None:
     timeline.take(120, None, progress(100, 1))
     timeline.take(121, state("ended", 1), None)
     spent = timeline.spent(seen(running(0, scheduled=2.0, started=10.0), running(1, scheduled=3.0, started=12.0)), 121)
-    assert (spent.queued, spent.starting, spent.meeting, spent.training, spent.lost) == (3, 9, 8, 101, 0)
+    assert (spent.queued, spent.starting, spent.rendezvous, spent.training, spent.lost) == (3, 9, 8, 101, 0)
     assert spent.total == 121
     assert spent.goodput == pytest.approx(101 / 121)
 
@@ -48,15 +48,15 @@ def test_restarts_and_repeated_steps_are_lost_time() -> None:
 
 def test_before_the_first_step_nothing_is_training() -> None:
     spent = Timeline().spent(seen(running(0, scheduled=5.0, started=10.0)), 30.0)
-    assert (spent.queued, spent.starting, spent.meeting, spent.training) == (5, 5, 20, 0)
+    assert (spent.queued, spent.starting, spent.rendezvous, spent.training) == (5, 5, 20, 0)
     assert Timeline().spent(seen(), 30.0).queued == 30.0
 
 
 def test_who_waits_for_a_node_or_an_image_is_not_in_a_rendezvous() -> None:
     spent = Timeline().spent(seen(running(0, scheduled=5.0, started=10.0), pod(1)), 30.0)
-    assert (spent.queued, spent.starting, spent.meeting) == (30, 0, 0)
+    assert (spent.queued, spent.starting, spent.rendezvous) == (30, 0, 0)
     spent = Timeline().spent(seen(running(0, scheduled=5.0, started=10.0), pod(1, scheduled=6.0)), 30.0)
-    assert (spent.queued, spent.starting, spent.meeting) == (6, 24, 0)
+    assert (spent.queued, spent.starting, spent.rendezvous) == (6, 24, 0)
 
 
 def test_what_a_chief_told_that_is_gone_is_not_known() -> None:
@@ -67,19 +67,19 @@ def test_what_a_chief_told_that_is_gone_is_not_known() -> None:
     timeline.take(1089, None, progress(100, 4))
     timeline.take(1090, state("ended", 4), None)
     spent = timeline.spent(seen(running(0, number=9, scheduled=990.0, started=999.0)), 1090)
-    assert (spent.unknown, spent.queued, spent.starting, spent.meeting) == (1000, 0, 0, 0)
+    assert (spent.unknown, spent.queued, spent.starting, spent.rendezvous) == (1000, 0, 0, 0)
     assert (spent.training, spent.lost, spent.total) == (60, 30, 1090)
     assert spent.goodput == pytest.approx(60 / 90)
 
 
 def test_a_run_that_ended_and_whose_chief_has_left_no_word() -> None:
     spent = Timeline().spent(seen(running(1, scheduled=5.0, started=10.0), ended="complete"), 500.0)
-    assert (spent.queued, spent.starting, spent.meeting, spent.unknown) == (5, 5, 0, 490)
+    assert (spent.queued, spent.starting, spent.rendezvous, spent.unknown) == (5, 5, 0, 490)
     assert spent.goodput == 0.0
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("lines", "seconds"),
     [
         ([(20, 10, 1)], None),
         ([(20, 10, 1), (50, 20, 1)], 3.0),  # However fast the lines of the past come in.
@@ -88,10 +88,10 @@ def test_a_run_that_ended_and_whose_chief_has_left_no_word() -> None:
     ],
 )
 def test_what_a_step_takes_is_measured_by_the_logs_clock(
-    told: list[tuple[float, int, int]], seconds: float | None
+    lines: list[tuple[float, int, int]], seconds: float | None
 ) -> None:
     timeline = Timeline()
-    for time, step, attempt in told:
+    for time, step, attempt in lines:
         timeline.take(time, None, progress(step, attempt))
     assert timeline.step_seconds == seconds
-    assert timeline.step == f"{told[-1][1]}/100"
+    assert timeline.step == f"{lines[-1][1]}/100"

@@ -12,10 +12,10 @@ from tests.support.run_objects import failed, pod, running, seen
 from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.cluster.objects import Seen
 from trainer.launch.codes import LaunchCode
-from trainer.launch.report.snapshot import Picture, bar, indexes
+from trainer.launch.report.snapshot import Snapshot, bar, name_workers
 from trainer.launch.report.verdict import Verdict
 from trainer.launch.report.view import JsonView, LiveView, PlainView, open_view
-from trainer.launch.report.worker_activity import Activity
+from trainer.launch.report.worker_activity import WorkerActivity
 
 PROGRESS = Progress(
     worker=0, workers=2, attempt=2, epoch=3, epochs=5, step=120, steps=240, loss=0.4123, accuracy=0.8812,
@@ -23,16 +23,16 @@ PROGRESS = Progress(
 )  # fmt: skip
 
 
-def picture(
-    seen_: Seen, attempt: int = 1, *, activity: Activity | None = None, step_seconds: float | None = None
-) -> Picture:
-    return Picture.of(seen_, attempt, PROGRESS, activity or Activity(), step_seconds)
+def snapshot(
+    seen_: Seen, attempt: int = 1, *, activity: WorkerActivity | None = None, step_seconds: float | None = None
+) -> Snapshot:
+    return Snapshot.of(seen_, attempt, PROGRESS, activity or WorkerActivity(), step_seconds)
 
 
-ONE_WAITS = picture(seen(running(0), pod(1, node="", unschedulable="0/2 nodes are available")), 2)
+ONE_WAITS = snapshot(seen(running(0), pod(1, node="", unschedulable="0/2 nodes are available")), 2)
 
 
-def screen(shown: Picture, *, width: int, height: int = 25) -> list[str]:
+def screen(shown: Snapshot, *, width: int, height: int = 25) -> list[str]:
     console = rich.console.Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
     view = LiveView(console, prefixed=False)
     view.show(shown)
@@ -52,7 +52,7 @@ def test_a_line_a_worker_and_the_bar() -> None:
 
 
 def test_what_each_worker_does_stands_in_its_line() -> None:
-    activity = Activity()
+    activity = WorkerActivity()
     first, second = failed(1, 143, 50.0), running(1, number=1)
     state = StateLine(
         worker=0, workers=2, attempt=3, state="training", restarts=2, pid=1, spare="none", last="peer_lost"
@@ -61,7 +61,7 @@ def test_what_each_worker_does_stands_in_its_line() -> None:
     activity.read(running(0), None, dataclasses.replace(PROGRESS, step=130))
     activity.read(first, dataclasses.replace(state, worker=1, restarts=1, last="new"), PROGRESS)
     activity.read(second, dataclasses.replace(state, worker=1, state="meeting", restarts=0, last="new"), None)
-    shown = picture(seen(running(0), first, second), 3, activity=activity)
+    shown = snapshot(seen(running(0), first, second), 3, activity=activity)
     lines = screen(shown, width=100)
     assert lines[1].split() == ["0", "training", "node1", "130", "2", "after", "peer", "lost"]
     assert lines[2].split() == ["1", "meeting", "node2", "120", "2"]  # Once in its first pod, and once by another pod.
@@ -71,7 +71,7 @@ def test_what_each_worker_does_stands_in_its_line() -> None:
 def test_ends_stand_in_the_line() -> None:
     gone = running(1, gone=True)
     done = running(2, phase="Succeeded", exit_code=0)
-    lines = screen(picture(seen(failed(0, 64, 5.0), gone, done, running(3, deleting=True), workers=5)), width=100)
+    lines = screen(snapshot(seen(failed(0, 64, 5.0), gone, done, running(3, deleting=True), workers=5)), width=100)
     assert [line.split()[1] for line in lines[1:6]] == ["failed", "lost", "done", "leaving", "no"]
     assert lines[1].endswith("exit 64")
 
@@ -85,18 +85,18 @@ def test_forty_columns_are_enough() -> None:
 def test_hundreds_of_workers_stay_one_screen() -> None:
     odd = pod(7, node="", unschedulable="no room")
     many = seen(*(running(i) for i in range(500) if i != 7), odd, workers=500)
-    lines = screen(picture(many), width=80, height=24)
+    lines = screen(snapshot(many), width=80, height=24)
     assert lines[0] == "500 workers: 499 running, 1 unschedulable"
     assert lines[2].split() == ["7", "pending", "0", "unschedulable"]
     assert len(lines) < 24
-    assert screen(picture(many), width=80, height=900)[0] == lines[0]
+    assert screen(snapshot(many), width=80, height=900)[0] == lines[0]
     all_odd = seen(*(pod(i, unschedulable=f"no room {i % 2}") for i in range(500)), workers=500)
-    assert len(screen(picture(all_odd, 0), width=80, height=24)) < 24
+    assert len(screen(snapshot(all_odd, 0), width=80, height=24)) < 24
 
 
 def test_hundreds_of_workers_that_each_wait_for_a_reason_of_their_own_stay_one_screen() -> None:
     waiting = (pod(i, waiting=("CreateContainerConfigError", f"no secret {i}")) for i in range(400))
-    lines = screen(picture(seen(*waiting, *(running(i) for i in range(400, 500)), workers=500)), width=80, height=24)
+    lines = screen(snapshot(seen(*waiting, *(running(i) for i in range(400, 500)), workers=500)), width=80, height=24)
     assert lines[0] == "500 workers: 400 CreateContainerConfigError, 100 running"
     assert lines[-5:-2] == [
         "worker 2: CreateContainerConfigError: no secret 2",
@@ -112,7 +112,7 @@ def test_hundreds_of_workers_that_each_wait_for_a_reason_of_their_own_stay_one_s
 )
 def test_the_time_that_is_left(step_seconds: float | None, words: str) -> None:
     (epoch,) = [
-        line for line in screen(picture(seen(running(0)), step_seconds=step_seconds), width=100) if "epoch" in line
+        line for line in screen(snapshot(seen(running(0)), step_seconds=step_seconds), width=100) if "epoch" in line
     ]
     assert epoch.endswith(words)
 
@@ -164,7 +164,7 @@ def test_plain_lines_are_only_news(capsys: pytest.CaptureFixture[str]) -> None:
     view.show(ONE_WAITS)
     view.show(ONE_WAITS)
     view.log(1, "hello [bold]")
-    view.show(picture(seen(running(0), running(1)), 2))
+    view.show(snapshot(seen(running(0), running(1)), 2))
     assert capsys.readouterr().out.splitlines() == [
         "workers: 1 running, 1 unschedulable",
         "  worker 1: no node can take it: 0/2 nodes are available",
@@ -202,6 +202,6 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_worker_lists_and_bars() -> None:
-    assert indexes([3]) == "worker 3"
-    assert indexes([0, 1, 2, 5]) == "workers 0-2, 5"
+    assert name_workers([3]) == "worker 3"
+    assert name_workers([0, 1, 2, 5]) == "workers 0-2, 5"
     assert (bar(0.5, 4), bar(2.0, 2), bar(-1.0, 2)) == ("━━╌╌", "━━", "╌╌")

@@ -10,7 +10,7 @@ from tests.support.api_objects import JOB_NAME, job, pod
 from tests.support.paths import RECORDED
 from trainer.launch.cluster.watches import Changed, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch.codes import LaunchCode
-from trainer.launch.report.snapshot import Picture
+from trainer.launch.report.snapshot import Snapshot
 from trainer.launch.report.verdict import Verdict
 from trainer.launch.report.watch import Watch
 
@@ -23,16 +23,16 @@ class Replay:
     namespace = "recorded"
 
     def __init__(self, lines: list[dict[str, Any]]) -> None:
-        self.told = [line for line in lines if line["kind"] != "log"]
+        self.changes = [line for line in lines if line["kind"] != "log"]
         self.logs = [line for line in lines if line["kind"] == "log"]
-        self.job = next(line["object"]["metadata"]["name"] for line in self.told if line["kind"] == "job")
+        self.job = next(line["object"]["metadata"]["name"] for line in self.changes if line["kind"] == "job")
         self.followed: list[str] = []
 
     def watch(self, kind: str, path: str, tell: Tell, **query: str) -> None:  # noqa: ARG002
         if kind != "event":  # The last that is asked for begins it.
             return
         tell(Listed("pod", ()))
-        for line in self.told:
+        for line in self.changes:
             change = {"DELETED": Gone}.get(line["type"], Changed)
             if line["kind"] != "job" or line["object"]["metadata"]["name"] == self.job:
                 tell(change(line["kind"], line["object"]))
@@ -55,7 +55,7 @@ class Kept:
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.said: list[str] = []
-        self.pictures: list[Picture] = []
+        self.snapshots: list[Snapshot] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -63,8 +63,8 @@ class Kept:
     def log(self, worker: int, text: str) -> None:
         """Not looked at."""
 
-    def show(self, picture: Picture) -> None:
-        self.pictures.append(picture)
+    def show(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot)
 
     def end(self, verdict: Verdict) -> None:
         """Not called by a watch."""
@@ -81,7 +81,7 @@ def test_a_worker_whose_pod_was_deleted_is_named_in_a_success() -> None:
     assert verdict.code == LaunchCode.DONE, verdict.text
     assert verdict.headline.startswith("succeeded: mnist-train reached validation accuracy 0.9")
     (replaced,) = [line for line in verdict.lines if line.endswith("its pod was replaced")]
-    assert replaced.startswith("worker 1 on node2 ended with exit code 143 (SIGTERM to this worker")
+    assert replaced.startswith("worker 1 on node2 ended with exit code 143 (SIGTERM)")
     assert "lost to failures" in verdict.lines[-1]
     assert any("worker 1 on node2 ended with exit code 143" in said for said in view.said)
 
@@ -89,7 +89,7 @@ def test_a_worker_whose_pod_was_deleted_is_named_in_a_success() -> None:
 def test_a_screen_has_a_line_for_what_each_worker_does() -> None:
     _, view, replay = watched("deleted_pod", rows=2)
     assert {name.rsplit("-", 2)[1] for name in replay.followed} == {"0", "1"}
-    last = view.pictures[-1]
+    last = view.snapshots[-1]
     assert last.rows[0].step == last.progress.steps if last.progress else False
     assert [row.restarts for row in last.rows] == [2, 1]  # Twice in place; once by another pod.
 
@@ -97,38 +97,39 @@ def test_a_screen_has_a_line_for_what_each_worker_does() -> None:
 def test_missing_data_is_the_first_cause() -> None:
     verdict, _, replay = watched("data_missing")
     assert verdict.code == LaunchCode.TRAINING
-    assert "ended with exit code 65 (data missing or damaged" in verdict.headline
+    assert verdict.headline == "failed: worker 0 on node1 ended with exit code 65 before its first step"
     assert verdict.lines[0].startswith("| error: --data_dir=/nowhere is not a folder")
+    assert verdict.text.count("--data_dir=/nowhere") == 1
     assert [name.rsplit("-", 2)[1] for name in replay.followed] == ["0"]  # The chief's log alone.
 
 
 def test_memory_is_the_first_cause() -> None:
     verdict, _, _ = watched("memory")
     assert verdict.code == LaunchCode.TRAINING
-    assert "ran out of memory (OOMKilled, exit code 137)" in verdict.headline
+    assert "ran out of memory before its first step (OOMKilled, exit code 137)" in verdict.headline
     assert any("failed 2 times: the job gave up (BackoffLimitExceeded)" in line for line in verdict.lines)
 
 
 def job_is(kind: str, *conditions: str) -> dict[str, Any]:
     """A change of a made-up Job."""
-    told = [{"type": c, "status": "True", "lastTransitionTime": "2026-01-01T00:01:01Z"} for c in conditions]
-    return {"kind": "job", "type": kind, "object": job(1, {"conditions": told})}
+    stamped = [{"type": c, "status": "True", "lastTransitionTime": "2026-01-01T00:01:01Z"} for c in conditions]
+    return {"kind": "job", "type": kind, "object": job(1, {"conditions": stamped})}
 
 
 def chief_is(kind: str, code: int | None) -> dict[str, Any]:
-    told = pod(0)
+    chief = pod(0)
     if code is not None:
         times = {"startedAt": "2026-01-01T00:00:10Z", "finishedAt": "2026-01-01T00:01:00Z"}
         ended = {"exitCode": code, "message": json.dumps({"val_accuracy": 0.98}), **times}
-        told["status"] = {
+        chief["status"] = {
             "phase": "Succeeded",
             "containerStatuses": [{"name": "worker", "state": {"terminated": ended}}],
         }
-    return {"kind": "pod", "type": kind, "object": told}
+    return {"kind": "pod", "type": kind, "object": chief}
 
 
-def watch(*told: dict[str, Any], view: Kept | None = None, **limits: float) -> Verdict:
-    replay = Replay(list(told)) if told else Silent()
+def watch(*changes: dict[str, Any], view: Kept | None = None, **limits: float) -> Verdict:
+    replay = Replay(list(changes)) if changes else Silent()
     return Watch(cast(Kube, replay), JOB_NAME, view or Kept(0), logs="chief").run(**limits)
 
 
@@ -151,14 +152,14 @@ class Silent:
 class Interrupted(Kept):
     """A person who presses Ctrl-C at the first sight of the run."""
 
-    def show(self, picture: Picture) -> None:
-        super().show(picture)
+    def show(self, snapshot: Snapshot) -> None:
+        super().show(snapshot)
         raise KeyboardInterrupt
 
 
 def test_a_success_that_is_deleted_at_once_is_a_success() -> None:
-    told = (job_is("ADDED"), chief_is("ADDED", None), chief_is("MODIFIED", 0))
-    verdict = watch(*told, job_is("DELETED", "SuccessCriteriaMet", "Complete"), chief_is("DELETED", 0))
+    changes = (job_is("ADDED"), chief_is("ADDED", None), chief_is("MODIFIED", 0))
+    verdict = watch(*changes, job_is("DELETED", "SuccessCriteriaMet", "Complete"), chief_is("DELETED", 0))
     assert verdict.code == LaunchCode.DONE
     assert verdict.headline == "succeeded: big reached validation accuracy 0.9800 in 1 min 0 s"
 
@@ -181,10 +182,10 @@ def test_a_silent_cluster_is_not_a_run_that_never_started() -> None:
 
 
 def test_ctrl_c_after_the_end_does_not_say_that_it_goes_on() -> None:
-    told = (job_is("ADDED"), chief_is("ADDED", None), chief_is("MODIFIED", 0))
-    verdict = watch(*told, job_is("MODIFIED", "SuccessCriteriaMet"), view=Interrupted(0))
+    changes = (job_is("ADDED"), chief_is("ADDED", None), chief_is("MODIFIED", 0))
+    verdict = watch(*changes, job_is("MODIFIED", "SuccessCriteriaMet"), view=Interrupted(0))
     assert (verdict.code, verdict.headline[:10]) == (LaunchCode.DONE, "succeeded:")
-    verdict = watch(*told[:2], view=Interrupted(0))
+    verdict = watch(*changes[:2], view=Interrupted(0))
     assert (verdict.code, verdict.headline.split(" before")[0]) == (LaunchCode.INTERRUPTED, "big goes on")
 
 

@@ -1,49 +1,53 @@
 """A run that the cluster no longer knows, as its output tells of it."""
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from trainer.core.causes import Cause
-from trainer.core.exit_codes import meaning
-from trainer.core.run_dir import MANIFEST, WORKERS
+from trainer.core.exit_codes import DataError
+from trainer.core.run_dir import ATTEMPTS, MANIFEST, WORKERS, run_name_parts
 from trainer.launch.codes import LaunchCode, LaunchError
-from trainer.launch.report.verdict import Verdict, duration, figures, reached
+from trainer.launch.report.end_of_worker import EndOfWorker
+from trainer.launch.report.verdict import Verdict, result_line, success_headline
 from trainer.output import reader
 from trainer.output.stores.errors import StorageError, redacted
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import Store
 
-_HEX = "[0-9a-f]{8}"  # The chart's checksum, or the beginning of a Job's UID.
+_UNCUT = 40  # Characters of a release's name that the names of its Jobs always have: the chart cuts longer names.
+# How a training process ended by itself, or was killed as it did not go on, is said here in the words of all verdicts.
+# What became of an agent, or what all agents agreed on, only the attempt's reason tells.
+_ENDS_OF_PROCESSES = {Cause.CRASH, Cause.FINAL, Cause.PEER_LOST, Cause.FROZEN, Cause.HUNG}
 
 
 @dataclasses.dataclass(frozen=True)
-class Past:
+class FinishedRun:
     """One run in an output."""
 
     output: str
     run: str  # The name of its folder.
 
     @property
-    def where(self) -> str:
-        """Its address, for a person."""
+    def address(self) -> str:
+        """Where it is, for a person."""
         return f"{redacted(self.output).rstrip('/')}/{self.run}"
 
     def verdict(self) -> Verdict:
         """How it ended.
 
         Raises:
-          LaunchError: the output cannot be read.
+          LaunchError: the output cannot be read, or what is there cannot be used.
         """
         store = self._store()
         try:
-            return judge(self.run, self.where, reader.result(store), reader.attempts(store))
-        except StorageError as error:
-            raise LaunchError(f"the run in {self.where} cannot be read: {error}") from None
+            attempts = [StoredAttempt.from_json(line) for line in reader.attempts(store)]
+            return stored_verdict(self.run, self.address, reader.result(store), attempts)
+        except (StorageError, DataError) as error:
+            raise LaunchError(f"the run in {self.address} cannot be read: {error}") from None
 
     def logs(self, wanted: str, *, before: int | None = None) -> Iterator[tuple[int, str]]:
-        """The lines of logs and whose they are, worker by worker, oldest first.
+        """The lines of logs and the worker of each, worker by worker, oldest first.
 
         Args:
           wanted: chief, all or a worker's index.
@@ -63,13 +67,45 @@ class Past:
                     for line in lines.decode(errors="replace").splitlines():
                         yield worker, line
         except StorageError as error:
-            raise LaunchError(f"the logs in {self.where} cannot be read: {error}") from None
+            raise LaunchError(f"the logs in {self.address} cannot be read: {error}") from None
 
     def _store(self) -> Store:
         return open_store(f"{self.output.rstrip('/')}/{self.run}")
 
 
-def newest(output: str, release: str, job: str = "") -> Past:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredAttempt:
+    """A line of attempts.jsonl, as far as a verdict needs it."""
+
+    number: int
+    step: int  # The last one that it made.
+    reason: str  # A sentence for people.
+    failure: Mapping[str, Any]  # What ended it first; empty: nothing failed.
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
+        """Reads a line.
+
+        Raises:
+          DataError: it lacks what every line has.
+        """
+        try:
+            failure = dict(line.get("failure") or {})
+            return cls(number=line["attempt"], step=line["step_to"], reason=line["reason"], failure=failure)
+        except KeyError as error:
+            raise DataError(f"{ATTEMPTS} has a line without {error}: it is damaged") from None
+
+    @property
+    def text(self) -> str:
+        """What ended it, without the error lines."""
+        cause = self.failure.get("cause", Cause.CRASH)
+        if "exit_code" not in self.failure or cause not in _ENDS_OF_PROCESSES:
+            return self.reason
+        end = EndOfWorker.of_process(self.failure["exit_code"], cause, explained=bool(self.failure.get("errors")))
+        return f"worker {self.failure.get('worker')} {end.text}"
+
+
+def newest_in_output(output: str, release: str, job: str = "") -> FinishedRun:
     """The run of a release that was written to last, of one of its Jobs or of any.
 
     Raises:
@@ -77,52 +113,57 @@ def newest(output: str, release: str, job: str = "") -> Past:
       LaunchError: there is none, or the output cannot be read.
     """
     store = open_store(output)
-    # The chart cuts the names of releases that are too long for its Jobs'.
-    begin = job or release[:40]
-    rest = rf"{re.escape(begin)}-{_HEX}" if job else rf"{re.escape(begin)}[-a-z0-9]*-{_HEX}-{_HEX}"
     try:
-        runs = {key.split("/")[0] for key in store.keys(begin) if "/" in key}
-        runs = {run for run in runs if re.fullmatch(rest, run) and (job or release.startswith(run[:-18]))}
-        written = {run: found.written for run in runs if (found := store.get(f"{run}/{MANIFEST}"))}
+        runs = {key.split("/")[0] for key in store.keys(job or release[:_UNCUT]) if "/" in key}
+        manifests = {run: store.get(f"{run}/{MANIFEST}") for run in runs if _is_run_of(run, release, job)}
     except StorageError as error:
         raise LaunchError(f"{redacted(output)} cannot be read: {error}") from None
+    written = {run: manifest.written for run, manifest in manifests.items() if manifest}
     if not written:
         raise LaunchError(f"there is no run of {job or release} in {redacted(output)}", LaunchCode.NOT_STARTED)
-    return Past(output, max(written, key=lambda run: written[run]))
+    return FinishedRun(output, max(written, key=lambda run: written[run]))
 
 
-def judge(run: str, where: str, result: Mapping[str, Any] | None, attempts: Sequence[Mapping[str, Any]]) -> Verdict:
+def stored_verdict(
+    run: str, address: str, result: Mapping[str, Any] | None, attempts: Sequence[StoredAttempt]
+) -> Verdict:
     """Says how a run ended, from what it left. Pure.
 
     Args:
       run: its name.
-      where: its address.
+      address: where it is.
       result: its result.json, if it has one.
-      attempts: the lines of its attempts.jsonl.
+      attempts: its attempts that have ended, in order.
     """
-    lines = [f"attempt {line['attempt']}: {line['reason']}, at step {line['step_to']}" for line in attempts[:-1]]
-    kept = f"kept in {where}"
+    kept = f"kept in {address}"
+    earlier = [f"attempt {attempt.number} ended at step {attempt.step}: {attempt.text}" for attempt in attempts[:-1]]
     if result is not None:
-        headline = f"{reached(run, result)} in {duration(float(result.get('seconds', 0)))}"
         return Verdict(
             code=LaunchCode.DONE,
-            headline=headline,
-            lines=(figures(result), *lines, kept),
+            headline=success_headline(run, result, float(result.get("seconds", 0))),
+            lines=(result_line(result), *earlier, kept),
             facts={"result": dict(result)},
         )
     if not attempts:
         headline = f"not finished: {run} has neither a result nor an attempt that ended"
         return Verdict(code=LaunchCode.TRAINING, headline=headline, lines=(kept,))
     last = attempts[-1]
-    failure = dict(last.get("failure") or {})
-    headline = f"not finished: the last attempt of {run}, its {last['attempt']}., ended at step {last['step_to']}: "
-    # What became of a process that its agent killed, or of an agent that is gone, no exit code says.
-    by_itself = failure and failure.get("cause", Cause.CRASH) in (Cause.CRASH, Cause.FINAL, Cause.PEER_LOST)
-    headline += (
-        f"worker {failure['worker']} ended with exit code {failure['exit_code']} ({meaning(failure['exit_code'])})"
-        if by_itself
-        else str(last["reason"])
+    errors = [f"| {line}" for line in last.failure.get("errors", ())]
+    return Verdict(
+        code=LaunchCode.TRAINING,
+        headline=f"not finished: attempt {last.number} of {run}, the last, ended at step {last.step}: {last.text}",
+        lines=(*errors, *earlier, kept),
+        facts={"first_cause": dict(last.failure)} if last.failure else {},
     )
-    errors = [f"| {line}" for line in failure.get("errors", ())]
-    facts = {"first_cause": failure} if failure else {}
-    return Verdict(code=LaunchCode.TRAINING, headline=headline, lines=(*errors, *lines, kept), facts=facts)
+
+
+def _is_run_of(run: str, release: str, job: str) -> bool:
+    """Whether a run's name is one of a Job's, or if that is "" of any Job of a release."""
+    parts = run_name_parts(run)
+    if parts is None:
+        return False
+    runs_job, runs_release = parts
+    if job:
+        return runs_job == job
+    cut = len(runs_release) >= _UNCUT and release.startswith(runs_release)
+    return cut or runs_release == release

@@ -1,158 +1,116 @@
-"""Which worker ended a run that failed, and how each pod ended. Pure: from what was seen."""
+"""Which worker ended a run that failed. Pure: from how the pods ended, and from the fields that their agents left."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
-from trainer.core.exit_codes import FINAL, ExitCode, meaning
+from trainer.core.exit_codes import FINAL, ExitCode
 from trainer.launch.cluster.objects import Pod, Seen
-
-# How `Ended.described`, a meeting and its callers begin, who name the worker that ended the run to every agent.
-_ACCUSED = re.compile(r"(?:the (?:agent|name|training flags) of )?workers? (\d+(?:, \d+)*)\b")
-_KILLED = 137  # SIGKILL.
-_NOT_STARTED = {"StartError", "ContainerCannotRun"}
-_DISRUPTIONS = {
-    "PreemptionByScheduler": "preempted by a pod of higher priority",
-    "EvictionByEvictionAPI": "evicted (a drain, or another request to evict it)",
-    "DeletionByTaintManager": "taken from its node, which was lost or tainted",
-    "DeletionByPodGC": "removed because its node is gone",
-    "TerminationByKubelet": "ended by its node",
-}
+from trainer.launch.report.agent_message import AgentMessage
+from trainer.launch.report.end_of_worker import KILLED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Blame:
+class FirstCause:
     """The first cause of a run's end."""
 
-    workers: tuple[int, ...]  # One, but where several did not come.
-    streak: tuple[Pod, ...]  # The pods of one worker whose ends tell it, all in the same way; oldest first.
+    workers: tuple[int, ...]  # One, unless several did not come.
+    pods: tuple[Pod, ...]  # Pods of one worker that tell it, which all ended in the same way; oldest first.
 
     @property
     def pod(self) -> Pod:
-        """The first that tells it."""
-        return self.streak[0]
+        """The first pod that tells it."""
+        return self.pods[0]
 
     @property
-    def own(self) -> bool:
-        """Whether it is a pod of the worker that is to blame, rather than a witness."""
+    def first_hand(self) -> bool:
+        """Whether the pod is of the worker that is to blame, rather than of a witness."""
         return self.pod.index in self.workers
 
 
-def first_cause(seen: Seen) -> Blame | None:
+def find_first_cause(seen: Seen) -> FirstCause | None:
     """Who ended the run, as far as the pods' ends and their agents tell; None: no pod has failed.
 
-    A worker whose later pod was well when the run ended has recovered and is not to blame. Of the others it is the one
-    that failed first, or whom that one names.
+    A worker whose later pod was well when the run ended has recovered and is not to blame. Among the others it is the
+    worker that failed first, or the one whom that worker's agent accuses.
     """
     ends = _ends(seen)
     for group in (
         [pod for pod in ends if pod.exit_code in FINAL],
-        [pod for pod in ends if by_itself(pod)],
-        [pod for pod in ends if counted(pod)],
+        [pod for pod in ends if failed_by_itself(pod)],
+        [pod for pod in ends if _counts_as_failure(pod)],
         ends,
     ):
         if group:
-            first = _earliest(seen, group)
-            accused = _accused(first)
-            if accused and first.index not in accused:
-                # If the accused failed by itself, its own end tells more than the witness's.
-                shown = [pod for pod in ends if pod.index in accused and by_itself(pod)]
-                if not shown:
-                    return Blame(workers=accused, streak=_streak(seen, first))
-                first = _earliest(seen, shown)
-            return Blame(workers=(first.index,), streak=_streak(seen, first))
+            return _cause_told_by(seen, _earliest(seen, group), ends)
     return None
 
 
-def by_itself(pod: Pod) -> bool:
+def failed_by_itself(pod: Pod) -> bool:
     """Whether a pod failed of its own accord, rather than because of another or because it was taken away."""
     if pod.reason == "OOMKilled":
         return True
-    told_to_go = pod.exit_code == _KILLED and pod.taken is not None  # Its time to leave was over.
+    overdue = pod.exit_code == KILLED and pod.taken is not None  # It was asked to leave and took too long.
     return (
-        counted(pod)
+        _counts_as_failure(pod)
         and pod.exit_code not in (None, 0, ExitCode.PEER_LOST)
-        and not told_to_go
-        and _accused(pod) in ((), (pod.index,))
+        and not overdue
+        and not AgentMessage.of(pod).accused
     )
 
 
-def counted(pod: Pod) -> bool:
-    """Whether a pod failed, neither taken away by Kubernetes nor told to go."""
-    taken = pod.disruption is not None or pod.reason == "Evicted" or pod.exit_code == ExitCode.TERMINATED
-    return pod.failed and not taken
-
-
-def alike(pod: Pod, other: Pod) -> bool:
+def ended_alike(pod: Pod, other: Pod) -> bool:
     """Whether two pods ended in the same way."""
     return (pod.exit_code, pod.reason) == (other.exit_code, other.reason)
 
 
-def lost(pod: Pod) -> str:
-    """Why a pod ended, in words that follow "worker 1 on node2"."""
-    if pod.reason == "Evicted":
-        return f"was evicted by its node: {pod.detail}".removesuffix(": ")
-    if pod.disruption:
-        word, sentence = pod.disruption
-        return f"was {_DISRUPTIONS.get(word, word)}" + (f": {sentence}" if sentence else "")
-    if pod.reason == "OOMKilled":
-        return f"ran out of memory (OOMKilled, exit code {pod.exit_code}): raise worker.resources.limits.memory"
-    if pod.reason in _NOT_STARTED:
-        return f"could not start its container ({pod.reason}, exit code {pod.exit_code})"
-    if pod.exit_code is not None:
-        return _exit(pod, pod.exit_code)
-    if pod.phase == "Failed" and pod.reason:
-        return f"failed: {pod.reason} {pod.detail}".rstrip()
-    return "was deleted" if pod.gone or pod.deleting else "failed"
+def _cause_told_by(seen: Seen, pod: Pod, ends: Sequence[Pod]) -> FirstCause:
+    """What a pod's end tells: that of its own worker, or of those whom its agent accuses."""
+    accused = AgentMessage.of(pod).accused
+    if not accused:
+        return FirstCause(workers=(pod.index,), pods=_pods_alike(seen, pod))
+    # If an accused worker failed by itself, its own end tells more than the witness does.
+    culprits = [end for end in ends if end.index in accused and failed_by_itself(end)]
+    if not culprits:
+        return FirstCause(workers=accused, pods=_pods_alike(seen, pod))
+    culprit = _earliest(seen, culprits)
+    return FirstCause(workers=(culprit.index,), pods=_pods_alike(seen, culprit))
 
 
-def told(pod: Pod) -> str:
-    """What a pod's agent gave as its reason."""
-    return str(pod.facts.get("reason") or "")
-
-
-def _exit(pod: Pod, code: int) -> str:
-    if code == _KILLED and pod.taken is not None:
-        return f"was deleted, and killed when its time to leave was over (exit code {code})"
-    word = meaning(code)
-    signal = str(pod.facts.get("signal") or "")
-    if signal and signal not in word:
-        word += f", by {signal}"
-    # An agent that itself killed its training process, which was frozen or hung, says so.
-    if signal == "SIGKILL" and "and was killed" not in told(pod):
-        word += "; by the kernel for want of memory, if nobody else did it"
-    return f"ended with exit code {code} ({word})"
+def _counts_as_failure(pod: Pod) -> bool:
+    """Whether a pod failed, and neither did Kubernetes take it away nor was it asked to leave."""
+    taken = pod.disruption is not None or pod.reason == "Evicted" or pod.exit_code == ExitCode.TERMINATED
+    return pod.failed and not taken
 
 
 def _ends(seen: Seen) -> list[Pod]:
-    """How the last pod of each worker that ran was lost, but for those that were told to go at the run's end."""
+    """The last pod that ran of each worker, if it was lost, but not if only because the run had ended."""
     last = {pod.index: pod for pod in seen.pods if pod.started is not None or pod.failed}
     given_up = float("inf") if seen.job.finished is None else seen.job.finished
 
-    def swept(pod: Pod) -> bool:
-        return pod.taken is not None and pod.taken >= given_up and pod.exit_code in (None, _KILLED, ExitCode.TERMINATED)
+    def cleaned_up(pod: Pod) -> bool:
+        return pod.taken is not None and pod.taken >= given_up and pod.exit_code in (None, KILLED, ExitCode.TERMINATED)
 
-    return [pod for pod in last.values() if pod.lost and not swept(pod)]
+    return [pod for pod in last.values() if pod.lost and not cleaned_up(pod)]
 
 
 def _earliest(seen: Seen, pods: Sequence[Pod]) -> Pod:
-    return min(pods, key=lambda pod: (_streak(seen, pod)[0].left, pod.index))
+    """The pod whose worker was the first to end in this way."""
+    return min(pods, key=lambda pod: (_pods_alike(seen, pod)[0].left, pod.index))
 
 
-def _streak(seen: Seen, pod: Pod) -> tuple[Pod, ...]:
-    """The pod and those of its worker before it that ended in the same way, without a step more in between."""
-    streak = [pod]
-    before = [p for p in seen.of(pod.index) if counted(p) and p.left < pod.left]
-    for earlier in reversed(before):
-        later = streak[0]
-        known = "step" in earlier.facts and "step" in later.facts
-        if not alike(earlier, later) or (known and earlier.facts["step"] < later.facts["step"]):
+def _pods_alike(seen: Seen, pod: Pod) -> tuple[Pod, ...]:
+    """The pod, and those of its worker before it that ended in the same way without a step more in between."""
+    pods = [pod]
+    earlier_pods = [p for p in seen.of(pod.index) if _counts_as_failure(p) and p.left < pod.left]
+    for earlier in reversed(earlier_pods):
+        later = pods[0]
+        if not ended_alike(earlier, later) or _made_steps(earlier, later):
             break
-        streak.insert(0, earlier)
-    return tuple(streak)
+        pods.insert(0, earlier)
+    return tuple(pods)
 
 
-def _accused(pod: Pod) -> tuple[int, ...]:
-    """The workers that ended the run, as the pod's agent heard it."""
-    named = _ACCUSED.match(told(pod))
-    return tuple(map(int, named[1].split(", "))) if named else ()
+def _made_steps(earlier: Pod, later: Pod) -> bool:
+    """Whether the later of two pods is known to have come further than the earlier one."""
+    before, after = AgentMessage.of(earlier).step, AgentMessage.of(later).step
+    return before is not None and after is not None and before < after

@@ -21,7 +21,7 @@ class Reason:
 
 
 def reasons(seen: Seen) -> list[Reason]:
-    """What keeps workers from running, that of the most workers first; nothing when all run, or the Job has ended."""
+    """What keeps workers from running, the reason of the most workers first; none when all run or the Job has ended."""
     if seen.job.ended:
         return []
     waiting = [pod for pod in seen.current().values() if pod.started is None and not pod.gone and not pod.failed]
@@ -29,18 +29,19 @@ def reasons(seen: Seen) -> list[Reason]:
 
 
 def never_ran(seen: Seen) -> list[Reason]:
-    """What kept the newest pods of workers from running, when it is over; at its end a Job's pods are removed."""
+    """What kept the newest pods of workers from running, once the Job has ended, which removes its pods."""
     return _grouped(seen, [pod for pod in seen.current().values() if pod.started is None and not pod.failed])
 
 
 def none_ran(seen: Seen) -> bool:
     """Whether no worker's container has ever started."""
-    gone = seen.job.failures and not seen.pods  # Nobody knows any more.
-    return not gone and all(pod.started is None for pod in seen.pods)
+    if seen.job.failures and not seen.pods:  # The pods are gone; they failed, so they ran.
+        return False
+    return all(pod.started is None for pod in seen.pods)
 
 
 def unstarted(seen: Seen) -> list[int]:
-    """The workers of which no pod that is known has ever run."""
+    """The workers none of whose known pods has ever run."""
     ran = {pod.index for pod in seen.pods if pod.started is not None}
     return [index for index in range(seen.job.workers) if index not in ran]
 
@@ -54,11 +55,11 @@ def never_began(seen: Seen, *, waits: bool) -> bool:
     """
     if none_ran(seen):
         return True
-    chiefs, began = seen.of(0), min(pod.started for pod in seen.pods if pod.started is not None)
-    # Its pod is made first: one that is made after others run takes the place of one that is no longer known.
-    if not unstarted(seen) or not chiefs or chiefs[0].created > began:
+    chief_pods, first_start = seen.of(0), min(pod.started for pod in seen.pods if pod.started is not None)
+    # The chief's pod is made first: one that was made after others ran replaced one that is no longer known.
+    if not unstarted(seen) or not chief_pods or chief_pods[0].created > first_start:
         return False
-    return waits or chiefs[0].started is None
+    return waits or chief_pods[0].started is None
 
 
 def _grouped(seen: Seen, waiting: Sequence[Pod]) -> list[Reason]:
@@ -67,15 +68,15 @@ def _grouped(seen: Seen, waiting: Sequence[Pod]) -> list[Reason]:
         warned[warning.uid].append(warning)
     groups: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
     for pod in waiting:
-        groups[_why(pod, warned[pod.uid])].append(pod.index)
-    found = [Reason(word, text, tuple(sorted(workers))) for (word, text), workers in groups.items()]
-    found.sort(key=lambda reason: -len(reason.workers))
+        groups[_why_not_running(pod, warned[pod.uid])].append(pod.index)
+    grouped = [Reason(word, text, tuple(sorted(workers))) for (word, text), workers in groups.items()]
+    grouped.sort(key=lambda reason: -len(reason.workers))
     refused = _refused(seen)
-    return [refused, *found] if refused else found
+    return [refused, *grouped] if refused else grouped
 
 
 def _refused(seen: Seen) -> Reason | None:
-    """The workers for which Kubernetes makes no pod, and why; not those whose next pod is only not due yet."""
+    """The workers for which Kubernetes makes no pod, and why; not those whose next pod is still to come."""
     job, current = seen.job, seen.current()
     refusals = [w for w in seen.warnings if w.uid == job.uid and w.reason == "FailedCreate"]
     if job.suspended:
@@ -84,16 +85,17 @@ def _refused(seen: Seen) -> Reason | None:
         last = refusals[-1].time if refusals else float("-inf")
         lacking = {index for index, pod in current.items() if pod.lost and pod.left <= last}
     missing = tuple(index for index in range(job.workers) if index not in current or index in lacking)
-    why = _not_made(seen, refusals) if missing else None
+    why = _why_not_made(seen, refusals) if missing else None
     return Reason(*why, missing) if why else None
 
 
-def _not_made(seen: Seen, refusals: Sequence[Warned]) -> tuple[str, str] | None:
+def _why_not_made(seen: Seen, refusals: Sequence[Warned]) -> tuple[str, str] | None:
     job = seen.job
     if job.suspended:
         if job.queue:
-            said = [w.message for w in seen.warnings if w.about.startswith("Workload ")]
-            return "queued", f"Kueue has not admitted the job to queue {job.queue}: {said[-1] if said else 'not yet'}"
+            messages = [w.message for w in seen.warnings if w.about.startswith("Workload ")]
+            why = messages[-1] if messages else "not yet"
+            return "queued", f"Kueue has not admitted the job to queue {job.queue}: {why}"
         return "suspended", "the job is suspended (spec.suspend)"
     if not refusals:
         return None
@@ -105,7 +107,7 @@ def _not_made(seen: Seen, refusals: Sequence[Warned]) -> tuple[str, str] | None:
     return "not made", f"Kubernetes does not make the pods: {text}"
 
 
-def _why(pod: Pod, warned: Sequence[Warned]) -> tuple[str, str]:
+def _why_not_running(pod: Pod, warned: Sequence[Warned]) -> tuple[str, str]:
     if pod.unschedulable:
         return "unschedulable", f"no node can take it: {pod.unschedulable}"
     if pod.held:

@@ -1,4 +1,4 @@
-"""A run's logs so far: of the pods that are there, and from its output those of pods that are gone."""
+"""A run's logs so far: of its pods, and for pods that are gone from its output."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,18 +8,25 @@ from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.objects import Job, Pod
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.codes import LaunchCode, LaunchError
-from trainer.launch.report.finished_run import Past
-from trainer.launch.report.snapshot import indexes
+from trainer.launch.report.finished_run import FinishedRun
+from trainer.launch.report.snapshot import name_workers
 from trainer.launch.report.view import View
 
 
 class RunLogs:
-    """Shows them worker by worker, oldest first."""
+    """Shows logs worker by worker, oldest first."""
 
     def __init__(self, kube: Kube, job: Job, view: View, kept: str) -> None:
-        """Reads nothing yet; `kept` says where logs are that nothing here can read."""
+        """Makes a reader of a run's logs.
+
+        Args:
+          kube: the cluster.
+          job: the Job of the run.
+          view: shows the logs.
+          kept: a sentence that says what became of logs that cannot be read from here.
+        """
         self._kube, self._job, self._view, self._kept = kube, job, view, kept
-        self._past = Past(job.output, job.run) if "://" in job.output else None
+        self._stored = FinishedRun(job.output, job.run) if "://" in job.output else None
         self._lines = 0
 
     def show(self, pods: Sequence[Pod], wanted: str) -> None:
@@ -31,61 +38,63 @@ class RunLogs:
         workers = range(self._job.workers) if wanted == "all" else [0 if wanted == "chief" else int(wanted)]
         if workers[-1] >= self._job.workers:
             raise LaunchError(f"--logs={wanted}: {self._job.name} has {self._job.workers} worker(s)", LaunchCode.USAGE)
-        of = {worker: [pod for pod in pods if pod.index == worker] for worker in workers}
-        if not any(of.values()) and not self._past:
-            raise LaunchError(f"no pod of {self._job.name} is left that --logs={wanted} means, and {self._kept}")
-        missing = [worker for worker in workers if not self._worker(worker, of[worker]) and not of[worker]]
+        pods_of = {worker: [pod for pod in pods if pod.index == worker] for worker in workers}
+        if not any(pods_of.values()) and not self._stored:
+            raise LaunchError(f"--logs={wanted}: no such pod of {self._job.name} is left, and {self._kept}")
+        missing = [worker for worker in workers if not self._worker(worker, pods_of[worker]) and not pods_of[worker]]
         if missing:
-            where = f"nothing in {self._past.where}" if self._past else self._kept
-            self._view.say(f"{indexes(missing)}: there is no pod, and {where}")
+            where = f"no log in {self._stored.address}" if self._stored else self._kept
+            self._view.say(f"{name_workers(missing)}: no pod is left, and {where}")
         if not self._lines:
-            raise LaunchError(f"{self._job.name} has no log yet that --logs={wanted} means")
+            raise LaunchError(f"--logs={wanted}: {self._job.name} has no such log yet")
 
     def _worker(self, worker: int, pods: Sequence[Pod]) -> bool:
-        """Shows what there is of one worker; returns whether there was anything."""
-        before = self._lines
+        """Shows the logs of one worker; returns whether there were any."""
+        lines_before = self._lines
         for pod in pods:
             if pod.started is None:
                 self._view.say(f"worker {worker} has no log yet: its pod {pod.name} has not started")
                 continue
             try:
-                self._pod(pod, first=self._lines == before)
+                self._pod(pod, first=self._lines == lines_before)
             except KubeError as error:
                 if error.status in (401, 403):
                     raise
                 self._view.say(f"the log of worker {worker}'s pod {pod.name} on {pod.node} cannot be read: {error}")
-        if self._lines == before:
+        if self._lines == lines_before:
             self._earlier(worker, None)
-        return self._lines > before
+        return self._lines > lines_before
 
     def _pod(self, pod: Pod, *, first: bool) -> None:
-        """A pod's log; before that of the first, what earlier pods of its worker have left."""
+        """Shows a pod's log; before that of the worker's first pod, what earlier pods have left in the output."""
         lines = (text for _, text in self._kube.log(pod.name))
-        held: list[str] = []  # Until it is known with which attempt this pod began.
+        begin: list[str] = []  # Lines that were read to find the attempt with which this pod began.
         if first:
-            began = None
+            attempt = None
             for text in lines:
-                held.append(text)
+                begin.append(text)
                 state = StateLine.parse(text)
                 if state and state.attempt:
-                    began = state.attempt
+                    attempt = state.attempt
                     break
-            if began != 1:
-                self._earlier(pod.index, began)
-        for text in itertools.chain(held, lines):
+            if attempt != 1:
+                self._earlier(pod.index, attempt)
+        for text in itertools.chain(begin, lines):
             self._show(pod.index, text)
 
     def _earlier(self, worker: int, attempt: int | None) -> None:
-        """The logs of a worker's attempts before this one, or of all, from the output."""
-        if self._past is None:
+        """Shows a worker's logs of the attempts before this one from the output; None: of all attempts."""
+        if self._stored is None:
             if attempt is not None:
-                self._view.say(f"worker {worker}'s pod began with attempt {attempt}; of earlier ones {self._kept}")
+                self._view.say(
+                    f"worker {worker}'s pod began with attempt {attempt}; as for earlier attempts, {self._kept}"
+                )
             return
         try:
-            for _, line in self._past.logs(str(worker), before=attempt):
+            for _, line in self._stored.logs(str(worker), before=attempt):
                 self._show(worker, line)
         except LaunchError as error:
-            self._view.say(f"{error}; it is gone on without the logs of worker {worker}'s earlier pods")
+            self._view.say(f"{error}; the logs of worker {worker}'s earlier pods are left out")
 
     def _show(self, worker: int, text: str) -> None:
         self._lines += 1

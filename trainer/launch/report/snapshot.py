@@ -1,4 +1,4 @@
-"""What a run looks like at one moment: a row a worker, counts, how far training is. Pure."""
+"""What a run looks like at one moment: a row for each worker, counts, how far training is. Pure."""
 
 import collections
 import dataclasses
@@ -8,9 +8,9 @@ from trainer.core.causes import Cause
 from trainer.core.log_lines import STATES, Progress, StateLine
 from trainer.launch.cluster.objects import Pod, Seen
 from trainer.launch.report.pending import Reason, reasons
-from trainer.launch.report.worker_activity import Activity
+from trainer.launch.report.worker_activity import WorkerActivity
 
-_REASONS = 4  # Why workers wait, a line each.
+_MOST_REASONS = 4  # Why workers wait, a line each.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,21 +27,21 @@ class Row:
 
     @property
     def state(self) -> str:
-        """How it stands in a count of all: what keeps it from running, or that it runs."""
+        """Its word in a count of all workers: what keeps it from running, or that it runs."""
         if self.phase in STATES:
             return "running"
         return self.reason or self.phase
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Picture:
+class Snapshot:
     """All of a run at one moment."""
 
     rows: tuple[Row, ...]
     pending: tuple[Reason, ...]
     attempt: int  # 0 before the first.
     progress: Progress | None
-    step_seconds: float | None  # What a step takes; None: not known.
+    step_seconds: float | None  # Seconds that a step takes; None: not known.
 
     @classmethod
     def of(
@@ -49,10 +49,10 @@ class Picture:
         seen: Seen,
         attempt: int,
         progress: Progress | None,
-        activity: Activity,
+        activity: WorkerActivity,
         step_seconds: float | None = None,
-    ) -> "Picture":
-        """The picture of what was seen."""
+    ) -> "Snapshot":
+        """The snapshot of what was seen."""
         pending = tuple(reasons(seen))
         words = {worker: reason.word for reason in pending for worker in reason.workers}
         pods: dict[int, list[Pod]] = collections.defaultdict(list)
@@ -71,7 +71,7 @@ class Picture:
         return [row for row in self.rows if row.state != most or row.pods > 1]
 
     def shown(self, space: int) -> Sequence[Row]:
-        """The workers that have a line of their own where there are `space` lines: all, or else the odd ones out."""
+        """The workers that get a line of their own where there is space for so many: all, or else the odd ones out."""
         return self.rows if len(self.rows) <= space else self.odd()[:space]
 
     def summary(self) -> str:
@@ -86,7 +86,7 @@ def bar(share: float, width: int) -> str:
 
 
 def eta(progress: Progress, step_seconds: float | None) -> str:
-    """The time that is left, from the seconds that a step takes."""
+    """The time that is left, from the seconds that a step takes; "" if that is not known."""
     if step_seconds is None:
         return ""
     minutes, seconds = divmod(round((progress.steps - progress.step) * step_seconds), 60)
@@ -94,7 +94,7 @@ def eta(progress: Progress, step_seconds: float | None) -> str:
     return f"ETA {hours}:{minutes:02d}:{seconds:02d}" if hours else f"ETA {minutes}:{seconds:02d}"
 
 
-def indexes(workers: Sequence[int]) -> str:
+def name_workers(workers: Sequence[int]) -> str:
     """Workers as text: worker 3, or workers 0-2, 5."""
     parts, begin = [], 0
     for at in range(1, len(workers) + 1):
@@ -105,15 +105,17 @@ def indexes(workers: Sequence[int]) -> str:
     return ("worker " if len(workers) == 1 else "workers ") + ", ".join(parts)
 
 
-def described(found: Iterable[Reason]) -> list[str]:
-    """Why workers wait, a line a reason; of many reasons, as where each names its own pod, the first."""
-    all_ = list(found)
-    more = sorted(worker for reason in all_[_REASONS:] for worker in reason.workers)
-    lines = [f"{indexes(reason.workers)}: {reason.text}" for reason in all_[:_REASONS]]
-    return [*lines, f"and {len(all_) - _REASONS} more reasons, of {len(more)} worker(s)"] if more else lines
+def reason_lines(pending: Iterable[Reason]) -> list[str]:
+    """Why workers wait, a line for each reason. There can be many, as when each names its own pod: then the first."""
+    reasons_ = list(pending)
+    more = reasons_[_MOST_REASONS:]
+    lines = [f"{name_workers(reason.workers)}: {reason.text}" for reason in reasons_[:_MOST_REASONS]]
+    if more:
+        lines.append(f"and {len(more)} more reasons, of {sum(len(reason.workers) for reason in more)} worker(s)")
+    return lines
 
 
-def _row(worker: int, pods: list[Pod], word: str, activity: Activity) -> Row:
+def _row(worker: int, pods: list[Pod], word: str, activity: WorkerActivity) -> Row:
     if not pods:
         return Row(worker=worker, phase="no pod", reason=word, node="", step=None, restarts=0, pods=0)
     pod = pods[-1]

@@ -7,25 +7,25 @@ from trainer.launch.cluster.objects import Seen
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spent:
+class TimeSpent:
     """Seconds of a run."""
 
     queued: float  # Until all pods had a node.
     starting: float  # Until all containers ran: pulling, mostly.
-    meeting: float  # Until the first step: rendezvous, TensorFlow's start.
+    rendezvous: float  # Until the first step: rendezvous, TensorFlow's start.
     training: float  # Steps that counted.
     lost: float  # After the first step: restarts, and steps that were made twice.
-    unknown: float = 0.0  # Before the first line of what is left of the chief's logs, if that is not the first of all.
+    unknown: float = 0.0  # Before the first line that is left of the chief's logs, if earlier ones are gone.
 
     @property
     def total(self) -> float:
-        """Their sum."""
+        """All seconds."""
         return self.unknown + self.known
 
     @property
     def known(self) -> float:
-        """Those of which is known what they were for."""
-        return self.queued + self.starting + self.meeting + self.training + self.lost
+        """The seconds of which it is known what they were for."""
+        return self.queued + self.starting + self.rendezvous + self.training + self.lost
 
     @property
     def goodput(self) -> float:
@@ -34,27 +34,26 @@ class Spent:
 
 
 class Timeline:
-    """What the chief's agents have said so far."""
+    """What the lines of the chief's logs have told so far."""
 
     def __init__(self) -> None:
-        """Knows nothing yet."""
         self.attempt = 0
         self.progress: Progress | None = None
         self._training_since: float | None = None
         self._trained = 0.0
-        self._repeated = 0  # Steps.
-        self._made = 0  # Steps, repeated ones too.
-        self._first: float | None = None  # When training first began.
-        self._last: float | None = None  # The last line.
-        self._heard: float | None = None  # The first line.
-        self._oldest = 0  # The first attempt of which a line tells.
+        self._repeated_steps = 0
+        self._steps_made = 0  # Also the repeated ones.
+        self._training_began: float | None = None  # For the first time.
+        self._first_line: float | None = None
+        self._last_line: float | None = None
+        self._first_attempt = 0  # The first attempt of which a line tells.
         self._mark: tuple[float, int] | None = None  # The time and the step of the running attempt's first progress.
         self._progressed = 0.0  # The time of the last progress.
 
     @property
     def waits(self) -> bool:
         """Whether the chief's agent has spoken and no attempt has begun yet."""
-        return self._heard is not None and self.attempt == 0
+        return self._first_line is not None and self.attempt == 0
 
     @property
     def step(self) -> str:
@@ -63,15 +62,16 @@ class Timeline:
 
     @property
     def step_seconds(self) -> float | None:
-        """What a step takes in the running attempt, by the clock of the log; None: it is not known yet."""
+        """How long a step takes in the running attempt, by the clock of the log; None: not known yet."""
         if self._mark is None or self.progress is None or self.progress.step <= self._mark[1]:
             return None
         return (self._progressed - self._mark[0]) / (self.progress.step - self._mark[1])
 
     def take(self, time: float, state: StateLine | None, progress: Progress | None) -> None:
-        """A state or progress line of the chief's log, and its Unix time."""
-        self._heard = time if self._heard is None else self._heard
-        self._oldest = self._oldest or (state.attempt if state else 0) or (progress.attempt if progress else 0)
+        """Takes in a state or progress line of the chief's log, and its Unix time."""
+        self._first_line = time if self._first_line is None else self._first_line
+        if not self._first_attempt:
+            self._first_attempt = (state.attempt if state else 0) or (progress.attempt if progress else 0)
         if state is not None:
             self.attempt = max(self.attempt, state.attempt)
             if state.state == "training":
@@ -87,63 +87,71 @@ class Timeline:
             # Steps before a log that does not begin with the first attempt were made before it.
             steps = progress.step - before.step if before else progress.step if progress.attempt == 1 else 0
             if before and progress.attempt != before.attempt and steps < 0:
-                self._repeated -= steps
+                self._repeated_steps -= steps
             else:
-                self._made += steps
+                self._steps_made += steps
             self.attempt, self.progress = max(self.attempt, progress.attempt), progress
-        self._last = time
+        self._last_line = time
 
     def pod_lost(self, time: float) -> None:
-        """The chief's pod has ended without a word."""
+        """Notes that the chief's pod has ended, which its log need not say."""
         if self._training_since is not None:
             self._end(max(time, self._training_since))
 
-    def spent(self, seen: Seen, end: float) -> Spent:
+    def spent(self, seen: Seen, end: float) -> TimeSpent:
         """Where the time from the Job's creation to `end` went."""
-        created, limit = seen.job.created, end if self._first is None else self._first
-        first = {pod.index: pod for pod in reversed(seen.pods)}.values()
-        # A pod that came after the first step replaced one that is no longer known.
-        scheduled = max([created, *(p.scheduled for p in first if p.scheduled and p.scheduled <= limit)])
-        started = max([scheduled, *(p.started for p in first if p.started and p.started <= limit)])
-        # As long as nobody trains, all wait for those that wait for a node or an image.
-        idle = {pod.index for pod in first} - {pod.index for pod in seen.pods if pod.started is not None}
-        if self._first is None and idle:
-            started = end
-        if not first or (self._first is None and idle - {p.index for p in seen.pods if p.scheduled is not None}):
-            scheduled = end
-        started = max(scheduled, started)
+        created = seen.job.created
+        scheduled, started = self._all_scheduled_and_started(seen, end)
         training, lost = self._trained_and_lost(end, started)
-        if self._oldest > 1 and self._heard is not None:  # The pod that told of the first attempts is gone.
-            before = max(0.0, self._heard - created)
+        if self._first_attempt > 1 and self._first_line is not None:  # The log of the first attempts is gone.
+            before = max(0.0, self._first_line - created)
             lost = max(0.0, end - created - before - training)
-            return Spent(queued=0.0, starting=0.0, meeting=0.0, training=training, lost=lost, unknown=before)
-        meeting = max(0.0, limit - started)
-        # Agents speak as soon as they run: a chief that ran and left no word has lost it.
-        silent = self._heard is None and bool(first) and bool(seen.job.ended)
-        return Spent(
+            return TimeSpent(queued=0.0, starting=0.0, rendezvous=0.0, training=training, lost=lost, unknown=before)
+        rendezvous = max(0.0, (end if self._training_began is None else self._training_began) - started)
+        # An agent writes as soon as it runs: if the run has ended and the chief's log has no line, the log is gone.
+        log_gone = self._first_line is None and bool(seen.pods) and bool(seen.job.ended)
+        return TimeSpent(
             queued=scheduled - created,
             starting=started - scheduled,
-            meeting=0.0 if silent else meeting,
+            rendezvous=0.0 if log_gone else rendezvous,
             training=training,
             lost=lost,
-            unknown=meeting if silent else 0.0,
+            unknown=rendezvous if log_gone else 0.0,
         )
+
+    def _all_scheduled_and_started(self, seen: Seen, end: float) -> tuple[float, float]:
+        """When all pods had a node, and when all their containers ran; `end`, if that has not happened."""
+        first_pods = {pod.index: pod for pod in reversed(seen.pods)}.values()
+        # A first pod that came after the first step replaced one that is no longer known.
+        limit = end if self._training_began is None else self._training_began
+        scheduled = max([seen.job.created, *(p.scheduled for p in first_pods if p.scheduled and p.scheduled <= limit)])
+        started = max([scheduled, *(p.started for p in first_pods if p.started and p.started <= limit)])
+        if not first_pods:
+            return end, max(end, started)
+        if self._training_began is None:
+            # As long as nobody trains, all wait for those that wait for a node or an image.
+            not_started = {pod.index for pod in seen.pods} - {pod.index for pod in seen.pods if pod.started is not None}
+            if not_started:
+                started = end
+            if not_started - {pod.index for pod in seen.pods if pod.scheduled is not None}:
+                scheduled = end
+        return scheduled, max(scheduled, started)
 
     def _trained_and_lost(self, end: float, started: float) -> tuple[float, float]:
         """The seconds of steps that counted, and the others after the first step."""
-        if self._first is None:
+        if self._training_began is None:
             return 0.0, 0.0
         trained = self._trained
         if self._training_since is not None:
-            trained += max(0.0, (self._last or end) - self._training_since)
-        rate = self._made / trained if trained else 0.0
-        twice = min(trained, self._repeated / rate) if rate else 0.0
-        return trained - twice, max(0.0, end - max(self._first, started) - trained) + twice
+            trained += max(0.0, (self._last_line or end) - self._training_since)
+        rate = self._steps_made / trained if trained else 0.0
+        twice = min(trained, self._repeated_steps / rate) if rate else 0.0
+        return trained - twice, max(0.0, end - max(self._training_began, started) - trained) + twice
 
     def _begin(self, time: float) -> None:
         if self._training_since is None:
             self._training_since = time
-            self._first = time if self._first is None else self._first
+            self._training_began = time if self._training_began is None else self._training_began
 
     def _end(self, time: float) -> None:
         if self._training_since is not None:

@@ -5,108 +5,105 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import rich.console
 import rich.live
-import rich.table
 import rich.text
 
 from trainer.core.log_lines import Progress, StateLine
-from trainer.launch.report.snapshot import Picture, Row, bar, described, eta
+from trainer.launch.report.screen import log_text, progress_texts, worker_parts
+from trainer.launch.report.snapshot import Snapshot, reason_lines
 from trainer.launch.report.verdict import Verdict
 
-_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
-_NARROW = 60  # Columns of a terminal.
-_BESIDE = 9  # Lines of the live screen beside the workers'.
+_OTHER_LINES = 9  # Lines of the live screen that are not a worker's.
 _UNBOUND = 1000  # Columns where there is no terminal.
 
 
 class View(Protocol):
-    """Takes what is known of a run."""
+    """Shows a run, as it is told of it."""
 
-    rows: int  # Workers that have a line of their own; what they do is wanted too.
+    rows: int  # How many workers get a line of their own; the logs of these are read, so that it can say what they do.
 
     def say(self, text: str) -> None:
-        """A line for a person."""
+        """Shows a notice for a person."""
 
     def log(self, worker: int, text: str) -> None:
-        """A line of a worker's log."""
+        """Shows a line of a worker's log."""
 
-    def show(self, picture: Picture) -> None:
-        """How the run looks now."""
+    def show(self, snapshot: Snapshot) -> None:
+        """Shows how the run looks now."""
 
     def end(self, verdict: Verdict) -> None:
-        """How it ended."""
+        """Shows how the run ended."""
 
 
 class PlainView:
-    """Lines, each when it is news."""
+    """Plain lines: what changes, when it changes."""
 
     rows = 0
 
     def __init__(self, *, prefixed: bool) -> None:
-        """`prefixed` puts the worker before each line of a log, on a terminal in its colour."""
+        """Makes a view; `prefixed` puts the worker before each line of a log, on a terminal in its colour."""
         self._prefixed = prefixed
         self._terminal = rich.console.Console() if prefixed and sys.stdout.isatty() else None
         self._said: tuple[str, ...] = ()
 
     def say(self, text: str) -> None:
-        """Prints it."""
+        """Prints a notice."""
         print(text, flush=True)
 
     def log(self, worker: int, text: str) -> None:
-        """Prints it."""
+        """Prints a line of a log."""
         if self._terminal:
-            self._terminal.print(_line(worker, text, prefixed=True), soft_wrap=True, highlight=False)
+            self._terminal.print(log_text(worker, text, prefixed=True), soft_wrap=True, highlight=False)
         else:
             print(f"worker {worker} | {text}" if self._prefixed else text, flush=True)
 
-    def show(self, picture: Picture) -> None:
-        """Prints what changed in the counts and the reasons."""
-        lines = (f"workers: {picture.summary()}", *(f"  {line}" for line in described(picture.pending)))
+    def show(self, snapshot: Snapshot) -> None:
+        """Prints what has changed in the counts of workers and in the reasons why some wait."""
+        lines = (f"workers: {snapshot.summary()}", *(f"  {line}" for line in reason_lines(snapshot.pending)))
         for line in lines:
             if line not in self._said:
                 self.say(line)
         self._said = lines
 
     def end(self, verdict: Verdict) -> None:
-        """Prints it."""
+        """Prints the verdict."""
         self.say(verdict.text)
 
 
 class JsonView:
-    """One object a line."""
+    """A JSON object on each line."""
 
     rows = 0
 
     def __init__(self) -> None:
-        """Has written nothing yet."""
         self._shown: object = None
 
     def say(self, text: str) -> None:
-        """A notice."""
+        """Writes a notice."""
         self._write(event="notice", text=text)
 
     def log(self, worker: int, text: str) -> None:
-        """A log line, or the progress in it."""
+        """Writes a line of a log, or the progress that it tells."""
         progress = Progress.parse(text)
         if progress is not None:
             self._write(event="progress", **vars(progress))
         else:
             self._write(event="log", worker=worker, text=text)
 
-    def show(self, picture: Picture) -> None:
-        """The counts and the reasons, when they have changed."""
-        pending = [{"reason": r.word, "text": r.text, "workers": list(r.workers)} for r in picture.pending]
-        shown = {"workers": picture.counts(), "pending": pending, "attempt": picture.attempt}
+    def show(self, snapshot: Snapshot) -> None:
+        """Writes the counts of workers and the reasons why some wait, when they have changed."""
+        pending = [{"reason": r.word, "text": r.text, "workers": list(r.workers)} for r in snapshot.pending]
+        shown = {"workers": snapshot.counts(), "pending": pending, "attempt": snapshot.attempt}
         if shown != self._shown:
             self._write(event="state", **shown)
             self._shown = shown
 
     def end(self, verdict: Verdict) -> None:
-        """The verdict."""
+        """Writes the verdict."""
         lines = list(verdict.lines)
         self._write(event="verdict", exit_code=int(verdict.code), text=verdict.headline, lines=lines, **verdict.facts)
 
@@ -115,32 +112,31 @@ class JsonView:
 
 
 class LiveView:
-    """A screen that is drawn anew, below whatever is said."""
+    """A screen that is redrawn at the bottom of the terminal; notices and log lines scroll above it."""
 
     rows = 32
 
     def __init__(self, console: rich.console.Console, *, prefixed: bool) -> None:
-        """Draws nothing yet."""
         self._console, self._prefixed = console, prefixed
-        self._picture: Picture | None = None
+        self._snapshot: Snapshot | None = None
         self.live = rich.live.Live(get_renderable=self.screen, console=console, refresh_per_second=4)
 
     def say(self, text: str) -> None:
-        """Prints it above the screen."""
+        """Prints a notice above the screen."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def log(self, worker: int, text: str) -> None:
-        """Prints it above the screen; progress and state lines are on the screen."""
+        """Prints a line of a log above the screen, unless the screen itself shows what it tells."""
         if Progress.parse(text) or StateLine.parse(text):
             return
-        self._console.print(_line(worker, text, prefixed=self._prefixed), soft_wrap=True, highlight=False)
+        self._console.print(log_text(worker, text, prefixed=self._prefixed), soft_wrap=True, highlight=False)
 
-    def show(self, picture: Picture) -> None:
-        """Takes it for the next drawing."""
-        self._picture = picture
+    def show(self, snapshot: Snapshot) -> None:
+        """Keeps the snapshot for the next drawing."""
+        self._snapshot = snapshot
 
     def end(self, verdict: Verdict) -> None:
-        """Prints it in place of the screen."""
+        """Ends the screen and prints the verdict below it."""
         self.live.stop()
         headline, *lines = verdict.text.splitlines()
         colour = "green" if verdict.code == 0 else "red"
@@ -149,48 +145,41 @@ class LiveView:
             self.say(line)
 
     def screen(self) -> rich.console.RenderableType:
-        """All of it."""
-        picture = self._picture
-        if picture is None:
+        """Draws the newest snapshot."""
+        snapshot = self._snapshot
+        if snapshot is None:
             return rich.text.Text("…")
-        # Of more workers than that it is not read what each does.
-        waiting = described(picture.pending)
-        space = min(self.rows, max(1, self._console.height - _BESIDE - len(waiting)))
+        waiting = reason_lines(snapshot.pending)
+        # The logs of further workers are not read: there is nothing to show of what they do.
+        space = min(self.rows, max(1, self._console.height - _OTHER_LINES - len(waiting)))
         width = self._console.width
-        parts = _workers(picture, space, width)
+        parts = worker_parts(snapshot, space, width)
         for line in waiting:
             parts.append(rich.text.Text(line, style="yellow", no_wrap=True, overflow="ellipsis"))
-        return rich.console.Group(*parts, *_progress(picture, width))
+        return rich.console.Group(*parts, *progress_texts(snapshot, width))
 
 
 class TableView(PlainView):
-    """The screen as it is at one moment, in lines that stay."""
+    """The live screen at one moment, as lines that stay."""
 
     rows = LiveView.rows
 
     def __init__(self) -> None:
-        """Prints nothing yet."""
         super().__init__(prefixed=False)
         self._console = rich.console.Console(width=None if sys.stdout.isatty() else _UNBOUND)
 
-    def show(self, picture: Picture) -> None:
-        """Prints it."""
-        for part in _workers(picture, self.rows, self._console.width):
+    def show(self, snapshot: Snapshot) -> None:
+        """Prints the table, the reasons why some workers wait, and the progress."""
+        for part in worker_parts(snapshot, self.rows, self._console.width):
             self._console.print(part)
-        for line in described(picture.pending):
+        for line in reason_lines(snapshot.pending):
             self.say(line)
-        for part in _progress(picture, self._console.width):
+        for part in progress_texts(snapshot, self._console.width):
             self._console.print(part)
-
-
-def _line(worker: int, text: str, *, prefixed: bool) -> rich.text.Text:
-    """A line of a log on a terminal."""
-    prefix = (f"worker {worker} | ", _COLOURS[worker % len(_COLOURS)])
-    return rich.text.Text.assemble(prefix, text) if prefixed else rich.text.Text(text)
 
 
 def _json(value: Any) -> Any:
-    """The value as JSON can say it, which has no NaN: null instead."""
+    """The value with null in place of NaN and infinity, which JSON does not have."""
     match value:
         case float() if not math.isfinite(value):
             return None
@@ -199,57 +188,6 @@ def _json(value: Any) -> Any:
         case list() | tuple():
             return [_json(item) for item in value]
     return value
-
-
-def _workers(picture: Picture, space: int, width: int) -> list[rich.console.RenderableType]:
-    """A line a worker; of more than `space` workers their counts, and the odd ones out."""
-    parts: list[rich.console.RenderableType] = []
-    if len(picture.rows) > space:
-        parts.append(rich.text.Text(f"{len(picture.rows)} workers: {picture.summary()}", overflow="ellipsis"))
-    if rows := picture.shown(space):
-        parts.append(_table(rows, width))
-        if (left := len(picture.odd()) - space) > 0 and len(picture.rows) > space:
-            parts.append(rich.text.Text(f"and {left} more"))
-    return parts
-
-
-def _progress(picture: Picture, width: int) -> list[rich.console.RenderableType]:
-    """How far training is, as its chief says."""
-    progress = picture.progress
-    if progress is None:
-        return []
-    share = progress.step / progress.steps
-    drawn = bar(share, max(5, min(40, width - 40)))
-    head = f"epoch {progress.epoch}/{progress.epochs} {drawn} {share:.0%} {eta(progress, picture.step_seconds)}"
-    figures = (
-        f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  "
-        f"{progress.images_per_second:,.0f} images/s"
-    )
-    if picture.attempt > 1:
-        figures += f"  attempt {picture.attempt}"
-    return [rich.text.Text(line.rstrip(), no_wrap=True, overflow="ellipsis") for line in (head, figures)]
-
-
-def _table(rows: Sequence[Row], width: int) -> rich.table.Table:
-    """A line a worker; on a narrow terminal without what matters least."""
-    titles: tuple[str, ...] = ("worker", "phase", "node", "step", "restarts", "reason")
-    if width < _NARROW:
-        titles = ("worker", "phase", "step", "reason")
-    table = rich.table.Table(box=None, pad_edge=False)
-    cells = {
-        title: ["" if getattr(row, title) is None else str(getattr(row, title)) for row in rows] for title in titles
-    }
-    for title, column in cells.items():
-        shrinks = title in ("node", "reason")
-        table.add_column(
-            title,
-            no_wrap=True,
-            justify="right" if title in ("worker", "step", "restarts") else "left",
-            min_width=None if shrinks else max(map(len, (title, *column))),
-        )
-    for row in zip(*cells.values(), strict=True):
-        table.add_row(*row)
-    return table
 
 
 @contextlib.contextmanager

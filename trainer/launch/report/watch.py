@@ -1,4 +1,4 @@
-"""Watching a run to its end: what the cluster tells becomes the picture that is shown, and at the end the verdict."""
+"""Watching a run to its end: from the cluster's news come the snapshots that are shown and, at the end, the verdict."""
 
 import collections
 import dataclasses
@@ -12,44 +12,45 @@ from trainer.launch.cluster.labels import JOB_NAME
 from trainer.launch.cluster.objects import Job, Pod, Seen, Warned, concerns, in_order, seconds
 from trainer.launch.cluster.watches import Changed, Connection, Gone, Kube, Listed, LogEnd, LogLine, News
 from trainer.launch.codes import LaunchError
-from trainer.launch.report.first_cause import lost
+from trainer.launch.report.end_of_worker import EndOfWorker
+from trainer.launch.report.log_follower import LogFollower
 from trainer.launch.report.pending import never_began
-from trainer.launch.report.snapshot import Picture
+from trainer.launch.report.snapshot import Snapshot
 from trainer.launch.report.time_spent import Timeline
-from trainer.launch.report.verdict import End, Verdict, judge, unheard
+from trainer.launch.report.verdict import Verdict, worker_of
 from trainer.launch.report.view import View
-from trainer.launch.report.worker_activity import Activity
+from trainer.launch.report.watched_run import End, verdict_without_news, watched_verdict
+from trainer.launch.report.worker_activity import WorkerActivity
 
 _REDRAW_SECONDS = 0.2
 _SETTLE_SECONDS = 5.0  # After the Job's end, for its pods' ends and last log lines to arrive.
-_ALIKE = 3  # Losses of workers in the same words that are each said.
+_MOST_ALIKE = 3  # Lost workers of which the same words are said, each in its own line.
 
 
 class Watch:
-    """Everything happens in the thread that calls `run`; others only bring news."""
+    """Watches one run. All of it happens in the thread that calls `run`; other threads only bring news."""
 
     def __init__(self, kube: Kube, job: str, view: View, *, logs: str) -> None:
-        """Asks nothing yet.
+        """Makes a watch, which asks the cluster nothing before `run`.
 
         Args:
           kube: the cluster.
           job: the Job's name.
-          view: takes what is seen.
-          logs: whose log lines it takes: chief, all, none or an index.
+          view: shows the run.
+          logs: the workers whose log lines the view gets: chief, all, none or an index.
         """
         self._kube, self._name, self._view = kube, job, view
         self._logs_of = logs
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._job: Job | None = None
-        self._pods: dict[str, Pod] = {}
+        self._pods: dict[str, Pod] = {}  # By UID.
         self._pods_known = False
-        self._warnings: dict[str, Warned] = {}
+        self._warnings: dict[str, Warned] = {}  # By the event's UID.
         self._timeline = Timeline()
-        self._activity = Activity()
-        self._logs: dict[int, collections.deque[Pod]] = collections.defaultdict(collections.deque)  # First: followed.
-        self._wanted: set[str] = set()  # UIDs of pods whose logs are, were or will be followed.
-        self._away = False
-        self._lost: collections.Counter[str] = collections.Counter()
+        self._activity = WorkerActivity()
+        self._logs = LogFollower(kube, self._news.put)
+        self._disconnected = False
+        self._losses_said: collections.Counter[str] = collections.Counter()
         self._deleted = False
 
     def run(self, *, timeout: float = 0.0, pending_timeout: float = 0.0) -> Verdict:
@@ -65,7 +66,7 @@ class Watch:
             self._begin()
             while True:
                 self._next(min(until, pending_until) if self._never_began() else until)
-                if self._ended():  # Before it was deleted, if it was: that is how a time to live goes.
+                if self._ended():  # Asked first: a Job that has ended may then be deleted, as by its time to live.
                     self._settle()
                     return self._verdict(End.JOB)
                 if self._deleted:
@@ -87,7 +88,7 @@ class Watch:
         self._kube.watch("event", f"/api/v1{namespaced}/events", tell, fieldSelector="type=Warning")
 
     def _next(self, until: float) -> None:
-        """Takes all news there is, waiting for the first; then shows how it looks."""
+        """Waits for news and takes all that follow at once; then shows how the run looks."""
         try:
             self._take(self._news.get(timeout=max(0.0, min(until - time.monotonic(), 3600.0))))
             soon = time.monotonic() + _REDRAW_SECONDS
@@ -96,7 +97,7 @@ class Watch:
         except queue.Empty:
             pass
         if self._job and self._pods_known and not self._deleted:
-            self._view.show(self._picture())
+            self._view.show(self._snapshot())
 
     def _take(self, news: News) -> None:
         match news:
@@ -110,8 +111,8 @@ class Watch:
                 self._log_ended(self._pods[uid])
             case Listed(kind="pod", items=items):
                 self._pods_known = True
-                there = {item["metadata"]["uid"] for item in items}
-                for pod in [pod for uid, pod in self._pods.items() if uid not in there and not pod.gone]:
+                listed = {item["metadata"]["uid"] for item in items}
+                for pod in [pod for uid, pod in self._pods.items() if uid not in listed and not pod.gone]:
                     self._pod(dataclasses.replace(pod, gone=True))
                 for item in items:
                     self._pod(Pod.from_json(item))
@@ -152,24 +153,20 @@ class Watch:
         self._pods[pod.uid] = pod
         if (pod.failed or pod.gone) and not (before and (before.failed or before.gone)):
             self._say_lost(pod)
-        follow = pod.index == 0 or pod.index < self._view.rows or self._shown(pod.index)
-        if follow and pod.started is not None and not pod.gone and pod.uid not in self._wanted:
-            self._wanted.add(pod.uid)
-            waiting = self._logs[pod.index]
-            waiting.append(pod)
-            if len(waiting) == 1:
-                self._kube.follow(pod.name, pod.uid, self._news.put)
+        wanted = pod.index == 0 or pod.index < self._view.rows or self._shown(pod.index)
+        if wanted and pod.started is not None and not pod.gone:
+            self._logs.add(pod)
         if pod.gone:  # The log of a pod on a lost node may never end by itself.
             self._log_ended(pod)
 
     def _say_lost(self, pod: Pod) -> None:
         if (self._job and self._job.ended) or pod.exit_code == 0:
             return
-        words = lost(pod)
-        self._lost[words] += 1
-        if self._lost[words] <= _ALIKE:
-            self._view.say(f"worker {pod.index}{f' on {pod.node}' if pod.node else ''} {words}")
-        elif self._lost[words] == _ALIKE + 1:
+        end = EndOfWorker.of_pod(pod).text
+        self._losses_said[end] += 1
+        if self._losses_said[end] <= _MOST_ALIKE:
+            self._view.say(f"{worker_of(pod)} {end}")
+        elif self._losses_said[end] == _MOST_ALIKE + 1:
             self._view.say("and more workers in the same way")
 
     def _line(self, pod: Pod, line: LogLine) -> None:
@@ -182,32 +179,26 @@ class Watch:
             self._view.log(pod.index, line.text)
 
     def _log_ended(self, pod: Pod) -> None:
-        waiting = self._logs[pod.index]
-        if not waiting or waiting[0].uid != pod.uid:
-            return
-        if pod.index == 0:
+        if self._logs.end(pod) and pod.index == 0:
             self._timeline.pod_lost(pod.finished or time.time())
-        waiting.popleft()
-        if waiting:
-            self._kube.follow(waiting[0].name, waiting[0].uid, self._news.put)
 
     def _warned(self, item: Json) -> None:
         if concerns(item, self._name):
             self._warnings[item["metadata"]["uid"]] = Warned.from_json(item)
 
     def _connection(self, error: str | None) -> None:
-        if (error is not None) != self._away:
-            self._away = error is not None
+        if (error is not None) != self._disconnected:
+            self._disconnected = error is not None
             self._view.say(f"{error}; the job goes on, still trying" if error else "the API server answers again")
 
     def _shown(self, worker: int) -> bool:
-        """Whether a worker's log lines are wanted."""
+        """Whether the view gets a worker's log lines."""
         return self._logs_of in ("all", str(worker)) or (self._logs_of == "chief" and worker == 0)
 
     def _settle(self) -> None:
-        """Waits for what is still on its way when the Job has ended."""
+        """Waits a little for the pods' ends and log lines that are still on their way when the Job has ended."""
         until = time.monotonic() + _SETTLE_SECONDS
-        while time.monotonic() < until and (any(self._logs.values()) or not self._ends_known()):
+        while time.monotonic() < until and (self._logs.busy or not self._ends_known()):
             self._next(until)
 
     def _ends_known(self) -> bool:
@@ -221,7 +212,7 @@ class Watch:
         return self._job is not None and bool(self._job.ended)
 
     def _never_began(self) -> bool:
-        """Whether training waits for workers that do not run, as far as the cluster has told."""
+        """Whether training has not begun because workers do not run, as far as the cluster has told."""
         return self._job is not None and self._pods_known and never_began(self._seen(), waits=self._timeline.waits)
 
     def _seen(self) -> Seen:
@@ -233,13 +224,13 @@ class Watch:
             warnings=tuple(sorted(self._warnings.values(), key=lambda warned: warned.time)),
         )
 
-    def _picture(self) -> Picture:
-        told = self._timeline
-        return Picture.of(self._seen(), told.attempt, told.progress, self._activity, told.step_seconds)
+    def _snapshot(self) -> Snapshot:
+        past = self._timeline
+        return Snapshot.of(self._seen(), past.attempt, past.progress, self._activity, past.step_seconds)
 
     def _verdict(self, end: End, limit: float = 0.0) -> Verdict:
         if self._job is None:
-            return unheard(self._name, end, limit)
+            return verdict_without_news(self._name, end, limit)
         seen = self._seen()
         spent = self._timeline.spent(seen, seen.ended or time.time())
-        return judge(seen, end, spent, limit=limit, step=self._timeline.step)
+        return watched_verdict(seen, end, spent, limit=limit, step=self._timeline.step)

@@ -4,23 +4,22 @@ from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.cluster.objects import Pod
 
 
-class Activity:
-    """The newest of every worker whose log is read."""
+class WorkerActivity:
+    """The newest state and step of every worker whose log is read."""
 
     def __init__(self) -> None:
-        """Knows nothing yet."""
-        self._states: dict[str, StateLine] = {}  # By the pod's UID: a new pod's agent counts its restarts anew.
-        self._steps: dict[int, int] = {}
+        self._states: dict[str, StateLine] = {}  # By the pod's UID: the agent of a new pod counts its restarts from 0.
+        self._steps: dict[int, int] = {}  # By the worker's index.
 
     def read(self, pod: Pod, state: StateLine | None, progress: Progress | None) -> None:
-        """A state or progress line of a pod's log."""
+        """Takes in a state or progress line of a pod's log."""
         if state is not None:
             self._states[pod.uid] = state
         if progress is not None:
             self._steps[pod.index] = progress.step
 
     def state(self, pod: Pod) -> StateLine | None:
-        """The last that a pod's agent said of itself."""
+        """The last state line of a pod's agent."""
         return self._states.get(pod.uid)
 
     def step(self, worker: int) -> int | None:
@@ -28,7 +27,8 @@ class Activity:
         return self._steps.get(worker)
 
     def restarts(self, pods: list[Pod]) -> int | None:
-        """How often a worker began anew, given all its pods: in place, or in another pod; None: it is not known."""
-        known = len(pods) - 1 + sum(self._states[pod.uid].restarts for pod in pods if pod.uid in self._states)
-        told = pods[-1].started is None or pods[-1].uid in self._states
-        return known if known or told else None
+        """How often a worker began again, in place or in another pod, given all its pods; None: not known."""
+        in_place = sum(self._states[pod.uid].restarts for pod in pods if pod.uid in self._states)
+        total = len(pods) - 1 + in_place
+        newest_known = pods[-1].started is None or pods[-1].uid in self._states
+        return total if total or newest_known else None
