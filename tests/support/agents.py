@@ -32,6 +32,7 @@ class Agent:
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], *, cores: Sequence[int] = ()) -> None:
         self._changed = threading.Condition()
         self._lines: list[str] = []
+        self._open_streams = 2
         self.process = spawn(command, environ, output=subprocess.PIPE, cores=cores)
         self._readers = [
             threading.Thread(target=self._read, args=(stream,), daemon=True)
@@ -65,8 +66,10 @@ class Agent:
 
     def wait_for(self, condition: Callable[[list[str]], bool], what: str = "the condition") -> None:
         with self._changed:
-            if not self._changed.wait_for(lambda: condition(self._lines), DEADLINE):
-                raise AssertionError(f"{what} did not come true")
+            self._changed.wait_for(lambda: condition(self._lines) or not self._open_streams, DEADLINE)
+            if not condition(self._lines):
+                ended = "" if self._open_streams else ", and the process has ended"
+                raise AssertionError(f"{what} did not come true{ended}")
 
     def wait_for_line(self, part: str) -> None:
         self.wait_for(lambda lines: any(part in line for line in lines), repr(part))
@@ -116,6 +119,9 @@ class Agent:
                 with self._changed:
                     self._lines.append(line.decode(errors="replace").rstrip())
                     self._changed.notify_all()
+        with self._changed:
+            self._open_streams -= 1
+            self._changed.notify_all()
 
 
 @dataclasses.dataclass
@@ -141,9 +147,10 @@ class Run:
 
     def start(self, index: int, *, agent_flags: Sequence[str] = (), trainer_flags: Sequence[str] = ()) -> Agent:
         """Starts (again) the agent of a worker; the flags given here come on top."""
-        own = [f"--port={self.ports[index]}", f"--chief_agent=127.0.0.1:{self.ports[0]}", *self.agent_flags]
-        theirs = [f"--run_dir={self.run_dir}", *self.trainer_flags, *trainer_flags]
-        main = f"import sys; from trainer import agent; sys.exit(agent.main(program={tuple(self.program)!r}))"
+        ports = [f"--port={self.ports[index]}", f"--chief_agent=127.0.0.1:{self.ports[0]}"]
+        flags = [*ports, *self.agent_flags, *agent_flags]
+        training = [f"--run_dir={self.run_dir}", *self.trainer_flags, *trainer_flags]
+        main = f"import sys; from trainer.agent import cli; sys.exit(cli.main(program={tuple(self.program)!r}))"
         command = f"{self.prelude}\n{main}"
         environ = {
             **os.environ,
@@ -153,7 +160,7 @@ class Run:
         }
         if self.workers > 1:
             environ["TF_CONFIG"] = Cluster(addresses=self.addresses, index=index).tf_config()
-        agent = Agent([sys.executable, "-c", command, *own, *agent_flags, "--", *theirs], environ, cores=self.cores)
+        agent = Agent([sys.executable, "-c", command, *flags, "--", *training], environ, cores=self.cores)
         self.agents[index] = agent
         self._all.append(agent)
         return agent
@@ -223,8 +230,8 @@ def launched(
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started and that run."""
-    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if alive(int(child))]
+    pids = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in pids if alive(int(child))]
 
 
 def alive(pid: int) -> bool:

@@ -13,8 +13,8 @@ KEY = "format"
 
 CHECKPOINT = 1
 MANIFEST = 1
-ATTEMPTS = 1
-TERMINATION_MESSAGE = 1
+ATTEMPTS = 2
+TERMINATION_MESSAGE = 2
 
 
 def version(value: Mapping[str, Any], newest: int, *, what: str) -> int:

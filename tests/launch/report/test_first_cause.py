@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.runs import SPENT, failed, pod, running, seen
-from trainer.agent.coordinator import Meeting
+from trainer.agent.coordinator import Coordinator
 from trainer.agent.messages import Ended, Finish, Join
 from trainer.core.causes import Cause
 from trainer.launch.cluster.objects import Pod
@@ -21,9 +21,9 @@ def verdict_on(*pods: Pod, **job: Any) -> Verdict:
     return judge(seen(*pods, **job), End.JOB, SPENT)
 
 
-def meeting(workers: int) -> Meeting:
+def meeting(workers: int) -> Coordinator:
     """One whose time is over when the first has come."""
-    return Meeting(
+    return Coordinator(
         workers=workers, min_workers=0, elastic_wait=0.0, timeout=0.0, max_restarts=3, last_attempt=lambda: 0,
         saved_step=lambda: 0, on_news=lambda _: None, on_closed=lambda *_: None,
     )  # fmt: skip
@@ -66,7 +66,7 @@ def test_the_agents_own_reason_is_said(code: int, reason: str) -> None:
 
 
 def test_what_the_error_lines_say_is_not_said_twice() -> None:
-    ended = Ended(cause=Cause.FINAL, code=65, step=3, errors=("error: no data",))
+    ended = Ended(cause=Cause.FATAL, code=65, step=3, errors=("error: no data",))
     reason = ended.described(0)
     facts = {"errors": list(ended.errors)}
     assert not said(verdict_on(failed(0, 65, 10.0, reason=reason, facts=facts), **POLICY), "its agent said")

@@ -82,7 +82,7 @@ def test_a_worker_whose_pod_was_deleted_is_named_in_a_success() -> None:
     assert verdict.code == LaunchCode.DONE, verdict.text
     assert verdict.headline.startswith("succeeded: mnist-train reached validation accuracy 0.9")
     (replaced,) = [line for line in verdict.lines if line.endswith("its pod was replaced")]
-    assert replaced.startswith("worker 1 on node2 ended with exit code 143 (SIGTERM to this worker")
+    assert replaced.startswith("worker 1 on node2 ended with exit code 143 (SIGTERM)")
     assert "lost to failures" in verdict.lines[-1]
     assert any("worker 1 on node2 ended with exit code 143" in said for said in view.said)
 
@@ -98,7 +98,7 @@ def test_a_screen_has_a_line_for_what_each_worker_does() -> None:
 def test_missing_data_is_the_first_cause() -> None:
     verdict, _, replay = watched("data_missing")
     assert verdict.code == LaunchCode.TRAINING
-    assert "ended with exit code 65 (data missing or damaged" in verdict.headline
+    assert "ended with exit code 65 (bad data, checkpoint or loss" in verdict.headline
     assert verdict.lines[0].startswith("| error: --data_dir=/nowhere is not a folder")
     assert [name.rsplit("-", 2)[1] for name in replay.followed] == ["0"]  # The chief's log alone.
 

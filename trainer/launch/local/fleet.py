@@ -22,7 +22,7 @@ from trainer.agent.flags import AgentConfig, Survival
 from trainer.core import settings
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.config import Config
-from trainer.core.exit_codes import FINAL, ExitCode, UsageError, meaning
+from trainer.core.exit_codes import ExitCode, UsageError, meaning, rule
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.ports import free_ports
 from trainer.core.process import spawn
@@ -175,7 +175,7 @@ class Fleet:
 
     def _take(self, worker: _Worker, text: str, error: bool) -> None:
         if (state := StateLine.parse(text)) is not None:
-            if state.state == "meeting" and state.last in {*CRASHES, Cause.FINAL}:
+            if state.state == "meeting" and state.last in {*CRASHES, Cause.FATAL}:
                 self._show_lines(worker)
             if state.state in ("starting", "meeting"):
                 worker.lines.clear()
@@ -201,7 +201,7 @@ class Fleet:
             self._code, self._until = LaunchCode.DONE, time.monotonic() + 2 * _FAREWELL_SECONDS
         if code == 0 or self._code is not None:
             return
-        if code in FINAL:  # All agents have heard it and end by themselves.
+        if rule(code).ends_all:  # All agents have heard it and end by themselves.
             self._show_lines(worker)
             self._fail(worker, code, signalled=False)
         elif (code < 0 or code == ExitCode.TERMINATED) and self._successors < _SUCCESSORS:

@@ -115,7 +115,7 @@ def judge(run: str, where: str, result: Mapping[str, Any] | None, attempts: Sequ
     failure = dict(last.get("failure") or {})
     headline = f"not finished: the last attempt of {run}, its {last['attempt']}., ended at step {last['step_to']}: "
     # What became of a process that its agent killed, or of an agent that is gone, no exit code says.
-    by_itself = failure and failure.get("cause", Cause.CRASH) in (Cause.CRASH, Cause.FINAL, Cause.PEER_LOST)
+    by_itself = failure and failure.get("cause", Cause.CRASH) in (Cause.CRASH, Cause.FATAL, Cause.PEER_LOST)
     headline += (
         f"worker {failure['worker']} ended with exit code {failure['exit_code']} ({meaning(failure['exit_code'])})"
         if by_itself
