@@ -47,7 +47,7 @@ def test_a_message_is_read_as_it_was_written() -> None:
 def test_a_sentence_says_which_error_it_was_and_not_what_else_it_could_have_been() -> None:
     ended = Ended(cause=Cause.FATAL, attempt=1, code=65, step=7, errors=("error: the loss is NaN at step 7",))
     assert ended.described(1) == (
-        "worker 1 ended with 65 (bad data, checkpoint or loss) at step 7: the loss is NaN at step 7"
+        "worker 1 ended with 65 (bad data, checkpoint or loss) at step 7: error: the loss is NaN at step 7"
     )  # fmt: skip
     flags = Ended(cause=Cause.FATAL, code=64, errors=("--epochs=0 must be at least 1",))
     assert flags.described(0) == "worker 0 ended with 64 (bad flags or configuration): --epochs=0 must be at least 1"

@@ -136,7 +136,7 @@ class Agent:
         """Says how the last attempt ended, and waits for the next."""
         self._show("meeting", pid=0, last=self._ended.cause.value)
         self._ended, answer = rendezvous.meet(self._ended)
-        if self._ended.cause in (Cause.LEFT, Cause.FATAL):  # That holds whether worker 0's agent heard it or not.
+        if self._ended.cause in (Cause.LEFT, Cause.FATAL):  # True whether worker 0's agent heard it or not.
             return self._own_finish()
         return answer
 

@@ -50,7 +50,7 @@ class Ended:
             case Cause.STOPPED:
                 return f"worker {worker} was stopped by its agent"
         when = f" at step {self.step}" if self.attempt else ""
-        error = f": {self.errors[-1].removeprefix('error: ')}" if self.errors else ""
+        error = f": {self.errors[-1]}" if self.errors else ""
         return f"worker {worker} ended with {self.code} ({meaning(self.code)}){when}{error}"
 
     @classmethod

@@ -50,7 +50,7 @@ class Rendezvous:
         """
         self._identity, self._events, self._status, self._flags = identity, events, status, flags
         self._token = uuid.uuid4().hex
-        self.seconds = 0.0  # That the last rendezvous took.
+        self.seconds = 0.0  # What the last rendezvous took.
         self.coordinator: Coordinator | None = None  # On worker 0.
         self._asked: AnyCoordinator
         if identity.index == 0:

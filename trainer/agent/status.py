@@ -25,7 +25,7 @@ class Status:
         self._restarts: collections.Counter[str] = collections.Counter()
         self._progress: Progress | None = None
         self._moved = time.monotonic()  # When the step last changed, or the attempt began.
-        self._first: Progress | None = None  # Of the running attempt.
+        self._first: Progress | None = None  # The first line of the running attempt.
         self._first_at: float | None = None
 
     def change(self, **changes: int | str) -> StateLine | None:

@@ -34,7 +34,7 @@ def test_the_first_cause_is_the_worker_that_all_name_not_the_pod_that_kubernetes
     culprit = failed(1, 64, 11.0, reason=why, facts={"errors": ["Traceback", "error: --epochs=x"], "step": 12})
     verdict = judge(seen(bystander, culprit, **POLICY), End.JOB, SPENT)
     assert verdict.code == LaunchCode.TRAINING
-    assert verdict.headline.startswith("failed: worker 1 on node2 ended with exit code 64 (flags, configuration,")
+    assert verdict.headline.startswith("failed: worker 1 on node2 ended with exit code 64 (bad flags or configuration)")
     assert verdict.headline.endswith("at step 12")
     assert verdict.lines[:3] == ("| Traceback", "| error: --epochs=x", "Kubernetes: PodFailurePolicy: exit code 64")
     assert "collateral, ended because of it: worker 0" in verdict.lines
