@@ -52,7 +52,7 @@ class Child:
         self._beats, beat_end = os.pipe()
         os.set_blocking(self._beats, False)
         self._last_beat: float | None = None
-        self._silence_began = self._looked_at = time.monotonic()  # It counts from then, or from the last beat.
+        self._silence_began = self._looked_at = time.monotonic()  # Counted from here or from the last beat.
         environ = {**environ, "PYTHONUNBUFFERED": "1", agent_link.BEAT_FD: str(beat_end)}
         inherited = [beat_end]
         self._hand_over: int | None = None

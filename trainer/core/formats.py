@@ -33,7 +33,7 @@ def version(value: Mapping[str, Any], newest: int, *, what: str) -> int:
         raise DataError(f"{what} says that its format is {number!r}, expected a whole number from 1: it is damaged")
     if number > newest:
         raise DataError(
-            f"{what} is of format {number}, this version of the trainer reads up to {newest}: a newer version wrote it; "
-            "use that one, or a later one"
+            f"{what} is of format {number}, this version of the trainer reads up to {newest}: "
+            "a newer version wrote it; use that one, or a later one"
         )
     return number
