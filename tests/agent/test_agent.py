@@ -12,7 +12,6 @@ import pytest
 
 from tests.support.agents import children, running, wait_until_gone
 from tests.support.tensorboard_client import wait_for_page
-from trainer.agent import termination_message
 from trainer.core.log_lines import StateLine
 from trainer.core.ports import free_ports
 
@@ -58,6 +57,8 @@ def test_a_process_that_makes_no_step_shows_its_stacks_and_is_killed(tmp_path: p
         assert "in misbehave" in agent.text
         message = run.termination(0)
         assert (message["worker"], message["signal"], message["step"], message["restarts"]) == (0, "SIGKILL", 7, 0)
+        assert (message["cause"], message["killed_by_agent"], message["accused"]) == ("hung", True, [])
+        assert (message["format"], message["run"], message["output"]) == (2, "run", "")
 
 
 def test_a_step_that_always_crashes_ends_the_run_after_max_restarts(tmp_path: pathlib.Path) -> None:
@@ -102,6 +103,8 @@ def test_bad_data_on_one_worker_ends_all_with_65(tmp_path: pathlib.Path) -> None
         run.start_all()
         assert run.codes() == [65, 65]
         assert "worker 1 ended with 65" in run.agents[0].text
+        assert [run.termination(index)["accused"] for index in (0, 1)] == [[1], []]
+        assert [run.termination(index)["cause"] for index in (0, 1)] == ["stopped", "final"]
         assert "the data is bad" in run.agents[0].text
 
 
@@ -112,6 +115,7 @@ def test_who_never_comes_is_named(tmp_path: pathlib.Path) -> None:
         assert run.codes() == [75, 75]
         for agent in run.agents.values():
             assert "worker 1 of 3 did not come within --rendezvous_timeout=1 s" in agent.text
+        assert [run.termination(index)["accused"] for index in (0, 2)] == [[1], [1]]
 
 
 def test_a_missing_worker_0_is_named_with_its_address(tmp_path: pathlib.Path) -> None:
@@ -119,6 +123,7 @@ def test_a_missing_worker_0_is_named_with_its_address(tmp_path: pathlib.Path) ->
         assert run.start(1).end() == 75
         assert f"worker 0's agent at 127.0.0.1:{run.ports[0]} did not answer within 1 s" in run.agents[1].text
         assert "refused" in run.agents[1].text
+        assert run.termination(1)["accused"] == [0]
 
 
 def test_a_name_that_does_not_resolve_is_named(tmp_path: pathlib.Path) -> None:
@@ -276,16 +281,6 @@ def test_the_agent_is_small_and_does_not_import_tensorflow(tmp_path: pathlib.Pat
         status = pathlib.Path(f"/proc/{agent.process.pid}/status").read_text()
         assert int(status.partition("VmRSS:")[2].split()[0]) < 60_000  # kB
         assert "tensorflow" not in pathlib.Path(f"/proc/{agent.process.pid}/maps").read_text()
-
-
-def test_the_termination_message_drops_the_oldest_error_lines_first() -> None:
-    facts = {"worker": 1, "exit_code": 1, "errors": [f"line {number} " + "x" * 300 for number in range(20)]}
-    text = termination_message.message(facts)
-    assert len(text.encode()) <= termination_message.LIMIT
-    kept = json.loads(text)["errors"]
-    assert kept == facts["errors"][-len(kept) :]  # type: ignore[index]
-    assert len(kept) > 5
-    assert len(termination_message.message({"errors": ["ü" * 9000]})) <= termination_message.LIMIT
 
 
 def test_the_state_line_is_read_as_it_was_written() -> None:

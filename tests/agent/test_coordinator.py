@@ -1,4 +1,4 @@
-"""The meeting itself, asked from threads; over HTTP, with real agents, it is tested in test_agent.py."""
+"""The coordinator itself, asked from threads; over HTTP, with real agents, it is tested in test_agent.py."""
 
 import concurrent.futures
 import dataclasses
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from trainer.agent.coordinator import Meeting
-from trainer.agent.coordinator_http import Caller
+from trainer.agent.coordinator import Coordinator
+from trainer.agent.coordinator_http import RemoteCoordinator
 from trainer.agent.messages import Begin, Ended, Failure, Finish, Join, Over
 from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
@@ -21,15 +21,15 @@ from trainer.core.ports import free_ports
 DEADLINE = 30.0
 
 
-class Place:
-    """A meeting, what it told of, and threads that ask it."""
+class Rendezvous:
+    """A coordinator, what it told of, and threads that ask it."""
 
     def __init__(self, pool: concurrent.futures.ThreadPoolExecutor, **options: Any) -> None:
         self.now, self.saved = 0.0, 0
         self.closed: list[tuple[Begin, Over, Failure | None]] = []
         self.news: list[str] = []
         settings = {"workers": 2, "min_workers": 0, "elastic_wait": 0.0, "timeout": 600.0, "max_restarts": 2}
-        self.meeting = Meeting(
+        self.coordinator = Coordinator(
             **{**settings, "last_attempt": lambda: 0, **options},
             saved_step=lambda: self.saved,
             on_news=self.news.append,
@@ -41,13 +41,13 @@ class Place:
     def meet(
         self, index: int, cause: Cause = Cause.NEW, attempt: int = 0, *, token: str = "", **changes: Any
     ) -> "concurrent.futures.Future[Begin | Finish]":
-        code = {Cause.CRASH: 1, Cause.PEER_LOST: 75, Cause.FINAL: 65}.get(cause, 0)
+        code = {Cause.CRASH: 1, Cause.PEER_LOST: 75, Cause.FATAL: 65}.get(cause, 0)
         ended = Ended(cause=cause, attempt=attempt, code=code)
         join = Join(index=index, workers=2, token=token or f"agent {index}", ended=ended, flags=())
-        return self._pool.submit(self.meeting.meet, dataclasses.replace(join, **changes))
+        return self._pool.submit(self.coordinator.meet, dataclasses.replace(join, **changes))
 
     def hold(self, index: int, attempt: int, *, gone: bool = False) -> "concurrent.futures.Future[Over]":
-        return self._pool.submit(self.meeting.hold, index, f"agent {index}", attempt, lambda: gone)
+        return self._pool.submit(self.coordinator.hold, index, f"agent {index}", attempt, lambda: gone)
 
     def both(self, first: Cause = Cause.NEW, second: Cause = Cause.NEW, attempt: int = 0) -> list[Begin | Finish]:
         answers = [self.meet(0, first, attempt), self.meet(1, second, attempt)]
@@ -61,130 +61,148 @@ def pool() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
 
 
 def test_all_are_answered_alike_and_attempts_are_counted(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool, last_attempt=lambda: 4)
-    assert place.both() == [Begin(attempt=5, present=(0, 1))] * 2
-    assert place.both(Cause.CRASH, Cause.STOPPED, 5) == [Begin(attempt=6, present=(0, 1))] * 2
-    [(begin, over, failure)] = place.closed
+    rendezvous = Rendezvous(pool, last_attempt=lambda: 4)
+    assert rendezvous.both() == [Begin(attempt=5, present=(0, 1))] * 2
+    assert rendezvous.both(Cause.CRASH, Cause.STOPPED, 5) == [Begin(attempt=6, present=(0, 1))] * 2
+    [(begin, over, failure)] = rendezvous.closed
     assert (begin.attempt, over.cause) == (5, Cause.CRASH)
     assert failure
     assert failure.worker == 0
 
 
 def test_it_goes_on_above_the_highest_attempt_it_is_told(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool)
-    assert place.both(Cause.NEW, Cause.AGENT_LOST, 7)[0] == Begin(attempt=8, present=(0, 1))
+    rendezvous = Rendezvous(pool)
+    assert rendezvous.both(Cause.NEW, Cause.AGENT_LOST, 7)[0] == Begin(attempt=8, present=(0, 1))
 
 
 def test_the_cause_is_found_behind_the_peers_that_followed(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool)
-    place.both()
-    holding = place.hold(0, 1)
-    answers = [place.meet(0, Cause.PEER_LOST, 1)]
-    assert holding.result(DEADLINE).cause is Cause.PEER_LOST
-    answers.append(place.meet(1, Cause.CRASH, 1))
+    rendezvous = Rendezvous(pool)
+    rendezvous.both()
+    holding = rendezvous.hold(0, 1)
+    answers = [rendezvous.meet(0, Cause.PEER_LOST, 1)]
+    over = holding.result(DEADLINE)
+    assert (over.cause, over.accused) == (Cause.PEER_LOST, (0,))
+    answers.append(rendezvous.meet(1, Cause.CRASH, 1))
     assert [answer.result(DEADLINE) for answer in answers] == [Begin(attempt=2, present=(0, 1))] * 2
-    failure = place.closed[0][2]
+    failure = rendezvous.closed[0][2]
     assert failure
     assert (failure.worker, failure.ended.cause) == (1, Cause.CRASH)
-    assert len(place.news) == 2
+    assert len(rendezvous.news) == 2
 
 
 def test_an_agent_that_lets_go_ends_the_attempt(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool)
-    place.both()
-    holding = place.hold(0, 1)
-    place.hold(1, 1, gone=True)
+    rendezvous = Rendezvous(pool)
+    rendezvous.both()
+    holding = rendezvous.hold(0, 1)
+    rendezvous.hold(1, 1, gone=True)
     assert holding.result(DEADLINE).cause is Cause.AGENT_LOST
 
 
 def test_a_successor_ends_the_attempt_and_sends_the_old_agent_away(
     pool: concurrent.futures.ThreadPoolExecutor,
 ) -> None:
-    place = Place(pool)
-    place.both()
-    holding = place.hold(0, 1)
-    first = place.meet(1, token="a successor")
+    rendezvous = Rendezvous(pool)
+    rendezvous.both()
+    holding = rendezvous.hold(0, 1)
+    first = rendezvous.meet(1, token="a successor")
     assert holding.result(DEADLINE).cause is Cause.AGENT_LOST
-    second = place.meet(1, token="another successor")
+    second = rendezvous.meet(1, token="another successor")
     answer = first.result(DEADLINE)
     assert isinstance(answer, Finish)
-    assert answer.code == 75
+    assert (answer.code, answer.accused) == (75, ())
     assert "another agent has taken the place of worker 1" in answer.reason
-    place.meet(0, Cause.STOPPED, 1)
+    rendezvous.meet(0, Cause.STOPPED, 1)
     assert second.result(DEADLINE) == Begin(attempt=2, present=(0, 1))
 
 
 def test_an_answer_that_was_lost_is_given_again(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool)
-    place.both()
-    assert place.meet(1).result(DEADLINE) == Begin(attempt=1, present=(0, 1))
+    rendezvous = Rendezvous(pool)
+    rendezvous.both()
+    assert rendezvous.meet(1).result(DEADLINE) == Begin(attempt=1, present=(0, 1))
 
 
 def test_a_newer_checkpoint_resets_the_count_of_crashes(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool, max_restarts=1)
-    place.both()
-    place.both(Cause.CRASH, Cause.STOPPED, 1)
-    place.saved = 10
-    assert isinstance(place.both(Cause.STOPPED, Cause.CRASH, 2)[1], Begin)
-    staying = place.meet(0, Cause.STOPPED, 3)
-    answer = place.meet(1, Cause.CRASH, 3).result(DEADLINE)
+    rendezvous = Rendezvous(pool, max_restarts=1)
+    rendezvous.both()
+    rendezvous.both(Cause.CRASH, Cause.STOPPED, 1)
+    rendezvous.saved = 10
+    assert isinstance(rendezvous.both(Cause.STOPPED, Cause.CRASH, 2)[1], Begin)
+    staying = rendezvous.meet(0, Cause.STOPPED, 3)
+    answer = rendezvous.meet(1, Cause.CRASH, 3).result(DEADLINE)
     assert isinstance(answer, Finish)
-    assert answer.code == 1
+    assert (answer.code, answer.accused) == (1, (1,))
     assert "--max_restarts=1" in answer.reason
     assert not staying.done()  # The others wait for the successor of the one that gave up.
-    place.meet(1, token="a successor")
+    rendezvous.meet(1, token="a successor")
     assert isinstance(staying.result(DEADLINE), Begin)
 
 
 def test_workers_that_only_lose_each_other_do_not_go_on_for_ever(
     pool: concurrent.futures.ThreadPoolExecutor,
 ) -> None:
-    place = Place(pool, max_restarts=1)
-    place.both()
-    assert isinstance(place.both(Cause.PEER_LOST, Cause.PEER_LOST, 1)[0], Begin)
-    answers = place.both(Cause.PEER_LOST, Cause.PEER_LOST, 2)
+    rendezvous = Rendezvous(pool, max_restarts=1)
+    rendezvous.both()
+    assert isinstance(rendezvous.both(Cause.PEER_LOST, Cause.PEER_LOST, 1)[0], Begin)
+    answers = rendezvous.both(Cause.PEER_LOST, Cause.PEER_LOST, 2)
     for answer in answers:
         assert isinstance(answer, Finish)
-        assert answer.code == 75
+        assert (answer.code, answer.accused) == (75, ())
         assert "is the training port blocked?" in answer.reason
 
 
 def test_who_does_not_come_is_named(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool, workers=4)
-    answers = [place.meet(index, workers=4) for index in (0, 2)]
-    place.now = 601.0
+    rendezvous = Rendezvous(pool, workers=4)
+    answers = [rendezvous.meet(index, workers=4) for index in (0, 2)]
+    rendezvous.now = 601.0
     for answer in answers:
         finish = answer.result(DEADLINE)
         assert isinstance(finish, Finish)
-        assert finish.code == 75
+        assert (finish.code, finish.accused) == (75, (1, 3))
         assert "workers 1, 3 of 4 did not come" in finish.reason
 
 
 def test_with_enough_an_elastic_attempt_begins_and_the_missing_one_is_noticed(
     pool: concurrent.futures.ThreadPoolExecutor,
 ) -> None:
-    place = Place(pool, workers=3, min_workers=2, elastic_wait=15.0)
-    answers = [place.meet(index, workers=3) for index in (0, 2)]
-    place.now = 14.0
+    rendezvous = Rendezvous(pool, workers=3, min_workers=2, elastic_wait=15.0)
+    answers = [rendezvous.meet(index, workers=3) for index in (0, 2)]
+    rendezvous.now = 14.0
     assert not any(answer.done() for answer in answers)
-    place.now = 16.0
+    rendezvous.now = 16.0
     assert [answer.result(DEADLINE) for answer in answers] == [Begin(attempt=1, present=(0, 2))] * 2
-    assert not place.meeting.asked_to_join()
-    joining = place.meet(1, workers=3)
-    wait_for(place.meeting.asked_to_join)
-    place.meet(0, Cause.AGREED, 1, workers=3)
-    place.meet(2, Cause.PEER_LOST, 1, workers=3)
+    assert not rendezvous.coordinator.asked_to_join()
+    joining = rendezvous.meet(1, workers=3)
+    wait_for(rendezvous.coordinator.asked_to_join)
+    rendezvous.meet(0, Cause.AGREED, 1, workers=3)
+    rendezvous.meet(2, Cause.PEER_LOST, 1, workers=3)
     assert joining.result(DEADLINE) == Begin(attempt=2, present=(0, 1, 2))
 
 
 def test_a_worker_that_is_done_waits_for_worker_0(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool)
-    place.both()
-    holding = place.hold(0, 1)
-    done = place.meet(1, Cause.DONE, 1)
+    rendezvous = Rendezvous(pool)
+    rendezvous.both()
+    holding = rendezvous.hold(0, 1)
+    done = rendezvous.meet(1, Cause.DONE, 1)
     assert not holding.done()
-    place.meet(0, Cause.CRASH, 1)  # In its last second, before the result was there.
+    rendezvous.meet(0, Cause.CRASH, 1)  # In its last second, before the result was there.
     assert done.result(DEADLINE) == Begin(attempt=2, present=(0, 1))
+
+
+def test_those_that_hear_late_that_the_run_is_done_hear_it_all_the_same(
+    pool: concurrent.futures.ThreadPoolExecutor,
+) -> None:
+    rendezvous = Rendezvous(pool)
+    rendezvous.both()
+    rendezvous.coordinator.done(Ended(cause=Cause.DONE, attempt=1))
+    rendezvous.coordinator.close()  # Its line is written before the output is complete, and the answer comes after.
+    assert rendezvous.hold(1, 1).result(DEADLINE).cause is Cause.DONE
+    rendezvous.coordinator.conclude(Finish(code=0, reason="done"))
+    waiting = pool.submit(rendezvous.coordinator.wait_until_answered, DEADLINE)
+    assert rendezvous.meet(1, Cause.DONE, 1).result(DEADLINE) == Finish(code=0, reason="done")
+    assert not waiting.done()
+    rendezvous.coordinator.answered(1)
+    waiting.result(DEADLINE)
+    assert len(rendezvous.closed) == 1
 
 
 @pytest.mark.parametrize(
@@ -194,28 +212,28 @@ def test_a_worker_that_is_done_waits_for_worker_0(pool: concurrent.futures.Threa
 def test_workers_that_were_told_different_things_are_refused(
     pool: concurrent.futures.ThreadPoolExecutor, changes: dict[str, Any], part: str
 ) -> None:
-    place = Place(pool)
-    first = place.meet(0)
-    wait_for(lambda: 0 in place.meeting._waiting)
-    for answer in (place.meet(1, **changes).result(DEADLINE), first.result(DEADLINE)):
+    rendezvous = Rendezvous(pool)
+    first = rendezvous.meet(0)
+    wait_for(lambda: 0 in rendezvous.coordinator._waiting)
+    for answer in (rendezvous.meet(1, **changes).result(DEADLINE), first.result(DEADLINE)):
         assert isinstance(answer, Finish)
-        assert answer.code == 64
+        assert (answer.code, answer.accused) == (64, (1,))
         assert part in answer.reason
 
 
 def test_questions_over_http(pool: concurrent.futures.ThreadPoolExecutor) -> None:
-    place = Place(pool)
+    rendezvous = Rendezvous(pool)
     [port] = free_ports(1)
-    server = AgentServer(port, status=Status(worker=0, workers=2), meeting=place.meeting)
+    server = AgentServer(port, status=Status(worker=0, workers=2), coordinator=rendezvous.coordinator)
     server.start()
     try:
-        caller = Caller(f"127.0.0.1:{port}", timeout=5.0)
+        remote = RemoteCoordinator(f"127.0.0.1:{port}", timeout=5.0)
         join = Join(index=1, workers=2, token="agent 1", ended=Ended(errors=("ü",)), flags=())
-        answer = pool.submit(caller.meet, join)
-        place.meet(0)
+        answer = pool.submit(remote.meet, join)
+        rendezvous.meet(0)
         assert answer.result(DEADLINE) == Begin(attempt=1, present=(0, 1))
-        holding = pool.submit(caller.hold, 1, "agent 1", 1)
-        assert isinstance(caller.meet(dataclasses.replace(join, ended=Ended(cause=Cause.LEFT, attempt=1))), Finish)
+        holding = pool.submit(remote.hold, 1, "agent 1", 1)
+        assert isinstance(remote.meet(dataclasses.replace(join, ended=Ended(cause=Cause.LEFT, attempt=1))), Finish)
         assert holding.result(DEADLINE).cause is Cause.LEFT
         for body in (b"{", b"{}", b"[]", json.dumps({"ask": "meet", "join": {"index": 1}}).encode()):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)

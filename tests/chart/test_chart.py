@@ -15,7 +15,7 @@ from tools import manifests
 from trainer.agent.flags import AgentConfig
 from trainer.core import settings, tf_config
 from trainer.core.config import Config
-from trainer.core.exit_codes import FINAL, TABLE, ExitCode
+from trainer.core.exit_codes import TABLE, ExitCode
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -69,8 +69,8 @@ def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
 def test_the_failure_policy_is_the_table(job: Any) -> None:
     fail, ignore, disruption = job["spec"]["podFailurePolicy"]["rules"]
     assert fail["action"] == "FailJob"
-    assert fail["onExitCodes"]["values"] == sorted(FINAL)
-    assert {row.code for row in TABLE if row.job == "fails, no retry"} == FINAL
+    assert fail["onExitCodes"]["values"] == sorted(row.code for row in TABLE if row.job_fails and row.code)
+    assert all((row.job == "fails, no retry") == row.job_fails for row in TABLE)
     assert (ignore["action"], ignore["onExitCodes"]["values"]) == ("Ignore", [ExitCode.TERMINATED])
     assert disruption == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     assert {rule["onExitCodes"]["containerName"] for rule in (fail, ignore)} == {"worker"}

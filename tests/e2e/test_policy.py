@@ -8,7 +8,7 @@ import yaml
 
 from tests.e2e.release import NAME, Json, Release, run
 from tests.support.waiting import until
-from trainer.core.exit_codes import FINAL, TABLE, ExitCode
+from trainer.core.exit_codes import TABLE, ExitCode, rule
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +30,7 @@ def test_exit_codes(release: Release) -> None:
         return found if len(found) == len(CODES) else None
 
     outcome = until(120, "the end of all jobs", outcomes)
-    expected = {code: "PodFailurePolicy" if code in FINAL else "BackoffLimitExceeded" for code in CODES}
+    expected = {code: "PodFailurePolicy" if rule(code).job_fails else "BackoffLimitExceeded" for code in CODES}
     assert outcome == expected | {ExitCode.DONE: "SuccessPolicy", ExitCode.TERMINATED: "replaced"}
 
 

@@ -32,6 +32,7 @@ class Agent:
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], *, cores: Sequence[int] = ()) -> None:
         self._changed = threading.Condition()
         self._lines: list[str] = []
+        self._open_streams = 2
         self.process = spawn(command, environ, output=subprocess.PIPE, cores=cores)
         self._readers = [
             threading.Thread(target=self._read, args=(stream,), daemon=True)
@@ -65,8 +66,10 @@ class Agent:
 
     def wait_for(self, condition: Callable[[list[str]], bool], what: str = "the condition") -> None:
         with self._changed:
-            if not self._changed.wait_for(lambda: condition(self._lines), DEADLINE):
-                raise AssertionError(f"{what} did not come true")
+            self._changed.wait_for(lambda: condition(self._lines) or not self._open_streams, DEADLINE)
+            if not condition(self._lines):
+                ended = "" if self._open_streams else ", and the process has ended"
+                raise AssertionError(f"{what} did not come true{ended}")
 
     def wait_for_line(self, part: str) -> None:
         self.wait_for(lambda lines: any(part in line for line in lines), repr(part))
@@ -116,6 +119,9 @@ class Agent:
                 with self._changed:
                     self._lines.append(line.decode(errors="replace").rstrip())
                     self._changed.notify_all()
+        with self._changed:
+            self._open_streams -= 1
+            self._changed.notify_all()
 
 
 @dataclasses.dataclass
@@ -148,7 +154,7 @@ class Run:
             *agent_flags,
         ]
         training_arguments = [f"--run_dir={self.run_dir}", *self.trainer_flags, *trainer_flags]
-        main = f"import sys; from trainer.agent.agent import main; sys.exit(main(program={tuple(self.program)!r}))"
+        main = f"import sys; from trainer.agent.cli import main; sys.exit(main(program={tuple(self.program)!r}))"
         command = f"{self.prelude}\n{main}"
         environ = {
             **os.environ,

@@ -2,7 +2,7 @@
 
 import sys
 
-from trainer.agent.agent import main
+from trainer.agent.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""attempts.jsonl in the run directory: one line an attempt, by worker 0's agent."""
+"""attempts.jsonl in the run directory, as it is written: one line an attempt, by worker 0's agent."""
 
 import dataclasses
 import errno
@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 from trainer.agent.messages import Begin, Failure, Over
+from trainer.core import formats
 from trainer.core.causes import Cause
 from trainer.core.process import signal_name
 from trainer.core.run_dir import ATTEMPTS
@@ -15,18 +16,26 @@ from trainer.core.run_dir import ATTEMPTS
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Span:
-    """What an attempt took, as worker 0's agent saw it."""
+    """Which steps an attempt made and how long it took, as worker 0's agent saw it."""
 
     step_from: int
     step_to: int
-    rendezvous: float  # Seconds, like the others: from the end of the attempt before.
-    start_up: float  # To the first progress line.
-    training: float
+    rendezvous: float  # Seconds from the end of the attempt before.
+    start_up: float  # Seconds to the first progress line.
+    training: float  # Seconds after it.
 
 
 def record(begin: Begin, over: Over, failure: Failure | None, span: Span) -> dict[str, Any]:
-    """An attempt as its line in the file."""
+    """The line of an attempt.
+
+    Args:
+      begin: its number and who was in it.
+      over: what was said when it was over.
+      failure: what ended it first; None: nothing failed.
+      span: its steps and times.
+    """
     line: dict[str, Any] = {
+        formats.KEY: formats.ATTEMPTS,
         "attempt": begin.attempt,
         "workers": list(begin.present),
         "step_from": span.step_from,

@@ -1,4 +1,4 @@
-"""A training process, or a warm spare that becomes one, as its agent holds it."""
+"""A child process of an agent: the training process, a warm spare that becomes it, or TensorBoard."""
 
 import collections
 import contextlib
@@ -16,16 +16,18 @@ from typing import IO
 from trainer.core import agent_link
 from trainer.core.process import shell_code, spawn
 
-_KEPT_LINES = 20  # Of standard error, for the verdict.
+_KEPT_LINES = 20  # Last lines of standard error, for the verdict.
 _LONGEST_LINE = 1 << 16
-_CHATTER = re.compile(r"[IW]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IW] ")  # TensorFlow's C++ code informs or warns.
-_PF_EXITING = 0x4  # Of the flags in /proc/PID/stat; the kernel sets it before it takes a process's sockets from it.
-_LATE = 3.0  # Seconds between looks after which it is this process that did not run, not the other.
-_DRAIN_SECONDS = 2.0  # For what still stands in the pipes; a grandchild may hold them open for ever.
+_CHATTER = re.compile(
+    r"[IW]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IW] "
+)  # What TensorFlow's C++ code writes to inform or warn.
+_PF_EXITING = 0x4  # A flag in /proc/PID/stat; the kernel sets it before it closes the process's sockets.
+_LATE = 3.0  # Seconds between two looks at its beats that say that this process itself did not run.
+_DRAIN_SECONDS = 2.0  # For reading what is left in its pipes, which a grandchild may hold open for ever.
 
 
 class Child:
-    """One process. Its output is read by threads; all else is called from the agent's main thread."""
+    """One process. Threads read its output; all else is called from the agent's main thread."""
 
     def __init__(
         self,
@@ -46,20 +48,20 @@ class Child:
         self._on_line = on_line
         self._errors: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
         self.spare = spare
-        self.code: int | None = None  # As a shell gives it; None while it runs.
+        self.code: int | None = None  # Its exit code as a shell gives it; None while it runs.
         self._beats, beat_end = os.pipe()
         os.set_blocking(self._beats, False)
-        self._beaten: float | None = None
-        self._begun = self._looked = time.monotonic()
+        self._last_beat: float | None = None
+        self._silence_began = self._looked_at = time.monotonic()  # Counted from here or from the last beat.
         environ = {**environ, "PYTHONUNBUFFERED": "1", agent_link.BEAT_FD: str(beat_end)}
-        theirs = [beat_end]
+        inherited = [beat_end]
         self._hand_over: int | None = None
         if spare:
             hand_over_end, self._hand_over = os.pipe()
             environ[agent_link.SPARE_FD] = str(hand_over_end)
-            theirs.append(hand_over_end)
-        self._process = spawn(command, environ, pass_fds=theirs, output=subprocess.PIPE)
-        for descriptor in theirs:
+            inherited.append(hand_over_end)
+        self._process = spawn(command, environ, pass_fds=inherited, output=subprocess.PIPE)
+        for descriptor in inherited:
             os.close(descriptor)
         self._readers = [
             threading.Thread(target=self._read, args=(stream, error), name=f"output {self.pid}", daemon=True)
@@ -82,7 +84,7 @@ class Child:
     @property
     def awake(self) -> bool:
         """Whether it has beaten; of a spare: whether its imports are done."""
-        return self._beaten is not None
+        return self._last_beat is not None
 
     def hand_over(self, environ: Mapping[str, str], argv: Sequence[str]) -> bool:
         """Lets a spare become the training process; returns False when it has ended."""
@@ -94,27 +96,27 @@ class Child:
         except BrokenPipeError:
             return False
         os.close(self._hand_over)
-        self._hand_over, self.spare, self._begun = None, False, time.monotonic()
+        self._hand_over, self.spare, self._silence_began = None, False, time.monotonic()
         self._errors.clear()
         return True
 
     def silent_seconds(self) -> float:
         """Seconds since the last beat, or since it was started."""
-        now, before = time.monotonic(), self._looked
-        self._looked = now
+        now, looked_before = time.monotonic(), self._looked_at
+        self._looked_at = now
         with contextlib.suppress(BlockingIOError):
             if os.read(self._beats, 1 << 16):
-                self._beaten = now
-        if now - before > _LATE:  # The machine slept or this process was stopped: begin to count anew.
-            self._begun = now
-        return now - max(self._beaten or 0.0, self._begun)
+                self._last_beat = now
+        if now - looked_before > _LATE:  # The machine slept or this process was stopped: the count begins anew.
+            self._silence_began = now
+        return now - max(self._last_beat or 0.0, self._silence_began)
 
     def stopped(self) -> bool:
-        """Whether a signal has stopped it: the one silence that no start explains."""
+        """Whether a signal has stopped it: a silence that no slow start explains."""
         return self._stat()[0] in "Tt"
 
     def ending(self) -> bool:
-        """Whether it has ended, or is beyond return, though it was not reaped: what is sent to it has no effect."""
+        """Whether it has ended, though not reaped, or the kernel is ending it: no signal has an effect any more."""
         stat = self._stat()
         return stat[0] in "ZX" or bool(int(stat[6]) & _PF_EXITING)
 
@@ -133,7 +135,7 @@ class Child:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def ended(self, status: int) -> None:
-        """It was reaped, with this wait status; what it has written is read to the end."""
+        """Takes its wait status after it was reaped, and reads to the end what it has written."""
         self.code = self._process.returncode = shell_code(status)
         for reader in self._readers:
             reader.join(_DRAIN_SECONDS)
@@ -142,7 +144,7 @@ class Child:
             os.close(self._hand_over)
 
     def _stat(self) -> list[str]:
-        """What the kernel says of it, from the third field on: its state, and six fields later its flags."""
+        """The fields of /proc/PID/stat from the third on: its state, and six fields later its flags."""
         try:
             return pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:

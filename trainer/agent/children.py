@@ -12,7 +12,7 @@ _PAUSE = 10.0  # Seconds before a spare or a TensorBoard that ended by itself is
 
 
 class Children:
-    """Starts them and reaps them."""
+    """Starts the processes of an agent and reaps them."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class Children:
         on_line: Callable[[bytes, bool], None],
         say: Callable[[str], None],
     ) -> None:
-        """Starts none yet.
+        """Makes it; no process is started yet.
 
         Args:
           program: the command that the training flags are given to.
@@ -34,7 +34,7 @@ class Children:
         self._training: Child | None = None
         self._spare: Child | None = None
         self._tensorboard: Child | None = None
-        self._trouble = ""  # With TensorBoard, as it was said last.
+        self._tensorboard_problem = ""  # What was said last of it.
         self._spare_due = self._tensorboard_due = 0.0
 
     @property
@@ -42,11 +42,15 @@ class Children:
         """How far the warm spare is, as the state line says it."""
         if self._spare is None:
             return "none"
-        self._spare.silent_seconds()
+        self._spare.silent_seconds()  # It reads the beats.
         return "ready" if self._spare.awake else "waking"
 
     def start(self, environ: Mapping[str, str], argv: Sequence[str]) -> tuple[Child, str]:
-        """Gives an attempt to the warm spare, or to a new process.
+        """Makes the warm spare the training process, or starts a new one.
+
+        Args:
+          environ: what its environment has besides this one's.
+          argv: the training flags.
 
         Returns:
           The process, and in words which of the two it is.
@@ -65,7 +69,7 @@ class Children:
             self._spare = Child(self._program, self._environ, spare=True, on_line=self._on_line)
 
     def keep_tensorboard(self, logdir: pathlib.Path, port: int) -> None:
-        """Starts TensorBoard if it does not run; of what it prints only the reason of its end is for a person."""
+        """Starts TensorBoard if it does not run; of what it prints nothing is shown but the reason of its end."""
         if self._tensorboard is None and time.monotonic() >= self._tensorboard_due:
             options = ("--logdir", str(logdir), "--host", "0.0.0.0", "--port", str(port))  # noqa: S104 (it is asked for)
             command = (sys.executable, "-m", "trainer.board", *options)
@@ -80,13 +84,13 @@ class Children:
                 return
             if ended is None:
                 return
-            self._bury(ended.si_pid)
+            self._reap(ended.si_pid)
 
-    def _bury(self, pid: int) -> None:
+    def _reap(self, pid: int) -> None:
         children = (self._training, self._spare, self._tensorboard)
         child = next((child for child in children if child and child.pid == pid), None)
         if child:
-            child.kill()  # What it has started; as long as it is not reaped its group cannot be another's.
+            child.kill()  # It takes along what the child has started; until it is reaped nobody else has its group.
         _, status = os.waitpid(pid, 0)
         if child:
             child.ended(status)
@@ -94,7 +98,7 @@ class Children:
             self._spare, self._spare_due = None, time.monotonic() + _PAUSE
         if child and child is self._tensorboard:
             self._tensorboard, self._tensorboard_due = None, time.monotonic() + _PAUSE
-            before = self._trouble
-            self._trouble = ": ".join((f"TensorBoard has ended with {child.code}", *child.errors[-1:]))
-            if self._trouble != before:
-                self._say(f"warning: {self._trouble}; it is started again every {_PAUSE:g} s")
+            said = self._tensorboard_problem
+            self._tensorboard_problem = ": ".join((f"TensorBoard has ended with {child.code}", *child.errors[-1:]))
+            if self._tensorboard_problem != said:
+                self._say(f"warning: {self._tensorboard_problem}; it is started again every {_PAUSE:g} s")

@@ -1,19 +1,38 @@
-"""The meeting that worker 0's agent keeps: who is there, when an attempt begins, why it is over."""
+"""The coordinator of a run, in worker 0's agent: who is there, when an attempt begins, why it is over."""
 
 import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+from trainer.agent.begun_attempt import BegunAttempt
 from trainer.agent.messages import Begin, Ended, Failure, Finish, Join, Over
-from trainer.core.causes import CRASHES, FOLLOWS, Cause
-from trainer.core.exit_codes import FINAL, ExitCode
+from trainer.agent.restart_budget import RestartBudget
+from trainer.agent.shared_settings import SharedSettings
+from trainer.core.causes import CRASHES, Cause
+from trainer.core.exit_codes import ExitCode, rule
 
 _TICK = 0.5  # Seconds between looks at clocks and at whether an asking agent is still there.
 
 
-class Meeting:
-    """The meeting place of a run. Every method may be called from any thread."""
+class Coordinator:
+    """What all agents of a run ask. Every method may be called from any thread.
+
+        GATHERING  agents ask to join, and wait
+            |  ^
+            |  |   all wait, or --min_workers of them have waited for --elastic_wait: all are answered with `Begin`
+            v  |
+        RUNNING    agents hold on to the attempt
+            |  |
+            |  +-- back to GATHERING with the first report that it is over: an agent asks to join again and says how it
+            |      ended, an agent lets go of it, a successor asks, worker 0 is done: all are answered with `Over`
+            v
+        FINISHED   from either: a report that ends all, workers told different things, workers that do not come in time
+                   or only lose each other, or worker 0's agent says so: all are answered with `Finish`, for ever
+
+    An attempt that is over is closed, and its line written, only when the next one begins or the run is finished. Until
+    then a report may still name a better cause: that a peer was lost is often heard before the loss itself.
+    """
 
     def __init__(
         self,
@@ -29,13 +48,13 @@ class Meeting:
         on_closed: Callable[[Begin, Over, Failure | None], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Opens it.
+        """Begins to gather.
 
         Args:
           workers: how many there are.
-          min_workers: with how many an attempt may begin after `elastic_wait` seconds.
-          elastic_wait: see there.
-          timeout: seconds after which a meeting that is not complete ends the run.
+          min_workers: with how many an attempt may begin when others are missing; 0: all.
+          elastic_wait: seconds for which it waits for the missing ones all the same.
+          timeout: seconds after which a rendezvous that is not complete ends the run.
           max_restarts: failed attempts without a newer saved step that are followed by another.
           last_attempt: the highest number used so far, as far as the run directory tells.
           saved_step: the step of the newest checkpoint.
@@ -44,21 +63,17 @@ class Meeting:
           clock: seconds, as `time.monotonic`.
         """
         self._workers, self._min_workers, self._elastic_wait = workers, min_workers or workers, elastic_wait
-        self._timeout, self._max_restarts = timeout, max_restarts
-        self._saved_step, self._on_news, self._on_closed = saved_step, on_news, on_closed
-        self._clock = clock
-        self._changed = threading.Condition()
+        self._timeout, self._clock = timeout, clock
+        self._on_news, self._on_closed = on_news, on_closed
+        self._shared = SharedSettings(workers)
+        self._budget = RestartBudget(max_restarts, saved_step)
         self._last_attempt, self._highest = last_attempt, 0
-        self._waiting: dict[int, _Waiter] = {}
-        self._since: float | None = None  # When the first of those that wait came, or the last attempt ended.
-        self._flags: tuple[str, ...] | None = None  # Of the first to come.
-        self._begun: Begin | None = None
-        self._members: dict[int, str] = {}  # Index to token.
-        self._over: Over | None = None  # How the attempt of `_begun` ended; None while it runs.
-        self._first: Failure | None = None
-        self._crashes, self._saved_at_crash, self._counted = 0, saved_step(), 0
-        self._verdict: Finish | None = None
-        self._untold: set[int] = set()  # The other workers that have not heard the verdict.
+        self._changed = threading.Condition()
+        self._waiting: dict[int, _Waiter] = {}  # By worker.
+        self._gathering_since: float | None = None  # When the first of them came, or the last attempt was over.
+        self._attempt: BegunAttempt | None = None  # The last that began.
+        self._finish: Finish | None = None  # The answer to everybody once the run is finished.
+        self._unanswered: set[int] = set()  # The other workers that have not heard it.
 
     def meet(self, join: Join, gone: Callable[[], bool] = lambda: False) -> Begin | Finish:
         """Waits until the next attempt begins or there is none for this agent.
@@ -68,11 +83,11 @@ class Meeting:
           gone: whether the asking agent has stopped waiting.
         """
         with self._changed:
-            if (answer := self._arrive(join)) is not None:
+            if (answer := self._answer_at_once(join)) is not None:
                 return answer
             waiter = self._waiting[join.index] = _Waiter(join)
-            if self._since is None:
-                self._since = self._clock()
+            if self._gathering_since is None:
+                self._gathering_since = self._clock()
             self._decide()
             while waiter.answer is None:
                 self._changed.wait(_TICK)
@@ -86,206 +101,183 @@ class Meeting:
     def hold(self, index: int, token: str, attempt: int, gone: Callable[[], bool] = lambda: False) -> Over:
         """Waits until an attempt is over; an agent that stops holding on to its attempt ends it."""
         with self._changed:
-            while self._running(attempt) and self._members.get(index) == token:
-                self._changed.wait(_TICK)
-                if gone() and index not in self._waiting and self._begun and self._begun.attempt == attempt:
-                    self._end(index, Ended(cause=Cause.AGENT_LOST, attempt=attempt))
-            if self._over and self._over.attempt == attempt:
-                return self._over
+            held = self._attempt
+            if held and held.number == attempt:
+                while held.runs_with(index, token):
+                    self._changed.wait(_TICK)
+                    if gone() and index not in self._waiting and self._attempt is held:
+                        self._report(index, Ended(cause=Cause.AGENT_LOST, attempt=attempt))
+                if held.over:
+                    return held.over
         return Over(attempt=attempt, cause=Cause.STOPPED, reason=f"attempt {attempt} is long over")
 
     def asked_to_join(self) -> bool:
         """Whether a worker that is missing in the running attempt waits for the next."""
         with self._changed:
-            return self._begun is not None and self._over is None and not self._waiting.keys() <= self._members.keys()
+            attempt = self._attempt
+            return attempt is not None and attempt.over is None and not self._waiting.keys() <= attempt.members.keys()
 
     def done(self, ended: Ended) -> None:
         """Worker 0's training process has written the result: the attempt is over."""
         with self._changed:
-            self._end(0, ended)
+            self._report(0, ended)
 
     def conclude(self, finish: Finish) -> None:
         """Answers everybody, now and from now on, with `finish`."""
         with self._changed:
-            self._conclude(finish)
+            self._finish_run(finish)
 
-    def heard(self, index: int) -> None:
-        """The answer to a worker has been sent."""
+    def answered(self, index: int) -> None:
+        """A `Finish` has been sent to a worker."""
         with self._changed:
-            self._untold.discard(index)
+            self._unanswered.discard(index)
             self._changed.notify_all()
 
-    def wait_until_told(self, timeout: float) -> None:
-        """Waits, at most `timeout` seconds, until all other workers that may ask have been told how it ended."""
+    def wait_until_answered(self, timeout: float) -> None:
+        """Waits, at most `timeout` seconds, until all other workers that may ask have heard how the run ended."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._untold, timeout)
+            self._changed.wait_for(lambda: not self._unanswered, timeout)
 
     def close(self) -> None:
-        """Settles what is known of the last attempt."""
+        """Closes the last attempt with what is known of it."""
         with self._changed:
-            self._settle()
+            self._close_attempt()
 
-    def _arrive(self, join: Join) -> Begin | Finish | None:
-        """Takes in what an agent says; returns its answer when it need not wait."""
-        if self._verdict:
-            return self._verdict
-        if (before := self._waiting.get(join.index)) and before.join.token != join.token:
-            before.answer = Finish(
-                code=ExitCode.PEER_LOST, reason=f"another agent has taken the place of worker {join.index}"
-            )
-            self._changed.notify_all()
-        if self._begun and not self._over and self._members.get(join.index) == join.token:
-            unheard = join.ended.attempt < self._begun.attempt  # The answer that said so was lost on its way.
-            if unheard:
-                return self._begun
+    def _answer_at_once(self, join: Join) -> Begin | Finish | None:
+        """Takes in what an agent says that asks to join; returns its answer if it need not wait for one."""
+        if self._finish is not None:
+            return self._finish
+        self._replace_waiter(join)
+        attempt = self._attempt
+        if attempt and attempt.runs_with(join.index, join.token) and join.ended.attempt < attempt.number:
+            return attempt.begin  # It was in this attempt from the start: the answer that said so was lost.
         self._highest = max(self._highest, join.ended.attempt)
-        if (finish := self._refusal(join)) is not None:
-            return finish
-        self._take_in(join)
-        ended = join.ended
-        if ended.cause is Cause.FINAL:
-            self._conclude(Finish(code=ended.code, reason=ended.described(join.index)))
-            return self._verdict
-        if ended.cause is Cause.LEFT:
-            return Finish(code=ExitCode.TERMINATED, reason=ended.described(join.index))
-        if ended.cause in CRASHES and self._count(ended.attempt) > self._max_restarts:
-            return Finish(
-                code=ended.code,
-                reason=f"{ended.described(join.index)}; crashes since the last newer checkpoint: {self._crashes}, "
-                f"--max_restarts={self._max_restarts}",
+        reason, accused = join.ended.described(join.index), (join.index,)
+        if join.ended.cause is Cause.FATAL:  # Before its flags are compared: they may be what is wrong.
+            self._report_by(join)
+            return self._finish_run(Finish(code=join.ended.code, reason=reason, accused=accused))
+        if conflict := self._shared.conflict_with(join):
+            return self._finish_run(Finish(code=ExitCode.USAGE, reason=conflict, accused=accused))
+        self._report_by(join)
+        if join.ended.cause is Cause.LEFT:
+            return Finish(code=ExitCode.TERMINATED, reason=reason, accused=accused)
+        if join.ended.cause in CRASHES and self._budget.spent_by(join.ended.attempt):
+            reason += (
+                f"; crashes since the last newer checkpoint: {self._budget.failures}, "
+                f"--max_restarts={self._budget.most}"
             )
+            return Finish(code=join.ended.code, reason=reason, accused=accused)
         return None
 
-    def _refusal(self, join: Join) -> Finish | None:
-        if join.ended.cause is Cause.FINAL:  # Its own reason says more.
-            return None
-        problem = ""
-        if not 0 <= join.index < self._workers or join.workers != self._workers:
-            problem = (
-                f"worker {join.index} counts {join.workers} workers and worker 0 counts {self._workers}; "
-                "all must be told the same number"
-            )
-        elif self._flags is None:
-            self._flags = join.flags
-        elif join.flags != self._flags:
-            extra = " ".join(sorted(set(join.flags) - set(self._flags))) or "none"
-            lacking = " ".join(sorted(set(self._flags) - set(join.flags))) or "none"
-            problem = (
-                f"the training flags of worker {join.index} differ from the others': it alone has {extra}, "
-                f"they have {lacking}; give all workers the same"
-            )
-        if not problem:
-            return None
-        self._conclude(Finish(code=ExitCode.USAGE, reason=problem))
-        return self._verdict
-
-    def _take_in(self, join: Join) -> None:
-        """What a newly arrived agent means for the attempt that runs, or that has just ended."""
-        if self._begun is None:
-            return
-        index, ended, attempt = join.index, join.ended, self._begun.attempt
-        if index not in self._members:
-            return
-        if self._members[index] != join.token:
-            self._end(index, Ended(cause=Cause.AGENT_LOST, attempt=attempt))
-        elif ended.attempt == attempt and not (ended.cause is Cause.DONE and index):
-            self._end(index, ended)  # A worker that is done waits for worker 0, which writes the result.
-
-    def _end(self, index: int, ended: Ended) -> None:
-        """Ends the attempt, or tells more of why it ended: a lost peer is often reported before the loss itself."""
-        if self._begun is None:
-            return
-        if self._over is None:
-            self._over = Over(attempt=self._begun.attempt, cause=ended.cause, reason=ended.described(index))
-            self._since = self._clock()
+    def _replace_waiter(self, join: Join) -> None:
+        """Sends away the agent that waits in the name of a worker, when another one asks in the same name."""
+        waiter = self._waiting.get(join.index)
+        if waiter and waiter.join.token != join.token:
+            reason = f"another agent has taken the place of worker {join.index}"
+            waiter.answer = Finish(code=ExitCode.PEER_LOST, reason=reason)
             self._changed.notify_all()
-        elif self._first is None or _weight(ended.cause) <= _weight(self._first.ended.cause):
-            return
-        if ended.cause is not Cause.DONE:
-            self._first = Failure(worker=index, ended=ended)
-        self._on_news(f"attempt {self._begun.attempt} is over: {ended.described(index)}")
 
-    def _count(self, attempt: int) -> int:
-        """The failed attempts, `attempt` included, since a newer step was saved."""
-        saved = self._saved_step()
-        if saved > self._saved_at_crash:
-            self._crashes, self._saved_at_crash = 0, saved
-        if attempt != self._counted:
-            self._crashes, self._counted = self._crashes + 1, attempt
-        return self._crashes
+    def _report_by(self, join: Join) -> None:
+        """What the arrival of an agent says of the attempt that runs, or that is over and not yet closed."""
+        attempt = self._attempt
+        if attempt is None or join.index not in attempt.members:
+            return
+        if join.token != attempt.members[join.index]:  # A successor: the agent that was in the attempt is gone.
+            self._report(join.index, Ended(cause=Cause.AGENT_LOST, attempt=attempt.number))
+            return
+        if join.ended.attempt != attempt.number:
+            return
+        if join.ended.cause is Cause.DONE and join.index != 0:
+            return  # It waits for worker 0, which writes the result.
+        self._report(join.index, join.ended)
+
+    def _report(self, index: int, ended: Ended) -> None:
+        """A worker's end ends the attempt, or tells better than the one before why it is over."""
+        attempt = self._attempt
+        if attempt is None:
+            return
+        ran = attempt.over is None
+        if not attempt.report(index, ended):
+            return
+        if ran:
+            self._gathering_since = self._clock()
+            self._changed.notify_all()
+        self._on_news(f"attempt {attempt.number} is over: {ended.described(index)}")
 
     def _decide(self) -> None:
-        if self._since is None or (self._begun is not None and self._over is None) or self._verdict:
+        """Begins the next attempt, or finishes the run, if it is time for either."""
+        running = self._attempt is not None and self._attempt.over is None
+        if self._finish or running or self._gathering_since is None:
             return
+        waited = self._clock() - self._gathering_since
         missing = [index for index in range(self._workers) if index not in self._waiting]
-        waited = self._clock() - self._since
         enough = 0 in self._waiting and len(self._waiting) >= self._min_workers and waited >= self._elastic_wait
         if not missing or enough:
             self._begin()
         elif waited >= self._timeout and self._waiting:
-            names = f"worker {missing[0]}" if len(missing) == 1 else f"workers {_listed(missing)}"
-            self._conclude(
-                Finish(
-                    code=ExitCode.PEER_LOST,
-                    reason=f"{names} of {self._workers} did not come within --rendezvous_timeout={self._timeout:g} s",
-                )
+            reason = (
+                f"{_named(missing)} of {self._workers} did not come within --rendezvous_timeout={self._timeout:g} s"
             )
+            self._finish_run(Finish(code=ExitCode.PEER_LOST, reason=reason, accused=tuple(missing)))
 
     def _begin(self) -> None:
-        if self._nobody_was_lost() and self._count(self._highest) > self._max_restarts:
-            reason = f"workers lose each other in every attempt: {self._crashes} without a newer checkpoint"
-            self._conclude(Finish(code=ExitCode.PEER_LOST, reason=f"{reason}; is the training port blocked?"))
+        if self._nobody_was_lost() and self._budget.spent_by(self._highest):
+            reason = f"workers lose each other in every attempt: {self._budget.failures} without a newer checkpoint"
+            self._finish_run(Finish(code=ExitCode.PEER_LOST, reason=f"{reason}; is the training port blocked?"))
             return
-        self._settle()
-        present = tuple(sorted(self._waiting))
+        self._close_attempt()
         self._highest = max(self._highest, self._last_attempt()) + 1
-        self._begun, self._over, self._first = Begin(attempt=self._highest, present=present), None, None
-        self._members = {index: waiter.join.token for index, waiter in self._waiting.items()}
-        self._since = None
-        self._answer_all(self._begun)
+        self._attempt = BegunAttempt(
+            begin=Begin(attempt=self._highest, present=tuple(sorted(self._waiting))),
+            members={index: waiter.join.token for index, waiter in self._waiting.items()},
+        )
+        self._gathering_since = None
+        self._answer_waiting(self._attempt.begin)
 
     def _nobody_was_lost(self) -> bool:
         """Whether the last attempt ended though every agent and every process in it was well."""
-        return (
-            self._first is not None
-            and self._first.ended.cause is Cause.PEER_LOST
-            and all(
-                index in self._waiting and self._waiting[index].join.token == token
-                for index, token in self._members.items()
+        attempt = self._attempt
+        if attempt is None or attempt.failure is None or attempt.failure.ended.cause is not Cause.PEER_LOST:
+            return False
+        waiting = {index: waiter.join.token for index, waiter in self._waiting.items()}
+        return attempt.members.items() <= waiting.items()
+
+    def _finish_run(self, finish: Finish) -> Finish:
+        """Finishes the run, unless it is finished already; returns the answer to everybody."""
+        if self._finish is not None:
+            return self._finish
+        self._finish = finish
+        self._unanswered = self._to_be_answered(finish.code)
+        if self._attempt and self._attempt.over is None:
+            cause = Cause.STOPPED
+            if rule(finish.code).ends_all:
+                cause = Cause.DONE if finish.code == ExitCode.DONE else Cause.FATAL
+            self._attempt.over = Over(
+                attempt=self._attempt.number, cause=cause, reason=finish.reason, accused=finish.accused
             )
-        )
+        self._answer_waiting(finish)
+        self._close_attempt()
+        return finish
 
-    def _settle(self) -> None:
-        if self._begun is None:
-            return
-        over = self._over or Over(attempt=self._begun.attempt, cause=Cause.AGENT_LOST, reason="the agent of worker 0")
-        self._on_closed(self._begun, over, self._first)
-        self._begun = None
+    def _to_be_answered(self, code: int) -> set[int]:
+        """The other workers that must hear the end of the run before worker 0's agent may leave."""
+        workers = set(self._waiting)
+        if code == ExitCode.DONE and self._attempt:  # A missing one will find the result by itself.
+            workers |= set(self._attempt.members)
+        elif code != ExitCode.DONE and rule(code).ends_all:
+            workers = set(range(self._workers))
+        return workers - {0}
 
-    def _conclude(self, finish: Finish) -> None:
-        if self._verdict:
-            return
-        self._verdict = finish
-        self._untold = set(self._waiting)
-        if finish.code in FINAL:
-            self._untold = set(range(self._workers))
-        elif finish.code == ExitCode.DONE:
-            self._untold |= set(self._members)
-        self._untold.discard(0)
-        if self._begun and self._over is None:
-            cause = Cause.DONE if finish.code == 0 else Cause.FINAL if finish.code in FINAL else Cause.STOPPED
-            self._over = Over(attempt=self._begun.attempt, cause=cause, reason=finish.reason)
-        self._answer_all(finish)
-        self._settle()
+    def _close_attempt(self) -> None:
+        attempt = self._attempt
+        if attempt and not attempt.closed:
+            self._on_closed(attempt.begin, attempt.close(), attempt.failure)
 
-    def _answer_all(self, answer: Begin | Finish) -> None:
+    def _answer_waiting(self, answer: Begin | Finish) -> None:
         for waiter in self._waiting.values():
             waiter.answer = answer
         self._waiting = {}
         self._changed.notify_all()
-
-    def _running(self, attempt: int) -> bool:
-        return self._begun is not None and self._begun.attempt == attempt and self._over is None
 
 
 @dataclasses.dataclass
@@ -294,11 +286,7 @@ class _Waiter:
     answer: Begin | Finish | None = None
 
 
-def _weight(cause: Cause) -> int:
-    """How near a cause is to the first."""
-    return 0 if cause in FOLLOWS else 1 if cause is Cause.AGREED else 2
-
-
-def _listed(indexes: Sequence[int]) -> str:
-    shown = ", ".join(map(str, indexes[:10]))
-    return shown + (f" and {len(indexes) - 10} more" if len(indexes) > 10 else "")
+def _named(workers: Sequence[int]) -> str:
+    names = ", ".join(map(str, workers[:10]))
+    more = f" and {len(workers) - 10} more" if len(workers) > 10 else ""
+    return f"worker {names}" if len(workers) == 1 else f"workers {names}{more}"

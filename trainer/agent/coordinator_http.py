@@ -1,4 +1,12 @@
-"""The rendezvous over HTTP: how an agent asks worker 0's, and how that one answers."""
+"""The coordinator over HTTP: how the agents of the other workers ask it, and how worker 0's agent answers.
+
+A request is a POST of one JSON object, which says under "ask" what is asked:
+
+    {"ask": "meet", "join": Join}                           answered with {"begin": Begin} or {"finish": Finish}
+    {"ask": "hold", "index": …, "token": …, "attempt": …}   answered with {"over": Over}
+
+The answer may take hours.
+"""
 
 import contextlib
 import dataclasses
@@ -10,20 +18,21 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from trainer.agent.coordinator import Meeting
-from trainer.agent.messages import Begin, Ended, Finish, Join, Over
+from trainer.agent.coordinator import Coordinator
+from trainer.agent.messages import Begin, Finish, Join, Over
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import ExitCode
 
 PATH = "/rendezvous"
 
 _CONNECT_SECONDS = 5.0
-_RETRY_SECONDS = 1.0  # At most, between two tries to reach worker 0's agent.
-_LEAVE_SECONDS = 2.0  # For a last word.
+_RETRY_SECONDS = 1.0  # At most, between two requests while worker 0's agent cannot be reached.
+_FATAL_SECONDS = 30.0  # For telling worker 0's agent of an error that ends all workers.
+_LEAVE_SECONDS = 2.0  # For telling it that this worker was told to go: the grace period runs.
 
 
-class Party(Protocol):
-    """The meeting as an agent sees it: `Meeting` itself on worker 0, `Caller` on the others."""
+class AnyCoordinator(Protocol):
+    """The coordinator as an agent sees it: `Coordinator` itself on worker 0, `RemoteCoordinator` on the others."""
 
     def meet(self, join: Join) -> Begin | Finish:
         """Waits until the next attempt begins or there is none for this agent."""
@@ -32,11 +41,11 @@ class Party(Protocol):
         """Waits until an attempt is over."""
 
 
-class Caller:
-    """Asks worker 0's agent over HTTP."""
+class RemoteCoordinator:
+    """The coordinator in worker 0's agent, asked over HTTP."""
 
     def __init__(self, address: str, *, timeout: float) -> None:
-        """Makes a caller.
+        """Takes where it is; nothing is asked yet.
 
         Args:
           address: "host:port" of worker 0's agent.
@@ -45,32 +54,40 @@ class Caller:
         self._address, self._timeout = address, timeout
 
     def meet(self, join: Join) -> Begin | Finish:
-        """As `Meeting.meet`; asks again while worker 0's agent cannot be reached, for `timeout` seconds."""
-        last_word = join.ended.cause in (Cause.LEFT, Cause.FINAL)
-        deadline = time.monotonic() + (min(self._timeout, 15 * _LEAVE_SECONDS) if last_word else self._timeout)
-        if join.ended.cause is Cause.LEFT:
-            deadline = time.monotonic() + _LEAVE_SECONDS
+        """As `Coordinator.meet`; asks again while worker 0's agent cannot be reached, as long as that is worth it."""
+        deadline = time.monotonic() + self._patience(join.ended.cause)
         pause = 0.05
         while True:
             asked = time.monotonic()
             try:
-                return _answer(self._ask({"ask": "meet", "join": dataclasses.asdict(join)}))
-            except (OSError, http.client.HTTPException, ValueError) as error:
+                return _begin_or_finish(self._ask({"ask": "meet", "join": dataclasses.asdict(join)}))
+            except (OSError, http.client.HTTPException, LookupError, ValueError) as error:
                 now = time.monotonic()
-                if now - asked > _CONNECT_SECONDS + _RETRY_SECONDS:  # It was there, and is gone now.
+                waited_for_an_answer = now - asked > _CONNECT_SECONDS + _RETRY_SECONDS
+                if waited_for_an_answer:  # Worker 0's agent was there and is gone: its successor may take as long.
                     deadline = max(deadline, now + self._timeout)
                 if now >= deadline:
-                    return Finish(code=ExitCode.PEER_LOST, reason=self._given_up(error))
+                    return Finish(code=ExitCode.PEER_LOST, reason=self._unreachable(error), accused=(0,))
                 time.sleep(pause)
                 pause = min(2 * pause, _RETRY_SECONDS)
 
     def hold(self, index: int, token: str, attempt: int) -> Over:
-        """As `Meeting.hold`; an attempt is over, too, when worker 0's agent is gone."""
+        """As `Coordinator.hold`; an attempt is over, too, when worker 0's agent is gone."""
         try:
-            value = self._ask({"ask": "hold", "index": index, "token": token, "attempt": attempt})
-            return Over(**{**value["over"], "cause": Cause(value["over"]["cause"])})
-        except (OSError, http.client.HTTPException, ValueError, KeyError):
-            return Over(attempt=attempt, cause=Cause.AGENT_LOST, reason=f"worker 0's agent at {self._address} is gone")
+            return Over.from_json(
+                self._ask({"ask": "hold", "index": index, "token": token, "attempt": attempt})["over"]
+            )
+        except (OSError, http.client.HTTPException, LookupError, ValueError):
+            reason = f"worker 0's agent at {self._address} is gone"
+            return Over(attempt=attempt, cause=Cause.AGENT_LOST, reason=reason, accused=(0,))
+
+    def _patience(self, cause: Cause) -> float:
+        """Seconds for which worker 0's agent is asked again while it cannot be reached."""
+        if cause is Cause.LEFT:
+            return _LEAVE_SECONDS
+        if cause is Cause.FATAL:
+            return min(self._timeout, _FATAL_SECONDS)
+        return self._timeout
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         host, _, port = self._address.rpartition(":")
@@ -86,30 +103,32 @@ class Caller:
                 raise http.client.HTTPException(f"{response.status} {body.decode(errors='replace').strip()}")
             return dict(json.loads(body))
 
-    def _given_up(self, error: Exception) -> str:
+    def _unreachable(self, error: Exception) -> str:
         problem = f"its name does not resolve ({error})" if isinstance(error, socket.gaierror) else str(error)
         return f"worker 0's agent at {self._address} did not answer within {self._timeout:g} s: {problem}"
 
 
-def answer(meeting: Meeting, question: dict[str, Any], connection: socket.socket) -> dict[str, Any]:
-    """Answers one request of a `Caller`, however long that takes.
+def answer(coordinator: Coordinator, question: dict[str, Any], connection: socket.socket) -> dict[str, Any]:
+    """Answers one request of a `RemoteCoordinator`, however long that takes.
 
     Args:
-      meeting: the meeting that worker 0's agent keeps.
-      question: what the caller sent.
-      connection: the caller's; when it is closed the caller is gone.
+      coordinator: the coordinator in this process.
+      question: what was received.
+      connection: the client's; when it is closed the client is gone.
+
+    Returns:
+      What is to be sent; for "meet" with the index of who asked.
 
     Raises:
-      KeyError, TypeError, ValueError: the question is none of a caller's.
+      AttributeError, KeyError, TypeError, ValueError: it is no request of an agent.
     """
     keep_alive(connection)
     gone = _watch(connection)
     if question["ask"] == "meet":
-        join = question["join"]
-        ended = Ended.from_json(join["ended"])
-        reply = meeting.meet(Join(**{**join, "ended": ended, "flags": tuple(join["flags"])}), gone)
-        return {type(reply).__name__.lower(): dataclasses.asdict(reply), "index": join["index"]}
-    over = meeting.hold(question["index"], question["token"], question["attempt"], gone)
+        join = Join.from_json(question["join"])
+        reply = coordinator.meet(join, gone)
+        return {type(reply).__name__.lower(): dataclasses.asdict(reply), "index": join.index}
+    over = coordinator.hold(question["index"], question["token"], question["attempt"], gone)
     return {"over": dataclasses.asdict(over)}
 
 
@@ -120,15 +139,16 @@ def keep_alive(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _answer(value: dict[str, Any]) -> Begin | Finish:
+def _begin_or_finish(value: dict[str, Any]) -> Begin | Finish:
     if "begin" in value:
-        return Begin(attempt=value["begin"]["attempt"], present=tuple(value["begin"]["present"]))
+        return Begin.from_json(value["begin"])
     if "finish" in value:
-        return Finish(**value["finish"])
+        return Finish.from_json(value["finish"])
     raise ValueError(f"neither begin nor finish: {value!r}")
 
 
 def _watch(connection: socket.socket) -> Callable[[], bool]:
+    """Makes a function that says whether the other end has closed the connection."""
     poll = select.poll()  # Not select, which ends at descriptor 1023.
     poll.register(connection, select.POLLIN | select.POLLRDHUP)
 

@@ -1,4 +1,4 @@
-"""What an agent can be told. The flags that say how failures are met are those of the local launcher too."""
+"""The agent's flags. Those that say how failures are dealt with are flags of the local launcher, too."""
 
 import dataclasses
 

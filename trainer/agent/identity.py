@@ -1,4 +1,4 @@
-"""An agent's place among the workers: out of the environment, and into the training process's."""
+"""Which worker an agent is, out of its environment, and the TF_CONFIG that follows from it."""
 
 import dataclasses
 import socket
@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 
 from trainer.core.tf_config import Cluster
 
-_PAUSE = 0.5  # Seconds between tries to resolve a name.
+_PAUSE = 0.5  # Seconds between two look-ups of a name.
 
 
-class Place:
-    """Which worker this is, of how many, and how each attempt's TF_CONFIG follows from it."""
+class Identity:
+    """Which worker this is, of how many, and where the others are."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Reads TF_CONFIG, or else what an Indexed Job's pod has.
+        """Reads TF_CONFIG or, where there is none, what an Indexed Job's pod has.
 
         Raises:
           UsageError: neither can be used.
         """
-        self._given = environ.get("TF_CONFIG", "")
-        cluster = Cluster.from_tf_config(self._given)
+        self._tf_config = environ.get("TF_CONFIG", "")
+        cluster = Cluster.from_tf_config(self._tf_config)
         if cluster is None:
-            self._given, cluster = "", Cluster.from_job(environ)
+            self._tf_config, cluster = "", Cluster.from_job(environ)
         self._cluster = cluster
         self.workers = cluster.workers if cluster else 1
         self.index = cluster.index if cluster else 0
@@ -32,7 +32,7 @@ class Place:
         return self._cluster.addresses[0].rpartition(":")[0] if self._cluster else "127.0.0.1"
 
     def tf_config(self, present: Sequence[int]) -> str:
-        """The TF_CONFIG of an attempt of the workers `present`; one that was given is passed on as it is.
+        """The TF_CONFIG of an attempt of the workers `present`; if that is all of them, the one that was given, if any.
 
         Returns:
           JSON; "{}" outside of a cluster.
@@ -41,27 +41,31 @@ class Place:
         if cluster is None:
             return "{}"
         if len(present) == cluster.workers:
-            return self._given or cluster.tf_config()
+            return self._tf_config or cluster.tf_config()
         addresses = tuple(cluster.addresses[index] for index in present)
         return dataclasses.replace(cluster, addresses=addresses, index=present.index(self.index)).tf_config()
 
-    def unresolved(self, present: Sequence[int], timeout: float) -> str:
+    def unresolved(self, present: Sequence[int], timeout: float) -> tuple[int, str] | None:
         """Waits, at most `timeout` seconds, until the names of the workers `present` resolve.
 
         Returns:
-          What is wrong with one that does not; empty if all do.
+          The first worker whose name does not, and what is wrong with it; None if all do.
         """
+        if self._cluster is None:
+            return None
         deadline = time.monotonic() + timeout
-        for index in present if self._cluster else ():
-            host = self._cluster.addresses[index].rpartition(":")[0].strip("[]") if self._cluster else ""
+        for index in present:
+            host = self._cluster.addresses[index].rpartition(":")[0].strip("[]")
             while problem := _problem(host):
                 if time.monotonic() > deadline:
-                    return f"the name of worker {index}, {host!r}, did not resolve within {timeout:g} s: {problem}"
+                    sentence = f"the name of worker {index}, {host!r}, did not resolve within {timeout:g} s: {problem}"
+                    return index, sentence
                 time.sleep(_PAUSE)
-        return ""
+        return None
 
 
 def _problem(host: str) -> str:
+    """Why a name does not resolve; empty if it does."""
     try:
         socket.getaddrinfo(host, None)
     except socket.gaierror as error:

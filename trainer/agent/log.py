@@ -12,15 +12,15 @@ _FLUSH_SECONDS = 1.0  # At the end, for a disk that is slow.
 
 
 class AgentLog:
-    """Whole lines, from any thread, to standard output and error and to the log of the attempt."""
+    """Writes whole lines, from any thread, to standard output or error and to the log of the attempt."""
 
     def __init__(self, worker: int) -> None:
-        """Makes the log of one worker's agent."""
+        """Begins without an attempt: lines are printed only."""
         self._worker = worker
         self._lock = threading.Lock()
         self._file: WorkerLog | None = None
 
-    def keep(self, run_dir: Path, attempt: int, *, limit: int) -> None:
+    def begin_attempt(self, run_dir: Path, attempt: int, *, limit: int) -> None:
         """From now on lines go into this attempt's log too, and no longer into the one before.
 
         Args:
@@ -28,7 +28,7 @@ class AgentLog:
           attempt: its number.
           limit: the bytes that this worker's logs may take there.
         """
-        self.flush()  # Whoever finds the next log takes this one to be complete.
+        self.flush()  # The next log on disk says that this one is complete.
         with self._lock:
             if self._file:
                 self._file.close()
@@ -40,7 +40,7 @@ class AgentLog:
             self._file.flush(_FLUSH_SECONDS)
 
     def pass_on(self, line: bytes, error: bool) -> None:
-        """A line of the training process."""
+        """Takes a line of the training process."""
         if not line.endswith(b"\n"):
             line += b"\n"
         with self._lock:
@@ -49,20 +49,20 @@ class AgentLog:
                 self._file.write(line)
 
     def say(self, text: str) -> None:
-        """A sentence for a person."""
+        """Takes a sentence for a person."""
         self.pass_on(f"agent {self._worker}: {text}\n".encode(), True)
 
     def warn(self, text: str) -> None:
-        """One about the log of the attempt, which for that reason does not go there."""
+        """Takes a sentence about the log of the attempt, which for that reason does not go there."""
         with self._lock:
             self._print(f"agent {self._worker}: warning: {text}\n".encode(), True)
 
     def show(self, line: str) -> None:
-        """A line for a watcher."""
+        """Takes a line for programs that watch."""
         self.pass_on(f"{line}\n".encode(), False)
 
     def _print(self, line: bytes, error: bool) -> None:
-        with contextlib.suppress(BrokenPipeError):  # Nobody reads any more; training goes on.
+        with contextlib.suppress(BrokenPipeError):  # Nobody reads it any more, but training goes on.
             stream = sys.stderr.buffer if error else sys.stdout.buffer
             stream.write(line)
             stream.flush()

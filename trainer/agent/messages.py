@@ -1,15 +1,25 @@
-"""Where the agents of a run meet before every attempt: what they say to each other.
+"""What agents say to each other in a rendezvous, before every attempt.
 
 An agent asks to join and is answered when all have come: the attempt's number and who is in it. What it says of the
 attempt it comes from ends that attempt for everybody. While an attempt runs each agent holds one more request, which
 is answered when the attempt is over. There is one leader, fixed by rank: no consensus, no store.
+
+A message is a JSON object. A field that a reader does not know is left out, and one added after 0.1.0 has a default,
+so that agents of different versions understand each other.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Self
 
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import meaning
+
+
+def _known(message: type, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a received message that this version knows."""
+    names = {field.name for field in dataclasses.fields(message)}
+    return {name: content for name, content in value.items() if name in names}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,8 +33,7 @@ class Ended:
     errors: tuple[str, ...] = ()  # The last lines of standard error.
 
     def described(self, worker: int) -> str:
-        """One sentence for a person, without its full stop."""
-        last = f": {self.errors[-1]}" if self.errors else ""
+        """One sentence for a person, without its full stop, whose subject is the worker."""
         match self.cause:
             case Cause.LEFT:
                 return f"worker {worker} was told to go (SIGTERM)"
@@ -37,15 +46,17 @@ class Ended:
             case Cause.DONE:
                 return f"worker {worker} is done"
             case Cause.AGREED:
-                return f"all workers stopped at a save, asked by worker {worker}"
+                return f"all workers stopped at a save, so that a worker can join, as worker {worker} asked"
             case Cause.STOPPED:
                 return f"worker {worker} was stopped by its agent"
-        return f"worker {worker} ended with {self.code} ({meaning(self.code)}) at step {self.step}{last}"
+        when = f" at step {self.step}" if self.attempt else ""
+        error = f": {self.errors[-1]}" if self.errors else ""
+        return f"worker {worker} ended with {self.code} ({meaning(self.code)}){when}{error}"
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Reads what `dataclasses.asdict` made."""
-        return cls(**{**value, "cause": Cause(value["cause"]), "errors": tuple(value["errors"])})
+        return cls(**{**_known(cls, value), "cause": Cause(value["cause"]), "errors": tuple(value["errors"])})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,12 @@ class Join:
     ended: Ended
     flags: tuple[str, ...]  # The training flags that must be the same everywhere.
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `dataclasses.asdict` made."""
+        ended, flags = Ended.from_json(value["ended"]), tuple(value["flags"])
+        return cls(**{**_known(cls, value), "ended": ended, "flags": flags})
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Begin:
@@ -66,6 +83,11 @@ class Begin:
     attempt: int
     present: tuple[int, ...]  # The workers in it, in order.
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `dataclasses.asdict` made."""
+        return cls(**{**_known(cls, value), "present": tuple(value["present"])})
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finish:
@@ -73,6 +95,12 @@ class Finish:
 
     code: int
     reason: str
+    accused: tuple[int, ...] = ()  # The workers that the reason blames, which may be the one that asked.
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `dataclasses.asdict` made."""
+        return cls(**{**_known(cls, value), "accused": tuple(value.get("accused", ()))})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +110,13 @@ class Over:
     attempt: int
     cause: Cause
     reason: str
+    accused: tuple[int, ...] = ()  # As in `Finish`.
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `dataclasses.asdict` made."""
+        cause, accused = Cause(value["cause"]), tuple(value.get("accused", ()))
+        return cls(**{**_known(cls, value), "cause": cause, "accused": accused})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The agent's port: the rendezvous (on worker 0), health for the kubelet, and metrics for Prometheus."""
+"""The agent's port: the coordinator (on worker 0), health for the kubelet, and metrics for Prometheus."""
 
 import http.server
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import prometheus_client
 
 from trainer.agent import coordinator_http
-from trainer.agent.coordinator import Meeting
+from trainer.agent.coordinator import Coordinator
 from trainer.agent.status import Status
 from trainer.core.exit_codes import UsageError
 
@@ -21,13 +21,13 @@ class AgentServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 1024  # All agents of a big job ask at the same moment.
 
-    def __init__(self, port: int, *, status: Status, meeting: Meeting | None) -> None:
+    def __init__(self, port: int, *, status: Status, coordinator: Coordinator | None) -> None:
         """Begins to listen.
 
         Args:
           port: on all addresses of this machine.
           status: what /readyz and /metrics tell.
-          meeting: on worker 0, what /rendezvous asks.
+          coordinator: what /rendezvous asks; None on the other workers.
 
         Raises:
           UsageError: the port is taken.
@@ -38,12 +38,12 @@ class AgentServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
             raise UsageError(
                 f"the agent cannot listen on --port={port}: {error.strerror}; give it a free one"
             ) from None
-        self.status, self.meeting = status, meeting
+        self.status, self.coordinator = status, coordinator
         self.registry = prometheus_client.CollectorRegistry()
         self.registry.register(status)
 
     def start(self) -> None:
-        """Answers from now on."""
+        """Begins to answer."""
         threading.Thread(target=self.serve_forever, name="server", daemon=True).start()
 
     def server_bind(self) -> None:
@@ -52,7 +52,7 @@ class AgentServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.server_name, self.server_port = "agent", self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that went away in mid-answer is no news; anything else is."""
+        """Keeps silent about a client that went away before its answer was complete."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -76,20 +76,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path != coordinator_http.PATH or self.server.meeting is None:
+        coordinator = self.server.coordinator
+        if self.path != coordinator_http.PATH or coordinator is None:
             self._reply(404, "the rendezvous is at worker 0's agent\n")
             return
         try:
-            answer = coordinator_http.answer(self.server.meeting, json.loads(body), self.connection)
-        except (KeyError, TypeError, ValueError) as error:
+            answer = coordinator_http.answer(coordinator, json.loads(body), self.connection)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._reply(400, f"not a question of an agent: {error!r}\n")
             return
         self._reply(200, json.dumps(answer), "application/json")
         if "finish" in answer:
-            self.server.meeting.heard(answer["index"])
+            coordinator.answered(answer["index"])
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Says nothing: the pod's log is the worker's."""
+        """Logs no requests: the pod's log is the worker's."""
 
     def _reply(self, code: int, body: str, content_type: str = "text/plain; charset=utf-8") -> None:
         data = body.encode()

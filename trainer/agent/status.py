@@ -17,7 +17,7 @@ class Status:
     """How far the worker is, as far as its progress lines tell; a collector of Prometheus metrics."""
 
     def __init__(self, *, worker: int, workers: int) -> None:
-        """Starts with nothing known."""
+        """Knows of no attempt yet."""
         self._lock = threading.Lock()
         self._line = StateLine(
             worker=worker, workers=workers, attempt=0, state="new", restarts=0, pid=0, spare="none", last="new"
@@ -25,11 +25,11 @@ class Status:
         self._restarts: collections.Counter[str] = collections.Counter()
         self._progress: Progress | None = None
         self._moved = time.monotonic()  # When the step last changed, or the attempt began.
-        self._first: Progress | None = None  # Of the running attempt.
+        self._first: Progress | None = None  # The first line of the running attempt.
         self._first_at: float | None = None
 
     def change(self, **changes: int | str) -> StateLine | None:
-        """Takes over fields of the state line; returns the line when it is another one now."""
+        """Sets fields of the state line; returns the line if that has changed it."""
         with self._lock:
             before = self._line
             self._line = dataclasses.replace(before, **changes)  # type: ignore[arg-type]
@@ -73,8 +73,13 @@ class Status:
 
     @property
     def restarts(self) -> int:
-        """Of the training process by this agent."""
+        """How often this agent has started the training process again."""
         return self._line.restarts
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether the running attempt has made a step, or more."""
+        return self._first is not None
 
     @property
     def first(self) -> tuple[float | None, int | None]:
@@ -88,7 +93,10 @@ class Status:
 
     def collect(self) -> Iterator["Metric"]:
         """The metrics, as prometheus_client asks a collector for them."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # Who reads state lines needs none.
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+        )  # Imported only where metrics are asked for.
 
         with self._lock:
             progress, line, restarts = self._progress, self._line, dict(self._restarts)

@@ -1,48 +1,56 @@
-"""One attempt as a worker's agent watches it: what it does about its training process, and how that ended."""
+"""What an agent does about its training process while it runs, and what its end was caused by."""
 
 import time
 from collections.abc import Callable
 
 from trainer.agent.child import Child
 from trainer.agent.flags import AgentConfig
-from trainer.agent.messages import Begin, Ended, Over
+from trainer.agent.messages import Ended, Over
 from trainer.agent.status import Status
 from trainer.core.causes import Cause
-from trainer.core.exit_codes import FINAL, ExitCode
+from trainer.core.exit_codes import ExitCode, rule
 
 _BEAT_TIMEOUT = 10.0
 # The same before the first step: an import from a slow disk, or waiting for peers, holds all threads up.
 _START_TIMEOUT = 120.0
-_STACKS_SECONDS = 1.0  # For faulthandler to write them before the kill.
+_STACKS_SECONDS = 1.0  # For faulthandler to write the stacks before the process is killed.
 _LEAVE_SECONDS = 10.0  # For a training process to leave by itself when all do.
 
 
-class Attempt:
-    """Watches a training process until it has ended."""
+class Watchdog:
+    """Watches one training process until it has ended."""
 
     def __init__(
-        self, begin: Begin, child: Child, *, config: AgentConfig, status: Status, say: Callable[[str], None]
+        self, attempt: int, child: Child, *, config: AgentConfig, status: Status, say: Callable[[str], None]
     ) -> None:
-        """Begins to watch."""
-        self.number = begin.attempt
-        self._child, self._config, self._status, self._say = child, config, status, say
-        self._cause: Cause | None = None  # What this agent has decided.
-        self._deadline = float("inf")  # When the process is killed if it has not left.
+        """Begins to watch.
+
+        Args:
+          attempt: the number of the attempt that the process is part of.
+          child: the process.
+          config: the agent's flags.
+          status: what is known of the worker's steps.
+          say: takes a sentence for a person.
+        """
+        self._attempt, self._child, self._config, self._status, self._say = attempt, child, config, status, say
+        self._decided: Cause | None = None  # Why this agent has ended the process, or has asked it to leave.
+        self._kill_at = float("inf")  # When the process is killed if it has not left, on time.monotonic's clock.
 
     @property
-    def stopping(self) -> bool:
-        """Whether the process was asked to leave."""
-        return self._cause in (Cause.LEFT, Cause.AGREED)
+    def asked_to_leave(self) -> bool:
+        """Whether the process was asked to save and leave."""
+        return self._decided in (Cause.LEFT, Cause.AGREED)
 
-    def over(self, over: Over) -> None:
+    def attempt_over(self, over: Over) -> None:
         """The attempt is over: where all leave in order this process does, too; else there is nothing to wait for."""
-        if self._cause is not None:
+        if self._decided is not None:
             return
         if over.cause in (Cause.DONE, Cause.LEFT, Cause.AGREED):
-            self._cause, self._deadline = Cause.STOPPED, time.monotonic() + _LEAVE_SECONDS
+            self._decided, self._kill_at = Cause.STOPPED, time.monotonic() + _LEAVE_SECONDS
             return
-        if not self._child.ending():  # Or its peers may have lost this very process: how it ends is its own doing.
-            self._cause = Cause.STOPPED
+        # A process that is already ending may be the very one that its peers have lost: its end has its own cause.
+        if not self._child.ending():
+            self._decided = Cause.STOPPED
         self._child.kill()
 
     def leave(self, cause: Cause, since: float) -> None:
@@ -51,55 +59,59 @@ class Attempt:
         Before its first step it has nothing to save and is killed: it would not hear, since TensorFlow holds the
         interpreter as long as it waits for its peers.
         """
-        if self._cause is not None:
+        if self._decided is not None:
             return
-        self._cause, self._deadline = cause, since + self._config.grace
-        if self._status.first[0]:
+        self._decided, self._kill_at = cause, since + self._config.grace
+        if self._status.has_stepped:
             self._child.terminate()
         else:
             self._child.kill()
 
-    def look(self) -> None:
-        """Looks at the clocks."""
-        silent, still = self._child.silent_seconds(), self._status.seconds_since_step
-        frozen = silent > (_BEAT_TIMEOUT if self._status.first[0] else _START_TIMEOUT)
-        if self._cause is None and (frozen or (silent > _BEAT_TIMEOUT and self._child.stopped())):
-            self._put_down(Cause.FROZEN, f"it has not beaten for {silent:.0f} s: frozen")
-        elif self._cause is None and still > self._config.hang_timeout:
-            self._put_down(Cause.HUNG, f"it made no step for --hang_timeout={self._config.hang_timeout:g} s")
-        elif time.monotonic() > self._deadline:
+    def check(self) -> None:
+        """Kills the process if it is frozen, makes no step or has not left in time; called every half second."""
+        silent, idle = self._child.silent_seconds(), self._status.seconds_since_step
+        may_be_silent = _BEAT_TIMEOUT if self._status.has_stepped or self._child.stopped() else _START_TIMEOUT
+        if self._decided is None and silent > may_be_silent:
+            self._show_stacks_and_kill(Cause.FROZEN, f"it has not beaten for {silent:.0f} s: frozen")
+        elif self._decided is None and idle > self._config.hang_timeout:
+            self._show_stacks_and_kill(
+                Cause.HUNG, f"it made no step for --hang_timeout={self._config.hang_timeout:g} s"
+            )
+        elif time.monotonic() > self._kill_at:
             self._child.kill()
 
-    def ended(self, *, finished: bool) -> Ended:
-        """How the process has ended.
+    def ended(self, *, has_result: bool) -> Ended:
+        """How the process, which has ended, did so.
 
         Args:
-          finished: whether the result, which is written last, is there.
+          has_result: whether the run's result, which is written last, is there.
         """
         code = -1 if self._child.code is None else self._child.code
+        finished = has_result and rule(code).restarts  # Whatever happened after the result changes nothing.
         return Ended(
-            cause=Cause.DONE if finished and code not in FINAL else self._why(code),
-            attempt=self.number,
+            cause=Cause.DONE if finished else self._cause(code),
+            attempt=self._attempt,
             code=code,
             step=self._status.step,
             errors=self._child.errors,
         )
 
-    def _why(self, code: int) -> Cause:
+    def _cause(self, code: int) -> Cause:
+        """Why it ended with `code`."""
         if code == ExitCode.DONE:
             return Cause.DONE
-        if self._cause is not None and self._cause is not Cause.STOPPED:
-            return self._cause
-        if code in FINAL:
-            return Cause.FINAL
+        if self._decided is not None and self._decided is not Cause.STOPPED:
+            return self._decided
+        if not rule(code).restarts:  # Stopped or not, it has found out what the others would, too.
+            return Cause.FATAL
         if code == ExitCode.PEER_LOST:
             return Cause.PEER_LOST
-        if self._cause is Cause.STOPPED:
+        if self._decided is Cause.STOPPED:
             return Cause.STOPPED
         return Cause.AGREED if code == ExitCode.TERMINATED else Cause.CRASH
 
-    def _put_down(self, cause: Cause, why: str) -> None:
-        """Lets a process that does not go on show where it stands, and kills it a moment later."""
+    def _show_stacks_and_kill(self, cause: Cause, why: str) -> None:
+        """Lets a process that does not go on show where it stands; `check` kills it a moment later."""
         self._say(f"the training process is killed: {why}; the stacks of its threads:")
         self._child.show_stacks()
-        self._cause, self._deadline = cause, time.monotonic() + _STACKS_SECONDS
+        self._decided, self._kill_at = cause, time.monotonic() + _STACKS_SECONDS

@@ -31,7 +31,7 @@ class WorkerLog:
         """
         self._run_dir, self._key, self._limit, self._warn = run_dir, key, limit, warn
         self._number, self._size = 0, 0
-        self._left_out = 0  # Bytes, since the last that were written.
+        self._left_out = 0  # Bytes since the last line that was written.
         self._waiting: list[bytes] = []  # Lines.
         self._waiting_bytes = 0
         self._too_many = 0  # Bytes that came when too many waited.
@@ -55,7 +55,7 @@ class WorkerLog:
             self._changed.wait_for(lambda: not (self._waiting or self._writing), seconds)
 
     def close(self) -> None:
-        """No line will come any more; does not wait for those that did."""
+        """Ends the log once the lines that wait are written; it does not wait for that."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -22,7 +22,7 @@ BEAT_FD = "TRAINER_BEAT_FD"  # Descriptor of the pipe's end to beat on.
 SPARE_FD = "TRAINER_SPARE_FD"  # Descriptor of the pipe's end a warm spare reads its hand-over from.
 ATTEMPT = "TRAINER_ATTEMPT"  # Number of the attempt, from 1.
 
-NICE = 10  # Of a spare's imports: a tenth of a core where training wants all of it.
+NICE = 10  # A spare's imports get a tenth of a core where training wants all of it.
 BEAT_SECONDS = 1.0
 STACKS_SIGNAL = signal.SIGUSR1
 
@@ -49,9 +49,9 @@ def handed_over() -> list[str]:
         line = pipe.readline()
     if not line:
         sys.exit(0)
-    attempt_ = json.loads(line)
-    os.environ.update(attempt_["environ"])
-    return list(attempt_["argv"])
+    hand_over = json.loads(line)
+    os.environ.update(hand_over["environ"])
+    return list(hand_over["argv"])
 
 
 def at_low_priority(work: Callable[[], object]) -> None:

@@ -1,29 +1,37 @@
-"""attempts.jsonl in a run directory, as it is read: one line an attempt, by worker 0's agent."""
+"""attempts.jsonl in a run directory, as it is read: one line an attempt, written by worker 0's agent."""
 
 import json
 import pathlib
 from typing import Any
 
+from trainer.core import formats
 from trainer.core.run_dir import ATTEMPTS
 
 
 def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of the attempts so far; one that was torn is left out."""
+    """The lines of the attempts so far; raises as `parse`."""
     path = run_dir / ATTEMPTS
     return parse(path.read_bytes()) if path.exists() else []
 
 
 def parse(data: bytes) -> list[dict[str, Any]]:
-    """The lines of the file's content; one that was torn is left out."""
+    """The lines of the file's content; one that was torn is left out.
+
+    Raises:
+      DataError: a newer version of the trainer wrote a line.
+    """
     lines = []
     for text in data.decode(errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             continue
+        if isinstance(line, dict):
+            formats.version(line, formats.ATTEMPTS, what=f"a line of {ATTEMPTS}")
+            lines.append(line)
     return lines
 
 
 def last(run_dir: pathlib.Path) -> int:
-    """The number of the last attempt; 0: there was none."""
+    """The number of the last attempt; 0: there was none. Raises as `parse`."""
     return max((line["attempt"] for line in read(run_dir)), default=0)

@@ -26,77 +26,117 @@ class ExitCode(enum.IntEnum):
     TERMINATED = 143
 
 
-FINAL = frozenset({ExitCode.USAGE, ExitCode.DATA, ExitCode.ACCELERATOR})
-"""Codes that another attempt would only repeat: no agent and no Job retries them."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """One row of the failure table."""
+class ExitRule:
+    """One row of the failure table: what an exit code says, and what follows from it."""
 
-    cause: str
+    cause: str  # What ends a training process or an agent with it, in full.
+    meaning: str  # The same in a few words.
     code: ExitCode | None  # None: any code that no other row names.
-    agent: str
-    job: str
+    agent: str  # What the agents do, for a person.
+    job: str  # What the Job does, for a person.
+    restarts: bool  # Whether an agent that may stay itself starts a training process that ended with it again.
+    ends_all: bool  # Whether the agents of all workers end with it when one does.
+    job_fails: bool  # Whether the Job fails without a retry, by its podFailurePolicy.
 
 
 TABLE = (
-    Outcome(cause="done", code=ExitCode.DONE, agent="flushes the mirror; all exit 0 together", job="complete"),
-    Outcome(
+    ExitRule(
+        cause="done",
+        meaning="done",
+        code=ExitCode.DONE,
+        agent="flushes the mirror; all exit 0 together",
+        job="complete",
+        restarts=False,
+        ends_all=True,
+        job_fails=False,
+    ),
+    ExitRule(
         cause="flags, configuration, TF_CONFIG, another model's checkpoint",
+        meaning="bad flags or configuration",
         code=ExitCode.USAGE,
         agent="exits 64 at once, as do the others'",
         job="fails, no retry",
+        restarts=False,
+        ends_all=True,
+        job_fails=True,
     ),
-    Outcome(
+    ExitRule(
         cause="data missing or damaged, no whole checkpoint left, loss NaN",
+        meaning="bad data, checkpoint or loss",
         code=ExitCode.DATA,
         agent="exits 65 at once, as do the others'",
         job="fails, no retry",
+        restarts=False,
+        ends_all=True,
+        job_fails=True,
     ),
-    Outcome(
+    ExitRule(
         cause="requested accelerators are not there",
+        meaning="missing accelerators",
         code=ExitCode.ACCELERATOR,
         agent="exits 69 at once, as do the others'",
         job="fails, no retry",
+        restarts=False,
+        ends_all=True,
+        job_fails=True,
     ),
-    Outcome(
+    ExitRule(
         cause="the mirror could not be flushed at the end",
+        meaning="output incomplete",
         code=ExitCode.OUTPUT,
         agent="exits 74",
         job="counts against backoffLimit",
+        restarts=True,  # A training process that could not write its result; room may have been made meanwhile.
+        ends_all=False,
+        job_fails=False,
     ),
-    Outcome(
+    ExitRule(
         cause="a peer was lost",
+        meaning="a peer was lost",
         code=ExitCode.PEER_LOST,
         agent="restarts in place; exits 75 only when the rendezvous times out",
         job="notices nothing",
+        restarts=True,
+        ends_all=False,
+        job_fails=False,
     ),
-    Outcome(
+    ExitRule(
         cause="a crash: signal, abort, exception",
+        meaning="a crash",
         code=None,
         agent="restarts in place, at most --max_restarts times without a newer saved step, then exits with that code",
         job="counts against backoffLimit",
+        restarts=True,
+        ends_all=False,
+        job_fails=False,
     ),
-    Outcome(
+    ExitRule(
         cause="SIGTERM to this worker: preemption, drain, delete",
+        meaning="SIGTERM",
         code=ExitCode.TERMINATED,
         agent="flushes the mirror and exits 143; the others meet again and wait for the replacement",
         job="ignores it and replaces the pod",
+        restarts=True,  # A training process that stopped because all did, while its agent may stay.
+        ends_all=False,
+        job_fails=False,
     ),
 )
+_RULES = {row.code: row for row in TABLE}
+
+
+def rule(code: int) -> ExitRule:
+    """The row of any code that a process can end with."""
+    return _RULES[ExitCode(code)] if code in _RULES else _RULES[None]
 
 
 def meaning(code: int) -> str:
-    """What an exit code says, in words, for a person (`code` may be any code a process can end with)."""
-    for outcome in TABLE:
-        if outcome.code == code:
-            return outcome.cause
-    if code < 0 or 128 < code < 160:
+    """What any exit code says, in the few words that stand in a sentence for a person."""
+    if code not in _RULES and (code < 0 or 128 < code < 160):
         number = -code if code < 0 else code - 128
         names = {6: "SIGABRT", 7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
         return f"ended by {names.get(number, f'signal {number}')}"
-    return "a crash"
+    return rule(code).meaning
 
 
 class TrainerError(Exception):

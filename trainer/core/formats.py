@@ -13,7 +13,7 @@ KEY = "format"
 
 CHECKPOINT = 1
 MANIFEST = 1
-ATTEMPTS = 1
+ATTEMPTS = 2
 TERMINATION_MESSAGE = 2
 
 
@@ -28,12 +28,12 @@ def version(value: Mapping[str, Any], newest: int, *, what: str) -> int:
     Raises:
       DataError: it is of a later format, or says none that could be.
     """
-    found = value.get(KEY, 1)
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise DataError(f"{what} says that its format is {found!r}, expected a whole number from 1: it is damaged")
-    if found > newest:
+    number = value.get(KEY, 1)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise DataError(f"{what} says that its format is {number!r}, expected a whole number from 1: it is damaged")
+    if number > newest:
         raise DataError(
-            f"{what} is of format {found}, this version of the trainer reads up to {newest}: a newer version wrote it; "
-            "use that one, or a later one"
+            f"{what} is of format {number}, this version of the trainer reads up to {newest}: "
+            "a newer version wrote it; use that one, or a later one"
         )
-    return found
+    return number

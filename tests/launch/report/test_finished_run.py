@@ -105,3 +105,11 @@ def test_damaged_files_are_named_not_raised(files: dict[str, bytes], monkeypatch
     monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda _: store)
     with pytest.raises(LaunchError, match=f"the run in s3://b/runs/run cannot be read: {next(iter(files))} "):
         FinishedRun("s3://b/runs", "run").verdict()
+
+
+def test_attempts_of_a_newer_version_are_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore(etags=True)
+    store.create("attempts.jsonl", b'{"format": 99, "try": 1}\n')
+    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda _: store)
+    with pytest.raises(LaunchError, match="is of format 99"):
+        FinishedRun("s3://b/runs", "run").verdict()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from trainer.core import settings
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.config import Config
-from trainer.core.exit_codes import FINAL, ExitCode, meaning
+from trainer.core.exit_codes import ExitCode, meaning, rule
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.ports import free_ports
 from trainer.core.tf_config import Cluster
@@ -107,7 +107,7 @@ class Fleet:
 
     def _handle_line(self, worker: Worker, text: str, error: bool) -> None:
         if (state := StateLine.parse(text)) is not None:
-            if state.state == "meeting" and state.last in {*CRASHES, Cause.FINAL}:
+            if state.state == "meeting" and state.last in {*CRASHES, Cause.FATAL}:
                 self._show_errors(worker)
             if state.state in ("starting", "meeting"):
                 worker.error_lines.clear()
@@ -134,7 +134,7 @@ class Fleet:
                 self._close(LaunchCode.DONE, _LEAVE_SECONDS)
         elif self._code is not None:
             pass  # The run has ended: its agents leave.
-        elif code in FINAL:  # All agents know, and end by themselves.
+        elif rule(code).ends_all:  # All agents know, and end by themselves.
             self._fail(worker, code)
             self._close(LaunchCode.TRAINING, _LEAVE_SECONDS)
         elif (code < 0 or code == ExitCode.TERMINATED) and self._replaced < _MOST_REPLACED:

@@ -14,7 +14,7 @@ from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import DataError
 from trainer.launch.cluster.objects import Pod
 
-_TOLD_BY_EXIT = CRASHES | {Cause.FINAL, Cause.LEFT}
+_TOLD_BY_EXIT = CRASHES | {Cause.FATAL, Cause.LEFT}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

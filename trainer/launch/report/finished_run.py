@@ -18,7 +18,7 @@ from trainer.output.stores.store import Store
 _UNCUT = 40  # Characters of a release's name that the names of its Jobs always have: the chart cuts longer names.
 # How a training process ended by itself, or was killed as it did not go on, is said here in the words of all verdicts.
 # What became of an agent, or what all agents agreed on, only the attempt's reason tells.
-_ENDS_OF_PROCESSES = {Cause.CRASH, Cause.FINAL, Cause.PEER_LOST, Cause.FROZEN, Cause.HUNG}
+_ENDS_OF_PROCESSES = {Cause.CRASH, Cause.FATAL, Cause.PEER_LOST, Cause.FROZEN, Cause.HUNG}
 
 
 @dataclasses.dataclass(frozen=True)

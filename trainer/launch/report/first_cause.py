@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from trainer.core.exit_codes import FINAL, ExitCode
+from trainer.core.exit_codes import ExitCode, rule
 from trainer.launch.cluster.objects import Pod, Seen
 from trainer.launch.report.agent_message import AgentMessage
 from trainer.launch.report.end_of_worker import KILLED
@@ -35,7 +35,7 @@ def find_first_cause(seen: Seen) -> FirstCause | None:
     """
     ends = _ends(seen)
     for group in (
-        [pod for pod in ends if pod.exit_code in FINAL],
+        [pod for pod in ends if pod.exit_code is not None and rule(pod.exit_code).job_fails],
         [pod for pod in ends if failed_by_itself(pod)],
         [pod for pod in ends if _counts_as_failure(pod)],
         ends,

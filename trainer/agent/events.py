@@ -1,0 +1,103 @@
+"""What happens to an agent, one after the other: signals, and the answers to what it asks in other threads."""
+
+import dataclasses
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from trainer.agent.messages import Begin, Finish, Over
+
+_TICK = 0.5  # Seconds without an event after which the main thread looks at its clocks.
+
+
+@dataclasses.dataclass(frozen=True)
+class Terminated:
+    """SIGTERM or SIGINT came."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChildEnded:
+    """SIGCHLD came."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputOpened:
+    """The output is open."""
+
+    last_attempt: int  # The highest number of an attempt that has left something there.
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstStep:
+    """The attempt's first progress line came."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputFinished:
+    """The output has everything, or cannot be given it."""
+
+    error: Exception | None
+
+
+Event = Terminated | ChildEnded | OutputOpened | FirstStep | OutputFinished | Begin | Finish | Over | Exception
+
+
+class Events:
+    """The queue of events. Any thread puts them in; the main thread takes them out, and calls everything else here."""
+
+    def __init__(self, *, reap: Callable[[], None], say: Callable[[str], None]) -> None:
+        """Makes an empty queue; signals are not caught yet.
+
+        Args:
+          reap: reaps the child processes that have ended.
+          say: takes a sentence for a person.
+        """
+        self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._reap, self._say = reap, say
+        self.terminated_at: float | None = None  # When SIGTERM came first, on time.monotonic's clock.
+        self.upon_sigterm = "the training process saves and leaves"  # What follows from it now, for a person.
+
+    def catch_signals(self) -> None:
+        """Makes events of SIGTERM, SIGINT and SIGCHLD from now on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.put(Terminated()))
+        signal.signal(signal.SIGCHLD, lambda *_: self.put(ChildEnded()))
+
+    def put(self, event: Event) -> None:
+        """Adds an event; of an exception the main thread will hear as if it had raised it itself."""
+        self._queue.put(event)
+
+    def next(self) -> Event | None:
+        """Waits for the next event, at most half a second; None: there was none.
+
+        Children are reaped, and the first SIGTERM is noted, before it returns.
+
+        Raises:
+          Exception: the event is one.
+        """
+        try:
+            event = self._queue.get(timeout=_TICK)
+        except queue.Empty:
+            return None
+        match event:
+            case ChildEnded():
+                self._reap()
+            case Terminated() if self.terminated_at is None:
+                self._say(f"SIGTERM: {self.upon_sigterm}")
+                self.terminated_at = time.monotonic()
+            case Exception():
+                raise event
+        return event
+
+    def call(self, function: Callable[[], Event], *, name: str) -> None:
+        """Calls a function that takes long in a thread of that name; what it returns or raises becomes an event."""
+
+        def run() -> None:
+            try:
+                self.put(function())
+            except Exception as error:
+                self.put(error)
+
+        threading.Thread(target=run, name=name, daemon=True).start()

@@ -1,0 +1,37 @@
+"""What an agent needs to know of the training program's flags."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Self
+
+from trainer.core import settings
+from trainer.core.config import Config
+from trainer.core.run_dir import default_run_dir
+
+_MAY_DIFFER = ("data_dir", "run_dir", "threads", "log_every", "verbosity")  # Between workers.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingFlags:
+    """The training program's flags, checked."""
+
+    run_dir: pathlib.Path
+    arguments: tuple[str, ...]  # All that differ from their defaults, and the run directory.
+    shared: tuple[str, ...]  # Those of them that must be the same for all workers.
+
+    @classmethod
+    def parse(cls, argv: Sequence[str]) -> Self:
+        """Checks the flags as the training program would.
+
+        Raises:
+          UsageError: a flag cannot be used.
+        """
+        config = Config.from_arguments(argv)
+        run_dir = pathlib.Path(config.run_dir or default_run_dir())
+        defaults = {name: getattr(Config(), name) for name in _MAY_DIFFER}
+        return cls(
+            run_dir=run_dir,
+            arguments=tuple(settings.arguments(dataclasses.replace(config, run_dir=str(run_dir)))),
+            shared=tuple(settings.arguments(dataclasses.replace(config, **defaults))),
+        )
