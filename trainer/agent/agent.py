@@ -28,7 +28,7 @@ from trainer.agent.messages import Begin, Ended, Failure, Finish, Join, Over
 from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
 from trainer.agent.watchdog import Attempt
-from trainer.core import agent_link, attempts, settings
+from trainer.core import agent_link, attempts, experiment_flags, settings
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.config import Config
 from trainer.core.exit_codes import FINAL, ExitCode, OutputError, TrainerError, UsageError, meaning
@@ -154,7 +154,7 @@ class Agent:
     def _checked_flags(self) -> Ended:
         """Parses the training flags; bad ones end the run on all workers, at the first meeting."""
         try:
-            config = Config.from_arguments(self._trainer_argv)
+            config = experiment_flags.parse(self._trainer_argv)[0]
         except UsageError as error:
             return Ended(cause=Cause.FINAL, code=error.exit_code, errors=(str(error),))
         self._run_dir = pathlib.Path(config.run_dir or default_run_dir())

@@ -19,6 +19,7 @@ CHECKPOINTS = "checkpoints"
 WORKERS = "workers"
 ATTEMPTS = "attempts.jsonl"
 MODEL = "model.keras"
+WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written whole.
 RESULT = "result.json"  # The last to be there: with it the run has ended.
 MANIFEST = "mirror.json"  # In an output only.
 EVENT_FILE = "tfevents"  # What TensorBoard knows an event file by: its name contains this.

@@ -62,7 +62,7 @@ def setting(
 
 
 def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
-    """Makes a `cls` from command-line arguments.
+    """Makes a `cls` from command-line arguments; see `parse_known` for arguments that are partly another's.
 
     Args:
       cls: a frozen dataclass whose fields were declared with `setting`.
@@ -82,14 +82,28 @@ def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
             f"{program} takes flags only, got {' '.join(rest)!r}; write --flag=value "
             f"(`{program} --help` lists the flags)"
         )
+    return _made(cls, values)
+
+
+def parse_known(cls: type[T], argv: Sequence[str], *, program: str) -> tuple[T, list[str]]:
+    """Makes a `cls` from those arguments that are its flags; returns the others, too. --help is one of the others.
+
+    Raises:
+      UsageError: a value of the wrong type, or what `check` refuses.
+    """
+    values, rest = _parsed(cls, argv, program, known_only=True)
+    return _made(cls, values), rest
+
+
+def _made(cls: type[T], values: flags.FlagValues) -> T:
     settings = cls(**{field.name: _frozen(values[field.name].value) for field in _fields(cls)})
     check(settings)
     return settings
 
 
-def given(cls: type, argv: Sequence[str], *, program: str) -> set[str]:
+def given(cls: type, argv: Sequence[str], *, program: str, known_only: bool = False) -> set[str]:
     """The names of the flags that these arguments, or files that --flagfile names, give; raises as `parse`."""
-    values, _ = _parsed(cls, argv, program)
+    values, _ = _parsed(cls, argv, program, known_only=known_only)
     return {field.name for field in _fields(cls) if values[field.name].present}
 
 
@@ -142,6 +156,9 @@ def schema(cls: type) -> dict[str, Any]:
         entry |= {key: rule[name] for name, key in bounds.items() if rule[name] is not None}
         if rule["choices"]:
             entry["enum"] = list(rule["choices"])
+        if _may_be_bare(field):  # YAML reads true and false as booleans.
+            del entry["type"]
+            entry["enum"] += [True, False]
         properties[field.name] = entry
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
@@ -164,22 +181,32 @@ def help_text(cls: type) -> str:
     return "\n".join(lines)
 
 
-def _parsed(cls: type, argv: Sequence[str], program: str) -> tuple[flags.FlagValues, list[str]]:
+def _parsed(
+    cls: type, argv: Sequence[str], program: str, *, known_only: bool = False
+) -> tuple[flags.FlagValues, list[str]]:
     """All flags, and what is left of the arguments."""
-    values = _flag_values(cls)
+    values = _flag_values(cls, with_help=not known_only)
+    bare = {f"--{field.name}" for field in _fields(cls) if _may_be_bare(field)}
+    arguments_ = [f"{argument}=true" if argument in bare else argument for argument in argv]
     try:
-        return values, values([program, *argv])[1:]
+        return values, values([program, *arguments_], known_only=known_only)[1:]
     except flags.Error as error:
         raise UsageError(f"{error} (`{program} --help` lists the flags)") from None
     except UnicodeDecodeError:
         raise UsageError("--flagfile names a file that is no text in UTF-8; expected one with a flag a line") from None
 
 
-def _flag_values(cls: type) -> flags.FlagValues:
+def _may_be_bare(field: dataclasses.Field[Any]) -> bool:
+    """Whether the flag alone, without a value, means "true": one that was a boolean before it had more values."""
+    return "true" in field.metadata["choices"]
+
+
+def _flag_values(cls: type, *, with_help: bool) -> flags.FlagValues:
     values = flags.FlagValues()  # type: ignore[no-untyped-call]  # absl's own constructor has no types.
     for field in _fields(cls):
         _DEFINE[field.metadata["kind"]](field.name, field.default, field.metadata["doc"], flag_values=values)
-    flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
+    if with_help:
+        flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
     return values
 
 

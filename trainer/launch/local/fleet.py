@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from trainer.agent.flags import AgentConfig, Survival
-from trainer.core import settings
+from trainer.core import experiment_flags, settings
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.config import Config
 from trainer.core.exit_codes import FINAL, ExitCode, UsageError, meaning
@@ -255,7 +255,7 @@ def main(own: Sequence[str], trainer_argv: Sequence[str]) -> int:
       LaunchError: this machine does not have what so many workers need.
     """
     config = settings.parse(LocalConfig, own, program="python -m trainer.launch --local")
-    trainer_config = Config.from_arguments(trainer_argv)
+    trainer_config = experiment_flags.parse(trainer_argv)[0]
     with open_view(config.workers) as view:
         fleet = Fleet(config, trainer_config, view)
         code = fleet.run()
