@@ -12,7 +12,9 @@ PROGRAM = "python -m trainer"
 class Config:
     """The training program's flags."""
 
-    experiment: str = setting("trainer.mnist", "module with load_data(config) and build_model(config), and flags of its own if it likes")
+    experiment: str = setting(
+        "trainer.mnist", "module with load_data(config) and build_model(config), and flags of its own if it likes"
+    )
     data_dir: str = setting(
         "", "folder of the four MNIST IDX files, local, gs:// or s3:// (default: the MNIST inside the package)"
     )
@@ -34,10 +36,14 @@ class Config:
         "float32", "of the arithmetic; bfloat16 keeps float32 weights", choices=("float32", "bfloat16")
     )
     jit_compile: str = setting(
-        "auto", "compile the steps with XLA; auto: on GPUs, where the model allows it", choices=("auto", "true", "false")
+        "auto",
+        "compile the steps with XLA; auto: on GPUs, where the model allows it",
+        choices=("auto", "true", "false"),
     )
     chunk_steps: int = setting(
-        0, "steps in one compiled call; 0: as many as take about a tenth of a second. Results do not depend on it", minimum=0
+        0,
+        "steps in one compiled call; 0: as many as take about a tenth of a second. Results do not depend on it",
+        minimum=0,
     )
     threads: int = setting(0, "CPU threads of a worker; 0 leaves the choice to TensorFlow", minimum=0)
     communication: str = setting("auto", "between workers", choices=("auto", "ring", "nccl"))

@@ -123,7 +123,7 @@ def _declared(node: ast.ClassDef) -> type:
             continue
         try:
             if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
-                raise UnreadableError(f"{NAME} holds more than fields")  # noqa: TRY301
+                raise UnreadableError(f"{NAME} holds more than fields")
             fields.append((statement.target.id, Any, _default(statement.value)))
         except (ValueError, TypeError, SyntaxError):
             raise UnreadableError(f"{NAME} is not made of plain values") from None

@@ -67,7 +67,9 @@ def learning_rate(model: Any) -> float:
 def is_xla_refusal(error: Exception) -> bool:
     """Whether XLA could not compile a function, as told from one that failed."""
     text = str(error)
-    return any(words in text for words in ("XLA", "uncompilable", "compile", "tf2xla", "must be a compile-time constant"))
+    return any(
+        words in text for words in ("XLA", "uncompilable", "compile", "tf2xla", "must be a compile-time constant")
+    )
 
 
 def first_line(error: Exception) -> str:

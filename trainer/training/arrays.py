@@ -101,6 +101,19 @@ def part(data: tuple[Nest, Nest, Nest], first: tf.Tensor, count: int) -> tuple[N
     return take(data, rows)
 
 
+def sliced(nest: Nest, begin: int, end: int) -> Nest:
+    """Some of the examples of a nest of tensors, with the mask that Keras keeps beside a tensor."""
+
+    def cut(leaf: Any) -> Any:
+        piece = leaf[begin:end]
+        mask = getattr(leaf, "_keras_mask", None)
+        if mask is not None:
+            piece._keras_mask = mask[begin:end]
+        return piece
+
+    return _mapped(cut, nest)
+
+
 def digest(splits: list[Arrays]) -> str:
     """A short digest of all data, which tells one data set from another."""
     hashed = hashlib.sha256()
@@ -124,7 +137,9 @@ def _nest(value: Any, what: str) -> Nest:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"load_data's {what} is {_described(value)}, which makes no array ({error}); {_PAIR}") from None
+        raise UsageError(
+            f"load_data's {what} is {_described(value)}, which makes no array ({error}); {_PAIR}"
+        ) from None
     if array.dtype.kind in "OUS":
         raise UsageError(
             f"load_data's {what} holds {_kind(array)}, which a compiled step cannot compute with; turn them into numbers "

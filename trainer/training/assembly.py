@@ -104,7 +104,9 @@ def _steps_per_epoch(config: Config, experiment: Experiment, train: Arrays) -> i
         return whole
     steps = experiment.steps_per_epoch(config)
     if not isinstance(steps, int) or not 1 <= steps <= whole:
-        raise UsageError(f"steps_per_epoch returned {steps!r}; expected a whole number from 1 to {whole}, of whole batches")
+        raise UsageError(
+            f"steps_per_epoch returned {steps!r}; expected a whole number from 1 to {whole}, of whole batches"
+        )
     return steps
 
 

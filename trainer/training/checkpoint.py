@@ -48,7 +48,10 @@ class Checkpoint:
         members = self.arrays | {f"{_SUMS}{index}": value for index, value in enumerate(self.sums)}
         types = {name: str(array.dtype) for name, array in members.items() if str(array.dtype) in _UNKNOWN_TO_NUMPY}
         state = {name: getattr(self, name) for name in fields} | {"types": types, formats.KEY: formats.CHECKPOINT}
-        stored = {name: array.view(_UNKNOWN_TO_NUMPY[types[name]]) if name in types else array for name, array in members.items()}
+        stored = {
+            name: array.view(_UNKNOWN_TO_NUMPY[types[name]]) if name in types else array
+            for name, array in members.items()
+        }
         buffer = io.BytesIO()
         np.savez(buffer, **{_STATE: np.frombuffer(json.dumps(state).encode(), np.uint8)}, **stored)
         return buffer.getvalue()
@@ -70,7 +73,9 @@ class Checkpoint:
             else:
                 del state[formats.KEY]
                 members |= {member: members[member].view(np.dtype(kind)) for member, kind in state.pop("types").items()}
-                sums = sorted((int(member.removeprefix(_SUMS)), member) for member in members if member.startswith(_SUMS))
+                sums = sorted(
+                    (int(member.removeprefix(_SUMS)), member) for member in members if member.startswith(_SUMS)
+                )
                 state["sums"] = [members.pop(member) for _, member in sums]
             return cls(**state, arrays=members)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, TypeError, ValueError) as error:

@@ -124,6 +124,8 @@ def _is_independent(model: Any, outputs: Nest, weight: Nest) -> bool:
         return False
     if any(getattr(leaf, "_keras_mask", None) is not None for leaf in keras.tree.flatten(outputs)):
         return False
+    if compiled.metrics:  # Of several losses, each batch's counts as one, however large.
+        return False
     if any(layer._get_own_losses() for layer in model._flatten_layers()):  # What add_loss has added.
         return False
     return all(_is_mean_of_keras(part.loss, weighted=weight is not None) for part in compiled._flat_losses)

@@ -124,7 +124,10 @@ class _Run:
         variables.assign(self._parts.model, saved.arrays, keep_rate=not self._parts.rate_is_a_flag)
         sums = saved.sums
         if len(sums) == 2 and len(self._scores.zeros()) == 3:  # Of 0.1.0: it did not count the examples of its hits.
-            sums = [*sums, sums[1].dtype.type(saved.step % self._trainer.steps_per_epoch * self._config.global_batch_size)]
+            sums = [
+                *sums,
+                sums[1].dtype.type(saved.step % self._trainer.steps_per_epoch * self._config.global_batch_size),
+            ]
         if [value.shape for value in sums] != [value.shape for value in self._scores.zeros()]:
             raise UsageError(
                 f"the checkpoint of step {saved.step} was made with other metrics; start it as before, or start anew with "

@@ -25,7 +25,16 @@ class ModelStep:
         self.scales_loss = hasattr(model.optimizer, "dynamic_scale")
 
     def gradients(
-        self, x: Nest, y: Nest, weight: Nest, seeds: Any, trained: Any, others: Any, state: Any, metrics: Any, divisors: Any
+        self,
+        x: Nest,
+        y: Nest,
+        weight: Nest,
+        seeds: Any,
+        trained: Any,
+        others: Any,
+        state: Any,
+        metrics: Any,
+        divisors: Any,
     ) -> tuple[list[tf.Tensor | None], list[tf.Tensor | None], tf.Tensor, list[tf.Tensor]]:
         """A replica's part of a step.
 
@@ -62,7 +71,7 @@ class ModelStep:
         if self._sharing is not None:
             measured = self._sharing.with_parts(measured, parts)
         return (
-            [None if gradient is None else tf.convert_to_tensor(gradient) for gradient in gradients],
+            gradients,
             [None if new is old else new for new, old in zip(after, before, strict=True)],
             loss,
             measured,
@@ -89,7 +98,11 @@ class ModelStep:
             outputs = call(self._model, x, training=False)
             loss = self._whole_loss(x, y, outputs, weight, training=False)
             self._model.compute_metrics(x, y, outputs, weight)
-        return [sums[0] + tf.cast(loss, tf.float64) * examples, *self._scores.after(scope, sums[1:])]
+        after = self._scores.after(scope, sums[1:])
+        for place in (place for tracker in self._scores.loss_trackers for place in tracker):
+            # Keras' fit does not know how many examples a batch of validation has, and counts each as one.
+            after[place] = sums[1 + place] + (after[place] - sums[1 + place]) / examples
+        return [sums[0] + tf.cast(loss, tf.float64) * examples, *after]
 
     def _whole_loss(self, x: Nest, y: Nest, outputs: Nest, weight: Nest, *, training: bool) -> tf.Tensor:
         return tf.reduce_sum(self._model._compute_loss(x, y, outputs, weight, training=training))

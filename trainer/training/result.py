@@ -69,5 +69,6 @@ def weights_sha256(model: Any) -> str:
 def _numbers(content: dict[str, Any]) -> dict[str, Any]:
     """JSON knows no NaN: a figure that is none is null."""
     return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in content.items()
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in content.items()
     }

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core.exit_codes import UsageError
+from trainer.training.arrays import sliced
 
 Sums = list[tf.Tensor]  # First the loss, float64: its mean over the batch × examples. Then the metrics' variables.
 
@@ -75,7 +76,7 @@ class Scores:
         cut = max(1, examples // 3)
         whole = self._after((y, outputs, weight))
         first, second = (
-            self._after(tuple(_sliced(nest, begin, end) for nest in (y, outputs, weight)))
+            self._after(tuple(sliced(nest, begin, end) for nest in (y, outputs, weight)))
             for begin, end in ((0, cut), (cut, examples))
         )
         if examples < 2:
@@ -84,8 +85,13 @@ class Scores:
         for metric in compiled.metrics:
             for variable in metric.variables:
                 index = place[id(variable)]
-                total, added = np.asarray(whole[index], np.float64), np.asarray(first[index] + second[index], np.float64)
-                if not np.allclose(total, added, rtol=1e-3, atol=1e-4 * max(1.0, float(np.max(np.abs(total), initial=0)))):
+                total, added = (
+                    np.asarray(whole[index], np.float64),
+                    np.asarray(first[index] + second[index], np.float64),
+                )
+                if not np.allclose(
+                    total, added, rtol=1e-3, atol=1e-4 * max(1.0, float(np.max(np.abs(total), initial=0)))
+                ):
                     raise UsageError(
                         f"the metric {metric.name} ({type(metric).__name__}) cannot be measured on several workers: its "
                         f"variable {variable.name} of a batch is not the sum of those of the batch's parts; make it of "
@@ -118,10 +124,6 @@ def _flat(results: dict[str, Any]) -> dict[str, Any]:
 def _shortest(value: Any) -> float:
     """A float32 as the shortest number that is the same float32: 0.975, not 0.9750000238418579."""
     return float(str(np.float32(value)))
-
-
-def _sliced(nest: Any, begin: int, end: int) -> Any:
-    return None if nest is None else keras.tree.map_structure(lambda leaf: leaf[begin:end], nest)
 
 
 def _unique(variables: Any) -> list[Any]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from trainer.core.exit_codes import UsageError
 from trainer.training import objective
-from trainer.training.arrays import Nest
+from trainer.training.arrays import Nest, sliced
 from trainer.training.first_look import FirstLook, call
 from trainer.training.objective import MEAN, Shares
 from trainer.training.scores import Scores
@@ -112,7 +112,8 @@ class Sharing:
         whole, *parts = values
         sizes = [len(keras.tree.flatten(part[0])[0]) for part in self._parts]
         return [
-            objective.kind_of(total, [part[index] for part in parts], sizes) or MEAN for index, total in enumerate(whole)
+            objective.kind_of(total, [part[index] for part in parts], sizes) or MEAN
+            for index, total in enumerate(whole)
         ]
 
     def _kind(self, name: str, look: FirstLook, value: Any) -> str:
@@ -138,11 +139,7 @@ def _parts(look: FirstLook) -> list[tuple[Nest, Nest, Nest, Nest]]:
     cut = max(1, look.examples // 3)
     ends = [(0, cut), (cut, look.examples)]
     nests = (look.x, look.y, look.outputs, look.weight)
-    return [tuple(_sliced(nest, *end) for nest in nests) for end in ends if end[0] < end[1]]  # type: ignore[misc]
-
-
-def _sliced(nest: Nest, begin: int, end: int) -> Nest:
-    return None if nest is None else keras.tree.map_structure(lambda leaf: leaf[begin:end], nest)
+    return [tuple(sliced(nest, *end) for nest in nests) for end in ends if end[0] < end[1]]  # type: ignore[misc]
 
 
 def _chosen(nest: Nest, path: Sequence[Any]) -> Nest:

@@ -232,7 +232,7 @@ class Trainer:
     def _apply(self, local: int, gradients: Sequence[tf.Tensor | None], after: Sequence[tf.Tensor | None]) -> None:
         """Updates one replica's variables."""
         variables = self._variables
-        if self._update.fused:
+        if self._update.is_fused(gradients):
             self._update.apply_fused(gradients, variables.of_trained(local), variables.of_optimizer(local))
         else:
             values = variables.read_trained(local), variables.read_optimizer(local)
@@ -315,8 +315,13 @@ class Trainer:
 def _summed(context: Any, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Sums over all replicas, in one collective for each type of number."""
     summed: dict[int, tf.Tensor] = {}
+    sparse = [isinstance(value, tf.IndexedSlices) for value in values]
+    for place in [place for place, is_sparse in enumerate(sparse) if is_sparse]:
+        summed[place] = context.all_reduce(tf.distribute.ReduceOp.SUM, values[place])
     for dtype in dict.fromkeys(value.dtype for value in values):
-        places = [place for place, value in enumerate(values) if value.dtype == dtype]
+        places = [place for place, value in enumerate(values) if value.dtype == dtype and not sparse[place]]
+        if not places:
+            continue
         results = context.all_reduce(tf.distribute.ReduceOp.SUM, [values[place] for place in places])
         summed |= dict(zip(places, results, strict=True))
     return [summed[place] for place in range(len(values))]

@@ -5,21 +5,21 @@ use from inside. The same optimizer's methods run here on tensors instead: Keras
 """
 
 import contextlib
-import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from trainer.core.exit_codes import UsageError
 
 _OF_BASE = (
-    "assign", "assign_add", "assign_sub", "_apply_weight_decay", "_backend_update_step",
-    "_backend_increment_gradient_accumulators", "_backend_reset_gradient_accumulators",
+    "_apply_weight_decay", "_backend_update_step", "_backend_increment_gradient_accumulators",
     "_overwrite_model_variables_with_average_value", "stateless_apply",
 )  # fmt: skip
+Gradient = tf.Tensor | tf.IndexedSlices | None
 
 
 class Update:
@@ -29,16 +29,20 @@ class Update:
         self.optimizer, self._trained = optimizer, list(trained)
         self.variables = list(optimizer.variables)
         self._keys = {id(variable): _inner(optimizer)._var_key(variable) for variable in self._trained}
-        self.fused = _is_plain_adam(optimizer, self._trained)
+        self._plain_adam = _is_plain_adam(optimizer, self._trained)
         self.writes_all = bool(optimizer.use_ema) if hasattr(optimizer, "use_ema") else True
 
+    def is_fused(self, gradients: Sequence[Gradient]) -> bool:
+        """Whether `apply_fused` does what this optimizer does. Of sparse gradients Keras' Adam squares each for itself."""
+        return self._plain_adam and not any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
+
     def apply(
-        self, gradients: Sequence[tf.Tensor | None], trained: Sequence[tf.Tensor], state: Sequence[tf.Tensor]
+        self, gradients: Sequence[Gradient], trained: Sequence[tf.Tensor], state: Sequence[tf.Tensor]
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """The variables after an update.
 
         Args:
-          gradients: of each trained variable; None where the loss does not depend on it.
+          gradients: of each trained variable, sparse where it looks up rows; None where the loss does not depend on it.
           trained: their values.
           state: those of the optimizer's own variables.
 
@@ -50,7 +54,7 @@ class Update:
         return list(after), list(state_after)
 
     def apply_fused(
-        self, gradients: Sequence[tf.Tensor | None], trained: Sequence[tf.Variable], state: Sequence[tf.Variable]
+        self, gradients: Sequence[Gradient], trained: Sequence[tf.Variable], state: Sequence[tf.Variable]
     ) -> None:
         """Adam alone: updates the variables in place by TensorFlow's own operation.
 
@@ -81,23 +85,25 @@ class Update:
 
     @contextlib.contextmanager
     def _on_tensors(self) -> Iterator[None]:
-        """Gives the optimizer those of Keras' methods that are made for tensors, while a step is traced."""
-        optimizers = [self.optimizer]
-        if (inner := _inner(self.optimizer)) is not self.optimizer:
-            optimizers.append(inner)
-        for optimizer in optimizers:
-            names = [name for name in _OF_BASE if not _is_own(optimizer, name)]
-            methods = {name: types.MethodType(getattr(BaseOptimizer, name), optimizer) for name in names}
-            methods["_var_key"] = lambda variable: self._keys[id(variable)]
-            if not _is_own(optimizer, "_backend_apply_gradients"):
-                methods["_backend_apply_gradients"] = types.MethodType(_apply_gradients, optimizer)
-            optimizer.__dict__.update(methods)
+        """Gives Keras' optimizers those of its methods that are made for tensors, while a step is traced."""
+        methods = {name: getattr(BaseOptimizer, name) for name in _OF_BASE} | {
+            "assign": _assign,
+            "assign_add": _assign_add,
+            "assign_sub": _assign_sub,
+            "_backend_apply_gradients": _apply_gradients,
+            "_var_key": lambda _, variable: self._keys[id(variable)],
+        }
+        before = {name: TFOptimizer.__dict__.get(name) for name in methods}
+        for name, method in methods.items():
+            setattr(TFOptimizer, name, method)
         try:
             yield
         finally:
-            for optimizer in optimizers:
-                for name in (*_OF_BASE, "_var_key", "_backend_apply_gradients"):
-                    optimizer.__dict__.pop(name, None)
+            for name, own in before.items():
+                if own is None:
+                    delattr(TFOptimizer, name)
+                else:
+                    setattr(TFOptimizer, name, own)
 
 
 def check(optimizer: Any) -> None:
@@ -117,14 +123,27 @@ def _inner(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def _is_own(optimizer: Any, name: str) -> bool:
-    """Whether a class between Keras' base and this optimizer has a method of its own for it, as Muon or a user's."""
-    for cls in type(optimizer).__mro__:
-        if name in vars(cls):
-            return not cls.__module__.startswith(("keras.src.optimizers.base_optimizer", "keras.src.backend.")) and (
-                cls.__module__ != "keras.src.optimizers.optimizer"
-            )
-    return False
+def _assign(_: Any, variable: Any, value: Any) -> None:
+    """As TensorFlow's optimizers have it: of sparse values only the rows that are there."""
+    if isinstance(value, tf.IndexedSlices):
+        value = tf.tensor_scatter_nd_update(variable.value, value.indices[:, tf.newaxis], value.values)
+    variable.assign(tf.cast(value, variable.dtype))
+
+
+def _assign_add(_: Any, variable: Any, value: Any) -> None:
+    if isinstance(value, tf.IndexedSlices):
+        added = tf.cast(value.values, variable.dtype)
+        variable.assign(tf.tensor_scatter_nd_add(variable.value, value.indices[:, tf.newaxis], added))
+    else:
+        variable.assign(variable.value + tf.cast(value, variable.dtype))
+
+
+def _assign_sub(_: Any, variable: Any, value: Any) -> None:
+    if isinstance(value, tf.IndexedSlices):
+        taken = tf.cast(value.values, variable.dtype)
+        variable.assign(tf.tensor_scatter_nd_sub(variable.value, value.indices[:, tf.newaxis], taken))
+    else:
+        variable.assign(variable.value - tf.cast(value, variable.dtype))
 
 
 def _apply_gradients(self: Any, gradients: Any, trained: Any) -> None:
@@ -150,9 +169,7 @@ def _apply_gradients(self: Any, gradients: Any, trained: Any) -> None:
         self._update_model_variables_moving_average(self._trainable_variables)
         if self.ema_overwrite_frequency:
             now = tf.equal((tf.convert_to_tensor(self.iterations.value) + 1) % self.ema_overwrite_frequency, 0)
-            for variable, average in zip(
-                self._trainable_variables, self._model_variables_moving_average, strict=True
-            ):
+            for variable, average in zip(self._trainable_variables, self._model_variables_moving_average, strict=True):
                 variable.assign(tf.where(now, average.value, variable.value))
 
 
