@@ -1,7 +1,7 @@
 """The default experiment: MNIST and the MLP that classifies it. Copy this file to train something else.
 
-An experiment is a module with `load_data` and `build_model`; `preprocess` and `Flags` are there if it needs them. Nothing
-else knows what is trained. docs/experiments.md says what else an experiment may have.
+An experiment is a module with `load_data` and `build_model`, and `preprocess` and `Flags` if it needs them. Nothing
+else knows what is trained. docs/experiments.md says what else it may have.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The flags that an experiment adds to ours: found without importing it where that can be, since it may need TensorFlow.
+"""The flags that an experiment adds to ours, found without importing it where that can be: it may need TensorFlow.
 
 An experiment declares them in a dataclass of its own:
 

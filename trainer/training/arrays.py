@@ -69,7 +69,8 @@ class Arrays:
         for (what, leaf), (_, theirs) in zip(self._named_leaves(), other._named_leaves(), strict=False):
             if leaf.shape[1:] != theirs.shape[1:] and " x" in what:
                 raise DataError(
-                    f"{what} has examples of {list(leaf.shape[1:])}, the {other.name} data has {list(theirs.shape[1:])}: "
+                    f"{what} has examples of {list(leaf.shape[1:])}, the {other.name} data has "
+                    f"{list(theirs.shape[1:])}: "
                     "they must be of one shape"
                 )
 
@@ -142,7 +143,8 @@ def _nest(value: Any, what: str) -> Nest:
         ) from None
     if array.dtype.kind in "OUS":
         raise UsageError(
-            f"load_data's {what} holds {_kind(array)}, which a compiled step cannot compute with; turn them into numbers "
+            f"load_data's {what} holds {_kind(array)}, which a compiled step cannot compute with; turn them into "
+            "numbers "
             "in load_data, with a StringLookup or TextVectorization layer for example"
         )
     if not array.ndim:

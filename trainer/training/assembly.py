@@ -16,7 +16,7 @@ from trainer.training import arrays, first_look, strategy, variables
 from trainer.training.arrays import Arrays
 from trainer.training.compilation import Compilations, check_model
 from trainer.training.experiment import Experiment
-from trainer.training.saving import ModelFile
+from trainer.training.saving import ModelFile, as_its_user_made_it
 from trainer.training.trainer import Trainer
 
 
@@ -119,7 +119,8 @@ def _uses_xla(config: Config, compiled: bool | None) -> bool:
         flag = config.jit_compile == "true"
         if compiled is not None and compiled != flag:
             raise UsageError(
-                f"--jit_compile={config.jit_compile}, and the model is compiled with jit_compile={compiled}; leave one out"
+                f"--jit_compile={config.jit_compile}, and the model is compiled with jit_compile={compiled}; leave "
+                "one out"
             )
         return flag
     return bool(tf.config.list_physical_devices("GPU")) if compiled is None else compiled
@@ -154,7 +155,8 @@ def _own_flags(config: Config) -> str:
 
 def _layers(model: Any) -> str:
     try:
-        described = model.to_json()
+        with as_its_user_made_it(model):  # How it is compiled is said beside it.
+            described = model.to_json()
     except Exception:  # A subclassed model may have no configuration.
         described = " ".join(f"{type(layer).__name__}" for layer in model._flatten_layers())
     return hashlib.sha256(described.encode()).hexdigest()[:16]

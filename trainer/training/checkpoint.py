@@ -25,6 +25,7 @@ from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import CHECKPOINTS, checkpoint_name, checkpoint_names
 
 _STATE = "state.json"
+_UNSAID = "(0.1.0 did not say it)"  # In the place of what a checkpoint of format 1 lacks.
 _SUMS = "sums/"  # Before the number of one of `Checkpoint.sums`, among the archive's members.
 _UNKNOWN_TO_NUMPY = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}  # Stored as their bits.
 
@@ -70,6 +71,7 @@ class Checkpoint:
             state = json.loads(members.pop(_STATE).tobytes())
             if formats.version(state, formats.CHECKPOINT, what=name) == 1:
                 state |= {"sums": _sums_of_format_1(state), "step_examples": state.pop("step_images")}
+                state["identity"] |= {"loss": _UNSAID, "experiment's flags": _UNSAID}
             else:
                 del state[formats.KEY]
                 members |= {member: members[member].view(np.dtype(kind)) for member, kind in state.pop("types").items()}
@@ -199,10 +201,8 @@ def check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
       UsageError: names what differs, as it was and as it is.
     """
     for name, value in identity.items():
-        if name not in checkpoint.identity:  # An older version did not say it.
-            continue
-        before = checkpoint.identity[name]
-        if before != value:
+        before = checkpoint.identity.get(name)
+        if before not in (value, _UNSAID):
             raise UsageError(
                 f"the checkpoint of step {checkpoint.step} was made with {name} {before}, this start has {value}; "
                 "start it as before, or start anew with another --run_dir"

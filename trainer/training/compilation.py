@@ -72,7 +72,8 @@ def check_model(model: Any, experiment: str) -> None:
             )
     if model.compiled and model.run_eagerly:
         raise UsageError(
-            "the model is compiled with run_eagerly=True, and the steps here are always compiled; leave it out, and look "
+            "the model is compiled with run_eagerly=True, and the steps here are always compiled; leave it out, "
+            "and look "
             "at values with tf.print"
         )
     for layer in model._flatten_layers():
@@ -83,7 +84,8 @@ def check_model(model: Any, experiment: str) -> None:
             )
         if isinstance(layer, keras.layers.StringLookup | keras.layers.TextVectorization):
             raise UsageError(
-                f"the layer {layer.name} computes with text, which a compiled step cannot; call it in load_data and give "
+                f"the layer {layer.name} computes with text, which a compiled step cannot; call it in load_data "
+                "and give "
                 "the model its numbers"
             )
     if model.compiled:
@@ -179,7 +181,8 @@ def check_labels(model: Any, y: Nest, outputs: Nest) -> None:
             at = int(np.argmax(wrong.reshape(len(labels), -1).any(axis=1)))
             value = labels[at] if labels.ndim == 1 else labels[at][wrong[at]].flat[0]
             raise DataError(
-                f"the label {value} of example {at} is none of the model's {classes} classes, 0 to {classes - 1}; {_FIX}"
+                f"the label {value} of example {at} is none of the model's {classes} classes, 0 to {classes - 1}; "
+                f"{_FIX}"
             )
 
 
@@ -188,8 +191,9 @@ _FIX = "mend the labels, or give the model an output a class"
 
 @contextlib.contextmanager
 def explained(what: str, x: Nest) -> Iterator[None]:
-    """Says in one line what Keras or TensorFlow cannot do with a model and its data; a user's own code keeps its
-    traceback.
+    """Says in one line what Keras or TensorFlow cannot do with a model and its data.
+
+    A user's own code keeps its traceback.
 
     Raises:
       UsageError: they do not fit each other.

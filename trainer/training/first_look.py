@@ -1,4 +1,4 @@
-"""The first batch, seen before the first step: it builds the model, its losses and its metrics, and shows what cannot be.
+"""The first batch, seen before the first step: it builds the model and its losses, and shows what cannot be.
 
 Whatever does not fit together is said here, on every worker alike, before anything is trained.
 """

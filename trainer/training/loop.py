@@ -130,7 +130,8 @@ class _Run:
             ]
         if [value.shape for value in sums] != [value.shape for value in self._scores.zeros()]:
             raise UsageError(
-                f"the checkpoint of step {saved.step} was made with other metrics; start it as before, or start anew with "
+                f"the checkpoint of step {saved.step} was made with other metrics; start it as before, or start "
+                "anew with "
                 "another --run_dir"
             )
         self._state = dataclasses.replace(saved, arrays={}, sums=sums, identity=self._parts.identity)
@@ -187,7 +188,8 @@ class _Run:
         if not outcome.finite or not math.isfinite(float(outcome.sums[0])):
             raise DataError(
                 f"the loss of step {outcome.step} is not a finite number; lower the learning rate "
-                f"({announcement.learning_rate(self._parts.model)}) or look at the data; the checkpoints before it are kept"
+                f"({announcement.learning_rate(self._parts.model)}) or look at the data; the checkpoints before it "
+                "are kept"
             )
 
     def _run_chunk(self, until: int) -> Outcome:

@@ -39,7 +39,9 @@ class ModelStep:
         """A replica's part of a step.
 
         Args:
-          x: the inputs; y: the labels; weight: of each example.
+          x: the inputs.
+          y: the labels.
+          weight: of each example.
           seeds: what each seed generator holds.
           trained: values of the variables that are trained.
           others: of those that are not.
@@ -119,7 +121,7 @@ class ModelStep:
 
 
 def traced_alone(function: Callable[..., Any], arguments: Any, *, jit_compile: bool) -> Callable[..., Any]:
-    """A function traced outside of any strategy: Keras divides losses by a strategy's replicas, here that is done already.
+    """A function traced outside of any strategy: Keras divides losses by a strategy's replicas, and here that is done.
 
     Args:
       function: of nests of tensors, in which None may stand.

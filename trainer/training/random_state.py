@@ -1,4 +1,4 @@
-"""Random numbers as functions of what they are for, never of hidden state: a resumed run draws what it would have drawn.
+"""Random numbers as functions of what they are for: a resumed run draws what it would have drawn.
 
 Keras' random layers draw from a seed generator: two whole numbers, of which the second counts the draws. Here the first
 is made of layer and step, and the second begins with the replica's number, so layer, step, replica and draw each make

@@ -38,9 +38,11 @@ class ModelFile:
                 except Exception as also:
                     raise UsageError(
                         f"the model {model.name} can be saved neither whole ({why}) nor by its weights "
-                        f"({' '.join(str(also).split())[:300]}); give its layers a get_config, or build it of Keras' own"
+                        f"({' '.join(str(also).split())[:300]}); give its layers a get_config, or build it of "
+                        "Keras' own"
                     ) from None
-                logging.warning("the model cannot be saved as %s (%s): its weights will be, as %s", MODEL, why, WEIGHTS)
+                text = "the model cannot be saved as %s (%s): its weights will be, as %s"
+                logging.warning(text, MODEL, why, WEIGHTS)
 
     def write(self, run_dir: Path) -> None:
         """Writes the file, whole or not at all.

@@ -23,13 +23,15 @@ class Scores:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self.variables: list[Any] = _unique(variable for metric in model.metrics for variable in metric.variables)
-        tracker = getattr(model, "_loss_tracker", None)
+        tracker = model._loss_tracker  # Keras' own mean of the loss, whose place `Sums` takes.
+        self.variables: list[Any] = _unique(
+            variable for metric in model.metrics if metric is not tracker for variable in metric.variables
+        )
         of_losses = [metric.variables for metric in getattr(model._compile_loss, "metrics", ())]
         place = {id(variable): index for index, variable in enumerate(self.variables)}
         # Where the trackers of single losses stand: (total, count) of each.
         self.loss_trackers = [(place[id(total)], place[id(count)]) for total, count in of_losses]
-        self._own_tracker = tracker.variables if tracker is not None and tracker in model.metrics else []
+        self._own_tracker = tracker.variables if tracker in model.metrics else []
 
     def zeros(self) -> list[npt.NDArray[Any]]:
         """The sums at the start of an epoch."""
@@ -93,7 +95,8 @@ class Scores:
                     total, added, rtol=1e-3, atol=1e-4 * max(1.0, float(np.max(np.abs(total), initial=0)))
                 ):
                     raise UsageError(
-                        f"the metric {metric.name} ({type(metric).__name__}) cannot be measured on several workers: its "
+                        f"the metric {metric.name} ({type(metric).__name__}) cannot be measured on several "
+                        "workers: its "
                         f"variable {variable.name} of a batch is not the sum of those of the batch's parts; make it of "
                         "sums, or train with one worker"
                     )

@@ -49,7 +49,10 @@ class Sharing:
         """A replica's part of the batch's loss.
 
         Args:
-          x: its inputs; y: labels; outputs: the model's; weight: of the examples.
+          x: its inputs.
+          y: its labels.
+          outputs: the model's.
+          weight: of the examples.
           divisors: what each loss of the whole batch is divided by, float32 [losses]; None while that is counted.
 
         Returns:
@@ -122,8 +125,8 @@ class Sharing:
         kind = objective.kind_of(whole, [value(part) for part in self._parts], sizes)
         if kind is None:
             raise UsageError(
-                f"{name} of a batch is neither the mean nor the sum of those of its parts, so several workers cannot share "
-                "it; let it return one value an example, or train with one worker"
+                f"{name} of a batch is neither the mean nor the sum of those of its parts, so several workers cannot "
+                "share it; let it return one value an example, or train with one worker"
             )
         return kind
 

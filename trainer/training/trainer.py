@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.core.config import Config
-from trainer.training import arrays, random_state
+from trainer.training import arrays, collective, random_state
 from trainer.training.arrays import Arrays, Nest
+from trainer.training.evaluation import Evaluation
 from trainer.training.experiment import Preprocess
 from trainer.training.first_look import FirstLook
 from trainer.training.model_step import ModelStep, traced_alone
@@ -25,9 +26,6 @@ from trainer.training.scores import Scores, Sums
 from trainer.training.sharing import Sharing
 from trainer.training.update import Update
 from trainer.training.variables import Variables
-
-_EVALUATION_BATCH = 1000
-_EVALUATION_BYTES = 2**22  # Of a batch's inputs: large examples are evaluated in smaller batches.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,8 +78,8 @@ class Trainer:
         self._sharing = Sharing(model, self.scores, look, config.global_batch_size) if several else None
         self._model_step = ModelStep(model, self._variables, self.scores, self._sharing)
         devices = strategy.extended.worker_devices if several else (None,)
+        self._devices = list(devices)
         self._data = [train.on(device) for device in devices]
-        self._validation_data = [validation.on(device) for device in devices] if validation else []
         self._order = tf.Variable(np.arange(train.examples, dtype=np.int64), trainable=False, name="order")
         self._epoch_seed = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch_seed")
         self._bases = random_state.layer_bases(config.seed, len(self._variables.seeds))
@@ -93,7 +91,6 @@ class Trainer:
         several, step = self._replicas > 1, self._model_step
         self._gradients_of: dict[int, Callable[..., Any]] = {}
         self._counts_of: dict[int, Callable[..., Any]] = {}
-        self._evaluation_of: dict[int, Callable[..., Any]] = {}
         for share in set(self._shares) if self._sharing else ():
             *arguments, divisors = self._specs(share)
             self._gradients_of[share] = step.gradients if self._look.synchronized else traced_alone(
@@ -101,12 +98,21 @@ class Trainer:
             )  # fmt: skip
             if self._sharing and self._sharing.asks_divisors:
                 self._counts_of[share] = traced_alone(step.counts, arguments, jit_compile=self.jit_compile)
-        for count in self._evaluation_counts() if several else ():
-            x, y, weight, _, trained, others, _, metrics, _ = self._specs(count)
-            specs = [x, y, weight, trained, others, [tf.TensorSpec([], tf.float64), *metrics]]
-            self._evaluation_of[count] = traced_alone(step.evaluated, specs, jit_compile=self.jit_compile)
-        self._run = self._compiled(self._steps_together if several else self._steps)
-        self._evaluate = self._compiled(self._pass_together if several else self._pass)
+        # Of several replicas XLA can compile only what lies between two collectives.
+        whole = True if self.jit_compile and not several else None
+        self._run = tf.function(self._steps_together if several else self._steps, autograph=False, jit_compile=whole)
+        self._evaluation = self._validation and Evaluation(
+            config=self._config,
+            strategy=self._strategy,
+            look=self._look,
+            validation=self._validation,
+            preprocess=self._preprocess,
+            model_step=step,
+            variables=self._variables,
+            scores=self.scores,
+            devices=self._devices,
+            jit_compile=self.jit_compile,
+        )
 
     def without_xla(self) -> None:
         """From now on runs as plain TensorFlow."""
@@ -134,20 +140,12 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """The loss and the metrics over the validation split, by name; nothing without one."""
-        if self._validation is None:
-            return {}
-        sums = self._evaluate(_tensors(self.scores.zeros()))
-        return self.scores.values([value.numpy() for value in sums], self._validation.examples)
+        return self._evaluation.run() if self._evaluation else {}
 
     def finalize(self) -> None:
         """What Keras does at the end of a fit: averages of the weights take their place, if the optimizer keeps any."""
         with self._strategy.scope():
             self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
-
-    def _compiled(self, function: Callable[..., Any]) -> Any:
-        """Of several replicas XLA can compile only what lies between two collectives."""
-        whole = self.jit_compile and self._replicas == 1
-        return tf.function(function, autograph=False, jit_compile=True if whole else None)
 
     def _loop(self, step: tf.Tensor, until: tf.Tensor, sums: Sums, one: Callable[..., Any]) -> Any:
         return tf.while_loop(
@@ -161,7 +159,7 @@ class Trainer:
         """A chunk of steps of one replica."""
 
         def one(step: tf.Tensor, sums: Sums) -> tuple[tf.Tensor, Sums]:
-            gradients, after, loss, metrics = self._model_step.gradients(*self._inputs(step, 0, 0, sums[1:]), None)
+            gradients, after, loss, metrics = self._model_step.gradients(*self._inputs(step, 0, 0, sums[1:]), divisors=None)
             self._apply(0, gradients, after)
             examples = self._config.global_batch_size
             return tf.math.is_finite(loss), [sums[0] + tf.cast(loss, tf.float64) * examples, *metrics]
@@ -179,7 +177,7 @@ class Trainer:
 
     def _replica_step(self, step: tf.Tensor, sums: Sums) -> tuple[tf.Tensor, Sums]:
         """One replica's part of a step."""
-        context, replica, local = self._here()
+        context, replica, local = collective.here(len(self._data))
         share, batch = self._shares[replica], self._config.global_batch_size
         inputs = self._inputs(step, replica, local, [tf.zeros_like(value) for value in sums[1:]])
         assert self._sharing is not None  # noqa: S101
@@ -188,9 +186,9 @@ class Trainer:
             divisors = context.all_reduce(tf.distribute.ReduceOp.SUM, self._counts_of[share](*inputs))
         gradients, after, loss, metrics = self._gradients_of[share](*inputs, divisors)
         # One list is packed into one collective: what is measured travels with the gradients and costs nothing.
-        changed = [_shared(value, share / batch, first=replica == 0) for value in after]
+        changed = [collective.contribution(value, share / batch, first=replica == 0) for value in after]
         parts = [*gradients, *changed, tf.cast(loss, tf.float32), *metrics]
-        summed = iter(_summed(context, [part for part in parts if part is not None]))
+        summed = iter(collective.summed(context, [part for part in parts if part is not None]))
         received = [None if part is None else next(summed) for part in parts]
         cut = len(gradients), len(gradients) + len(changed)
         gradients, after, (loss, *metrics) = received[: cut[0]], received[cut[0] : cut[1]], received[cut[1] :]
@@ -242,102 +240,9 @@ class Trainer:
             variables.write_optimizer(local, state)
         variables.write_others(local, after)
 
-    def _pass(self, sums: Sums) -> Sums:
-        """A pass over the validation split by one replica."""
-        return self._pass_over(sums, 0, 0)
-
-    def _pass_together(self, sums: Sums) -> Sums:
-        """The same by several, each with batches of its own."""
-
-        def own() -> Sums:
-            context, replica, local = self._here()
-            return _summed(context, self._pass_over(sums, replica, local))
-
-        return [self._first(value) for value in self._strategy.run(own)]
-
-    def _pass_over(self, sums: Sums, replica: int, local: int) -> Sums:
-        """Every batch in turn that is this replica's."""
-        assert self._validation is not None  # noqa: S101
-        batch = self._evaluation_batch()
-        full, rest = divmod(self._validation.examples, batch)
-        values = self._variables.read_trained(local), self._variables.read_others(local)
-
-        def evaluated(first: tf.Tensor, count: int, sums: Sums) -> Sums:
-            x, y, weight = arrays.part(self._validation_data[local], first, count)
-            seed = random_state.epoch_seed(self._config.seed, 0, training=False)
-            rows = first + tf.range(count, dtype=tf.int64)
-            seeds = random_state.row_seeds(tf.constant(seed, tf.int64), rows)
-            x, y = prepare(self._preprocess, x, y, seeds, training=False)
-            arguments = x, y, weight, *values, sums
-            evaluate = self._model_step.evaluated if self._replicas == 1 else self._evaluation_of[count]
-            return evaluate(*arguments)  # type: ignore[no-any-return]
-
-        _, sums = tf.while_loop(
-            lambda index, _: index < full,
-            lambda index, sums: (index + self._replicas, evaluated(index * batch, batch, sums)),
-            [tf.constant(replica, tf.int64), sums],
-            parallel_iterations=1,
-        )
-        if rest and full % self._replicas == replica:
-            sums = evaluated(tf.constant(full * batch, tf.int64), rest, sums)
-        return sums
-
-    def _evaluation_counts(self) -> set[int]:
-        """How many examples are evaluated at once: a batch of them, and what is left at the end."""
-        if self._validation is None:
-            return set()
-        batch = self._evaluation_batch()
-        return {batch, self._validation.examples % batch} - {0}
-
-    def _evaluation_batch(self) -> int:
-        """Examples of the validation split that are evaluated at once.
-
-        Where a loss depends on what else is in the batch, as a mean over what is not masked, it is the batch of Keras'
-        `fit`: that of training. Else it is as large as is quick.
-        """
-        assert self._validation is not None  # noqa: S101
-        own = min(self._config.global_batch_size, self._validation.examples)
-        if not self._look.independent:
-            return own
-        fitting = _EVALUATION_BYTES // max(self._validation.bytes_per_example, 1)
-        return min(max(own, min(_EVALUATION_BATCH, fitting)), self._validation.examples)
-
-    def _here(self) -> tuple[Any, int, int]:
-        """The replica's context, its number among all, and its number in this process."""
-        context = tf.distribute.get_replica_context()
-        replica = int(tf.get_static_value(context.replica_id_in_sync_group))
-        return context, replica, replica % len(self._data)
-
     def _first(self, value: Any) -> tf.Tensor:
         return self._strategy.experimental_local_results(value)[0]
 
 
-def _summed(context: Any, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Sums over all replicas, in one collective for each type of number."""
-    summed: dict[int, tf.Tensor] = {}
-    sparse = [isinstance(value, tf.IndexedSlices) for value in values]
-    for place in [place for place, is_sparse in enumerate(sparse) if is_sparse]:
-        summed[place] = context.all_reduce(tf.distribute.ReduceOp.SUM, values[place])
-    for dtype in dict.fromkeys(value.dtype for value in values):
-        places = [place for place, value in enumerate(values) if value.dtype == dtype and not sparse[place]]
-        if not places:
-            continue
-        results = context.all_reduce(tf.distribute.ReduceOp.SUM, [values[place] for place in places])
-        summed |= dict(zip(places, results, strict=True))
-    return [summed[place] for place in range(len(values))]
-
-
 def _tensors(sums: Sequence[Any]) -> Sums:
     return [tf.convert_to_tensor(value) for value in sums]
-
-
-def _shared(value: tf.Tensor | None, share: float, *, first: bool) -> tf.Tensor | None:
-    """What a replica adds to a state that the forward pass has changed: of numbers the mean over the batch counts, of
-    whole numbers those of the first replica.
-    """
-    if value is None:
-        return None
-    if value.dtype.is_floating:
-        return value * tf.cast(share, value.dtype)
-    whole = tf.cast(value, tf.int32) if value.dtype == tf.bool else value
-    return whole if first else tf.zeros_like(whole)

@@ -33,7 +33,7 @@ class Update:
         self.writes_all = bool(optimizer.use_ema) if hasattr(optimizer, "use_ema") else True
 
     def is_fused(self, gradients: Sequence[Gradient]) -> bool:
-        """Whether `apply_fused` does what this optimizer does. Of sparse gradients Keras' Adam squares each for itself."""
+        """Whether `apply_fused` does what this optimizer does; of sparse gradients it does not."""
         return self._plain_adam and not any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
 
     def apply(

@@ -1,4 +1,4 @@
-"""The variables that training reads and writes: each replica's own copy of them, as arrays, and the same on all workers."""
+"""The variables that training reads and writes: each replica's own, as arrays, and the same on all workers."""
 
 import dataclasses
 import json

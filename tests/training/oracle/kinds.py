@@ -133,12 +133,12 @@ class OwnLoss(keras.Model):
         self.out = layers.Dense(1)
         self.seen = keras.metrics.Mean(name="seen")
 
-    def call(self, x: Any, training: bool = False) -> Any:
+    def call(self, x: Any) -> Any:
         return self.out(x)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
+    ) -> Any:  # noqa: ARG002
         loss = ops.mean(ops.abs(y_pred - y)) + 0.1 * ops.mean(ops.square(y_pred))
         self.seen.update_state(y_pred)
         return loss
@@ -247,7 +247,7 @@ def normalized() -> Any:
 
 def regularized() -> Any:
     return keras.Sequential(
-        [keras.Input((6,)), layers.Dense(8, "relu", kernel_regularizer="l2", activity_regularizer=keras.regularizers.L2(0.01)),
+        [keras.Input((6,)), layers.Dense(8, "relu", kernel_regularizer="l2", activity_regularizer="l2"),
          layers.Dense(4, "softmax", bias_regularizer=keras.regularizers.L1(0.1))]
     )  # fmt: skip
 

@@ -2,8 +2,8 @@
 
 python -m tests.training.oracle.run MODE [KIND ...]
 
-MODE: fit; or the number of replicas, each a logical device of this process; with "x" behind it steps are compiled by XLA,
-with a number behind ":" chunks have that many steps.
+MODE: fit; or the number of replicas, each a logical device of this process; with "x" behind it XLA compiles the steps,
+with a number behind ":" chunks have that many.
 """
 
 import functools
