@@ -41,7 +41,7 @@ _AS_TEXT: dict[tuple[tuple[str, float], ...], str] = {
     (("exclusiveMinimum", 0),): _POSITIVE,
     (("exclusiveMaximum", 1), ("minimum", 0)): _BELOW_1,
 }
-"""What a fraction within these bounds looks like: `--set train.dropout=0.5` brings it as text, which has no bounds."""
+"""What a fraction within these bounds looks like: `--set train.momentum=0.5` brings it as text, which has no bounds."""
 
 _BOUNDS = {"minimum", "exclusiveMinimum", "exclusiveMaximum"}
 

@@ -1,24 +1,37 @@
 """The default experiment: MNIST and the MLP that classifies it. Copy this file to train something else.
 
-An experiment is a module with the two functions below; nothing else knows what is trained.
+An experiment is a module with `load_data` and `build_model`, and `preprocess` and `Flags` if it needs them. Nothing
+else knows what is trained. docs/experiments.md says what else it may have.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy.typing as npt
 
-from trainer.core.config import Config
+from trainer.core.settings import setting
 from trainer.training import idx_files
 
 Split = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 
-def load_data(config: Config) -> tuple[Split, Split]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """The flags of this experiment, beside the trainer's own."""
+
+    hidden_units: int = setting(512, "width of the hidden layer", minimum=1)
+    activation: str = setting("relu", "of the hidden layer", choices=("relu", "sigmoid", "tanh"))
+    dropout: float = setting(0.2, "share of hidden units left out in a step", minimum=0.0, below=1.0)
+
+
+def load_data(config: Any) -> tuple[Split, Split]:
     """The examples to train on and those to validate on.
 
+    Args:
+      config: all flags, the trainer's and those above.
+
     Returns:
-      Two pairs (features, labels). Features [count, ...]: uint8 are pixels, divided by 255 before the model sees them;
-      anything else is given to the model as float32. Labels [count]: whole numbers from 0.
+      Two pairs (images, labels): uint8 [count, 28, 28], 0 to 255, and uint8 [count], 0 to 9.
 
     Raises:
       DataError: a file is missing or damaged.
@@ -26,8 +39,25 @@ def load_data(config: Config) -> tuple[Split, Split]:
     return idx_files.load(config.data_dir)
 
 
-def build_model(config: Config) -> Any:
-    """A Keras model whose last layer gives one logit or one probability a class.
+def preprocess(x: Any, y: Any, seed: Any, training: bool) -> tuple[Any, Any]:  # noqa: ARG001
+    """Prepares one example, in TensorFlow, as part of the compiled step.
+
+    Args:
+      x: uint8 [28, 28].
+      y: uint8 scalar.
+      seed: int32 [2], another one for each example and epoch: for random choices, which this experiment makes none of.
+      training: whether the example is trained on.
+
+    Returns:
+      Pixels float32 [28, 28], 0 to 1; and the label.
+    """
+    import tensorflow as tf
+
+    return tf.cast(x, tf.float32) / 255.0, y
+
+
+def build_model(config: Any) -> Any:
+    """A Keras model whose last layer gives one probability a class; the trainer's flags compile it.
 
     With the default flags it has 407,050 parameters: 784 × 512 + 512 in the hidden layer, 512 × 10 + 10 in the last.
     """

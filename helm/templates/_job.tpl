@@ -176,6 +176,9 @@ template:
 {{- range $flag, $value := $train }}
 - {{ printf "--%s=%s" $flag (include "trainer.text" $value) | quote }}
 {{- end }}
+{{- range $flag, $value := .Values.experiment }}
+- {{ printf "--%s=%s" $flag (include "trainer.text" $value) | quote }}
+{{- end }}
 {{- end }}
 
 {{/* Helm reads every number as a float, which prints as 1e+06. */}}

@@ -16,6 +16,7 @@ from trainer.agent.flags import AgentConfig
 from trainer.core import settings, tf_config
 from trainer.core.config import Config
 from trainer.core.exit_codes import TABLE, ExitCode
+from trainer.core.experiment_flags import parse
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -80,7 +81,7 @@ def test_the_programs_take_what_the_chart_gives_them(job: Any) -> None:
     container = job["spec"]["template"]["spec"]["containers"][0]
     cut = container["args"].index("--")
     agent = settings.parse(AgentConfig, container["args"][:cut], program="agent")
-    config = Config.from_arguments(container["args"][cut + 1 :])
+    config = parse(container["args"][cut + 1 :])[0]
     assert agent.warm_spare
     assert agent.tensorboard
     assert (config.epochs, config.global_batch_size, config.expect_gpus) == (5, 128, 1)

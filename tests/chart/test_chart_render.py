@@ -122,7 +122,7 @@ def test_older_kubernetes_is_refused() -> None:
         ("train.epochs=0", "epochs"),
         ('train.epochs="5"', "epochs"),
         ("train.epoch=5", "epoch"),
-        ('train.activation="gelu"', "activation"),
+        ('train.loss="gelu"', "loss"),
         ('train.run_dir="/x"', "run_dir"),
         ("agent.min_workers=1", "min_workers"),
         ("train.global_batch_size=3", "train.global_batch_size is 3, but must be at least workers, which is 4"),
@@ -134,7 +134,7 @@ def test_older_kubernetes_is_refused() -> None:
         ("image.tag=0.5", "tag"),
         ("runId=true", "runId"),
         ("train.global_batch_size=null", "global_batch_size"),
-        ('train.dropout="1.5"', "dropout"),
+        ('train.momentum="1.5"', "momentum"),
         ('train.learning_rate="0.0"', "learning_rate"),
         ('worker.tolerations=[{"keys": "spot"}]', "keys"),
         ('worker.topologySpreadConstraints=[{"maxskew": 1}]', "maxskew"),
@@ -195,7 +195,7 @@ def test_set_takes_fractions() -> None:
 @pytest.mark.parametrize(
     ("key", "taken", "refused"),
     [
-        ("dropout", ("0", "0.0", ".5", "0.999", "5e-1"), ("1", "1.0", "1.5", "01.5", "5e1", "-0.5", "1e-0")),
+        ("momentum", ("0", "0.0", ".5", "0.999", "5e-1"), ("1", "1.0", "1.5", "01.5", "5e1", "-0.5", "1e-0")),
         ("learning_rate", ("0.01", "1", ".5", "1e-5", "10.0"), ("0", "0.0", ".0", "0e5", "-1", "-0.1")),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 from trainer.core import settings
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
+from trainer.core.experiment_flags import parse
 
 
 @pytest.mark.parametrize(
@@ -32,15 +33,15 @@ from trainer.core.exit_codes import UsageError
 )
 def test_what_cannot_be_used_is_refused_and_the_error_says_what_can(arguments: list[str], words: list[str]) -> None:
     with pytest.raises(UsageError) as refused:
-        Config.from_arguments(arguments)
+        parse(arguments)[0]
     for word in words:
         assert word in str(refused.value)
 
 
 def test_a_config_as_arguments_is_that_config_again() -> None:
-    config = Config.from_arguments(["--epochs=2", "--jit_compile", "--dropout=0.5", "--run_dir=/a b"])
+    config = parse(["--epochs=2", "--jit_compile", "--dropout=0.5", "--run_dir=/a b"])[0]
     assert settings.arguments(config) == ["--run_dir=/a b", "--epochs=2", "--dropout=0.5", "--jit_compile=true"]
-    assert Config.from_arguments(settings.arguments(config)) == config
+    assert parse(settings.arguments(config))[0] == config
     assert settings.arguments(Config()) == []
 
 
@@ -61,7 +62,7 @@ def test_the_schema_has_a_key_with_type_and_bounds_for_every_flag() -> None:
 
 def test_help_lists_every_flag_and_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        Config.from_arguments(["--help"])
+        parse(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     for field in dataclasses.fields(Config):

@@ -26,8 +26,8 @@ MEGABYTES = 150
 WATCHED = 20.0  # Seconds.
 
 LINE = Progress(
-    worker=0, workers=WORKERS, attempt=1, epoch=1, epochs=5, step=7, steps=100, loss=1.0, accuracy=0.5,
-    images_per_second=1.0,
+    worker=0, workers=WORKERS, attempt=1, epoch=1, epochs=5, step=7, steps=100,
+        metrics={"loss": 1.0, "accuracy": 0.5}, examples_per_second=1.0,
 ).format()  # fmt: skip
 
 

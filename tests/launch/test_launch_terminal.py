@@ -54,7 +54,7 @@ def test_a_terminal_of_forty_columns(tmp_path: pathlib.Path, terminal: tuple[int
         os.close(far)
         text = ""
         deadline = time.monotonic() + DEADLINE
-        while not re.search(r"ETA|images/s|accur", text):
+        while not re.search(r"ETA|examples/s|accur", text):
             assert time.monotonic() < deadline, text
             text += os.read(near, 65536).decode()
         process.send_signal(signal.SIGINT)

@@ -19,11 +19,11 @@ def points(folder: Path) -> list[tuple[str, int, Any]]:
 
 
 def scalars(run_dir: Path) -> dict[tuple[str, str], list[tuple[int, float]]]:
-    """The curve of every (folder, tag) but that of images per second, which differs from run to run."""
+    """The curve of every (folder, tag) but that of examples per second, which differs from run to run."""
     curves: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for kind in ("train", "validation"):
         for tag, step, value in points(run_dir / kind):
-            if value is not None and tag != "epoch_images_per_second":
+            if value is not None and tag != "epoch_examples_per_second":
                 curves.setdefault((kind, tag), []).append((step, value))
     return curves
 

@@ -32,7 +32,7 @@ class ScriptedRun:
             worker = int(path.split("/")[-2].split("-")[-2])
             line = Progress(  # No two workers are at one step, so that it can be seen whose is shown.
                 worker=worker, workers=self.workers, attempt=1, epoch=1, epochs=5, step=7 + worker, steps=1000,
-                loss=1.0, accuracy=0.5, images_per_second=1.0,
+                metrics={"loss": 1.0, "accuracy": 0.5}, examples_per_second=1.0,
             )  # fmt: skip
             server.begin()
             server.send(f"2026-01-01T00:00:20.000000001Z {line.format()}\n".encode())

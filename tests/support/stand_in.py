@@ -15,7 +15,7 @@ import threading
 import time
 
 from trainer.core import agent_link
-from trainer.core.config import Config
+from trainer.core.experiment_flags import parse
 from trainer.core.log_lines import Progress
 from trainer.core.tf_config import Cluster
 
@@ -26,7 +26,7 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     agent_link.start_beating()
     argv = agent_link.handed_over() if agent_link.is_spare() else sys.argv[1:]
-    config = Config.from_arguments(argv)
+    config = parse(argv)[0]
     cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
     index, workers = (cluster.index, cluster.workers) if cluster else (0, 1)
     terminated = threading.Event()
@@ -95,9 +95,8 @@ def say(index: int, workers: int, step: int, steps: int, epochs: int, saved: int
         epochs=epochs,
         step=step,
         steps=steps,
-        loss=1.0 / step,
-        accuracy=0.5,
-        images_per_second=100.0,
+        metrics={"loss": 1.0 / step, "accuracy": 0.5},
+        examples_per_second=100.0,
         saved=saved,
     )
     print(progress.format(), flush=True)

@@ -1,3 +1,6 @@
+import dataclasses
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,8 @@ def made(step: int, size: int = 1000) -> Checkpoint:
         "optimizer/0/iteration": np.array(step, np.int64),
     }
     return Checkpoint(
-        step=step, loss_sum=0.1 + 0.2, hits=7.0, history=[{"loss": 1 / 3}], seconds=1.5, step_seconds=1.25,
-        step_images=128, identity={"seed": 0}, arrays=arrays,
+        step=step, sums=[np.array(0.1 + 0.2), np.arange(3, dtype=np.float32)], history=[{"loss": 1 / 3}], seconds=1.5,
+        step_seconds=1.25, step_examples=128, identity={"seed": 0}, arrays=arrays,
     )  # fmt: skip
 
 
@@ -41,6 +44,39 @@ def test_reads_back_every_bit(tmp_path: Path) -> None:
     assert read is not None
     assert read.encode() == original.encode()
     assert read.arrays["optimizer/0/iteration"] == 7
+    assert read.sums[0] == 0.1 + 0.2
+    assert read.sums[1].tolist() == [0, 1, 2]
+
+
+def test_keeps_the_bits_and_the_name_of_types_that_numpy_does_not_know(tmp_path: Path) -> None:
+    values = np.arange(4).astype("bfloat16")
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    checkpoints.save(dataclasses.replace(made(7), arrays={"kernel": values}))
+    checkpoints.wait()
+    read = checkpoints.newest()
+    assert read is not None
+    assert str(read.arrays["kernel"].dtype) == "bfloat16"
+    assert read.arrays["kernel"].tobytes() == values.tobytes()
+
+
+def test_reads_what_0_1_0_wrote() -> None:
+    """Made by that version: one epoch of ten steps of the small MNIST, and four steps of the second."""
+    read = Checkpoint.decode((Path(__file__).parent / "written_by_0_1_0" / "step-0000000014.npz").read_bytes())
+    assert read.step == 14
+    assert list(read.history[0]) == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    assert float(read.sums[0]) > 0
+    assert 0 < float(read.sums[1]) <= 4 * 64
+
+
+def test_a_newer_format_is_named_as_such() -> None:
+    with np.load(io.BytesIO(made(7).encode())) as archive:
+        members = {name: archive[name] for name in archive.files}
+    state = json.loads(members["state.json"].tobytes()) | {"format": 99}
+    members["state.json"] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, **members)
+    with pytest.raises(DataError, match=r"format 99.*newer version"):
+        Checkpoint.decode(file.getvalue())
 
 
 def test_there_is_none_at_first(tmp_path: Path) -> None:

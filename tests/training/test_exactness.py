@@ -40,11 +40,11 @@ def saving(_worker: Worker, run_dir: Path) -> None:
 
 
 def after_an_epoch(worker: Worker, _run_dir: Path) -> None:
-    worker.wait_for(lambda line: (progress := Progress.parse(line)) and progress.val_loss is not None)
+    worker.wait_for(lambda line: (progress := Progress.parse(line)) and progress.ends_epoch)
 
 
 def after_the_last_step(worker: Worker, _run_dir: Path) -> None:
-    worker.wait_for(lambda line: (progress := Progress.parse(line)) and progress.val_loss and progress.step == STEPS)
+    worker.wait_for(lambda line: (progress := Progress.parse(line)) and progress.ends_epoch and progress.step == STEPS)
 
 
 def test_kills_at_every_stage_change_nothing(training: Training, undisturbed: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 from tests.support.small_mnist import TEST_IMAGES
 from tests.support.training_processes import Training, result
 from trainer import mnist
-from trainer.core.config import Config
+from trainer.core import experiment_flags
 from trainer.training import idx_files
 from trainer.training.result import weights_sha256
 
@@ -60,7 +60,7 @@ def test_writes_the_tags_and_steps_of_keras_callback(
     finished: tuple[Path, str], small_mnist: Path, tmp_path: Path
 ) -> None:
     (images, labels), (test_images, test_labels) = idx_files.load(str(small_mnist))
-    model = mnist.build_model(Config())
+    model = mnist.build_model(experiment_flags.parse([])[0])
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(
         images[:600] / 255, labels[:600], batch_size=50, epochs=3, verbose=0,
@@ -69,7 +69,7 @@ def test_writes_the_tags_and_steps_of_keras_callback(
     )  # fmt: skip
     run_dir, _ = finished
     ours, theirs = steps_by_tag(run_dir / "train"), steps_by_tag(tmp_path / "train")
-    assert ours.pop("epoch_images_per_second") == [0, 1, 2]
+    assert ours.pop("epoch_examples_per_second") == [0, 1, 2]
     assert ours.pop("__run_graph__") == [0]  # The callback of Keras 3 does not write the graph of operations.
     assert ours == theirs
     assert steps_by_tag(run_dir / "validation") == steps_by_tag(tmp_path / "validation")
@@ -82,12 +82,12 @@ def test_the_result_says_what_the_events_say(finished: tuple[Path, str]) -> None
     found, curves = result(run_dir), event_reader.scalars(run_dir)
     assert list(found) == [
         "workers", "global_batch_size", "epochs", "steps", "loss", "accuracy", "val_loss", "val_accuracy",
-        "images_per_second", "seconds", "restarts", "weights_sha256", "versions",
+        "examples_per_second", "images_per_second", "seconds", "restarts", "weights_sha256", "experiment", "versions",
     ]  # fmt: skip
     assert (found["workers"], found["global_batch_size"], found["epochs"], found["steps"]) == (1, 50, 3, 36)
     assert found["restarts"] == 0
     assert found["seconds"] > 0
-    assert found["images_per_second"] > 0
+    assert found["examples_per_second"] == found["images_per_second"] > 0
     for kind, name in (("train", "loss"), ("train", "accuracy"), ("validation", "loss"), ("validation", "accuracy")):
         key = name if kind == "train" else f"val_{name}"
         assert found[key] == pytest.approx(curves[kind, f"epoch_{name}"][-1][1], rel=1e-6)
@@ -161,7 +161,7 @@ def test_a_terminal_shows_a_bar_and_a_line_an_epoch(small_mnist: Path, tmp_path:
     os.close(leader)
     assert process.wait() == 0, shown.decode()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "\n")
-    assert re.search(r"epoch 2/2 +━+.* +step 10/10 +loss \d\.\d{4} accuracy 0\.\d{4} .*images/s", text), text
+    assert re.search(r"epoch 2/2 +━+.* +step 10/10 +loss \d\.\d{4} accuracy 0\.\d{4} .*examples/s", text), text
     assert len(re.findall(r"^epoch \d/2  loss .*  val_accuracy 0\.\d{4} ", text, re.MULTILINE)) == 2
     assert "progress worker" not in text
 

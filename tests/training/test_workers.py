@@ -17,8 +17,8 @@ def test_any_number_of_workers_takes_the_same_steps(training: Training, tmp_path
         found[count] = result(tmp_path / str(count))
         assert found[count]["workers"] == count
         for worker in workers:  # Each says how far it is, and all say the same.
-            assert [line.loss for line in worker.progress if line.val_loss] == [
-                line.loss for line in workers[0].progress if line.val_loss
+            assert [line.loss for line in worker.progress if line.ends_epoch] == [
+                line.loss for line in workers[0].progress if line.ends_epoch
             ]
     # 50 examples are 17, 17 and 16 on three workers, 13, 13, 12 and 12 on four.
     for count in (2, 3, 4):

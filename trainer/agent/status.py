@@ -50,7 +50,7 @@ class Status:
         """Takes in a progress line; returns whether it is the attempt's first."""
         with self._lock:
             before, self._progress = self._progress, progress
-            if before is None or before.step != progress.step or progress.val_loss is not None:
+            if before is None or before.step != progress.step or progress.ends_epoch:
                 self._moved = time.monotonic()
             if first := self._first is None:
                 self._first, self._first_at = progress, time.monotonic()
@@ -116,5 +116,8 @@ class Status:
         yield GaugeMetricFamily("trainer_steps", "Steps of the whole run", progress.steps)
         yield GaugeMetricFamily("trainer_epoch", "The epoch that runs, from 1", progress.epoch)
         yield GaugeMetricFamily("trainer_loss", "Mean over the running epoch", progress.loss)
-        yield GaugeMetricFamily("trainer_accuracy", "Mean over the running epoch", progress.accuracy)
-        yield GaugeMetricFamily("trainer_images_per_second", "Of all workers", progress.images_per_second)
+        measured = GaugeMetricFamily("trainer_metric", "A metric of the running epoch", labels=["name"])
+        for name, value in progress.metrics.items():
+            measured.add_metric([name], value)
+        yield measured
+        yield GaugeMetricFamily("trainer_examples_per_second", "Of all workers", progress.examples_per_second)

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Self
 
-from trainer.core import settings
+from trainer.core import experiment_flags, settings
 from trainer.core.config import Config
 from trainer.core.run_dir import default_run_dir
 
@@ -22,16 +22,16 @@ class TrainingFlags:
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> Self:
-        """Checks the flags as the training program would.
+        """Checks the flags as the training program would, but for those of an experiment that cannot be read here.
 
         Raises:
           UsageError: a flag cannot be used.
         """
-        config = Config.from_arguments(argv)
+        config, unchecked = experiment_flags.parse(argv)
         run_dir = pathlib.Path(config.run_dir or default_run_dir())
         defaults = {name: getattr(Config(), name) for name in _MAY_DIFFER}
         return cls(
             run_dir=run_dir,
-            arguments=tuple(settings.arguments(dataclasses.replace(config, run_dir=str(run_dir)))),
-            shared=tuple(settings.arguments(dataclasses.replace(config, **defaults))),
+            arguments=(*settings.arguments(dataclasses.replace(config, run_dir=str(run_dir))), *unchecked),
+            shared=(*settings.arguments(dataclasses.replace(config, **defaults)), *unchecked),
         )

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 BEAT_FD = "TRAINER_BEAT_FD"  # Descriptor of the pipe's end to beat on.
 SPARE_FD = "TRAINER_SPARE_FD"  # Descriptor of the pipe's end a warm spare reads its hand-over from.
@@ -24,6 +24,7 @@ ATTEMPT = "TRAINER_ATTEMPT"  # Number of the attempt, from 1.
 
 NICE = 10  # A spare's imports get a tenth of a core where training wants all of it.
 BEAT_SECONDS = 1.0
+ALIVE, BUSY = b".", b"c"  # What a beat says: it lives; or it lives and compiles.
 STACKS_SIGNAL = signal.SIGUSR1
 
 
@@ -32,6 +33,17 @@ def start_beating() -> None:
     faulthandler.register(STACKS_SIGNAL, all_threads=True)
     if BEAT_FD in os.environ:
         threading.Thread(target=_beat, args=(int(os.environ[BEAT_FD]),), name="beat", daemon=True).start()
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """While what is in here runs, the agent takes every beat for progress: a compilation may take minutes."""
+    global _beat_byte
+    before, _beat_byte = _beat_byte, BUSY
+    try:
+        yield
+    finally:
+        _beat_byte = before
 
 
 def attempt() -> int:
@@ -75,8 +87,11 @@ def is_spare() -> bool:
     return SPARE_FD in os.environ
 
 
+_beat_byte = ALIVE
+
+
 def _beat(descriptor: int) -> None:
     with contextlib.suppress(OSError):  # The agent is gone; its parent-death signal ends this process.
         while True:
-            os.write(descriptor, b".")
+            os.write(descriptor, _beat_byte)
             time.sleep(BEAT_SECONDS)

@@ -11,7 +11,7 @@ from trainer.core.exit_codes import DataError
 
 KEY = "format"
 
-CHECKPOINT = 1
+CHECKPOINT = 2
 MANIFEST = 1
 ATTEMPTS = 2
 TERMINATION_MESSAGE = 2

@@ -4,18 +4,22 @@ This file owns both directions, writing and reading.
 """
 
 import dataclasses
+import math
 import re
+from collections.abc import Mapping
 from typing import Self
 
 _PREFIX = "progress "
-_PAIR = re.compile(r"([a-z_/]+)=(\S+)")
+_PAIR = re.compile(r"(\S+?)=(\S+)")
+_OURS = ("worker", "attempt", "epoch", "step", "examples/s", "images/s", "saved")  # All else is a metric.
+_VALIDATION = "val_"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far one worker is. Loss and accuracy are means over the running epoch, of all workers.
+    """How far one worker is. Metrics are of the running epoch, over all workers; the loss is the first of them.
 
-    progress worker=0/4 attempt=1 epoch=1/5 step=120/2340 loss=0.4123 accuracy=0.8812 images/s=23456 saved=100
+    progress worker=0/4 attempt=1 epoch=1/5 step=120/2340 loss=0.4123 accuracy=0.8812 examples/s=23456 saved=100
     """
 
     worker: int
@@ -25,40 +29,59 @@ class Progress:
     epochs: int
     step: int  # Completed steps of the whole run.
     steps: int
-    loss: float
-    accuracy: float
-    images_per_second: float  # Of all workers, since the line before.
+    metrics: Mapping[str, float]
+    examples_per_second: float  # Of all workers, since the line before.
     saved: int | None = None  # Step of the newest checkpoint; only the chief knows it.
-    val_loss: float | None = None  # With val_accuracy, only in the line that ends an epoch.
-    val_accuracy: float | None = None
+    validation: Mapping[str, float] | None = None  # Only in the line that ends an epoch; empty without validation data.
+
+    @property
+    def loss(self) -> float:
+        """The loss; NaN where the line says none."""
+        return self.metrics.get("loss", math.nan)
+
+    def first_metrics(self, count: int = 2) -> dict[str, float]:
+        """The loss and the metric after it, for where there is no room for all."""
+        return dict(list(self.metrics.items())[:count])
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the line is the last of an epoch."""
+        return self.validation is not None
 
     def format(self) -> str:
         """The line, without its end."""
-        pairs = {
+        pairs: dict[str, object] = {
             "worker": f"{self.worker}/{self.workers}",
             "attempt": self.attempt,
             "epoch": f"{self.epoch}/{self.epochs}",
             "step": f"{self.step}/{self.steps}",
-            "loss": f"{self.loss:.4f}",
-            "accuracy": f"{self.accuracy:.4f}",
-            "images/s": f"{self.images_per_second:.0f}",
         }
+        pairs |= {_word(name): _number(value) for name, value in self.metrics.items()}
+        pairs["examples/s"] = f"{self.examples_per_second:.0f}"
         if self.saved is not None:
             pairs["saved"] = self.saved
-        if self.val_loss is not None and self.val_accuracy is not None:
-            pairs |= {"val_loss": f"{self.val_loss:.4f}", "val_accuracy": f"{self.val_accuracy:.4f}"}
+        if self.validation is not None:
+            pairs |= {f"{_VALIDATION}{_word(name)}": _number(value) for name, value in self.validation.items()}
+            if not self.validation:
+                pairs[f"{_VALIDATION}"] = "none"
         return _PREFIX + " ".join(f"{key}={value}" for key, value in pairs.items())
 
     @classmethod
     def parse(cls, line: str) -> Self | None:
-        """Reads a line that `format` made; None for any other line."""
+        """Reads a line that `format` made, or that of an older version did; None for any other line."""
         if not line.startswith(_PREFIX):
             return None
-        pairs = dict(_PAIR.findall(line))
+        pairs = dict(_PAIR.findall(line[len(_PREFIX) :]))
         try:
             (worker, workers), (epoch, epochs), (step, steps) = (
                 map(int, pairs[key].split("/")) for key in ("worker", "epoch", "step")
             )
+            measured = {name: value for name, value in pairs.items() if name not in _OURS}
+            validation = {
+                name.removeprefix(_VALIDATION): float(value)
+                for name, value in measured.items()
+                if name.startswith(_VALIDATION) and name != _VALIDATION
+            }
             return cls(
                 worker=worker,
                 workers=workers,
@@ -67,15 +90,27 @@ class Progress:
                 epochs=epochs,
                 step=step,
                 steps=steps,
-                loss=float(pairs["loss"]),
-                accuracy=float(pairs["accuracy"]),
-                images_per_second=float(pairs["images/s"]),
+                metrics={name: float(value) for name, value in measured.items() if not name.startswith(_VALIDATION)},
+                examples_per_second=float(pairs["examples/s" if "examples/s" in pairs else "images/s"]),
                 saved=int(pairs["saved"]) if "saved" in pairs else None,
-                val_loss=float(pairs["val_loss"]) if "val_loss" in pairs else None,
-                val_accuracy=float(pairs["val_accuracy"]) if "val_accuracy" in pairs else None,
+                validation=validation if validation or _VALIDATION in pairs else None,
             )
         except (KeyError, ValueError):
             return None
+
+
+def metrics_text(metrics: Mapping[str, float], *, prefix: str = "") -> str:
+    """Metrics for a person: loss 0.4123  accuracy 0.8812."""
+    return "  ".join(f"{prefix}{name} {_number(value)}" for name, value in metrics.items())
+
+
+def _word(name: str) -> str:
+    """A metric's name as one word."""
+    return re.sub(r"[\s=]+", "_", name) or "_"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if not math.isfinite(value) or value == 0 or abs(value) >= 0.001 else f"{value:.3g}"
 
 
 STATES = ("new", "meeting", "starting", "training", "stopping", "ended")

@@ -20,8 +20,9 @@ CHECKPOINTS = "checkpoints"
 WORKERS = "workers"
 ATTEMPTS = "attempts.jsonl"
 MODEL = "model.keras"
+WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written whole.
 RESULT = "result.json"
-FINAL_FILES = (MODEL, RESULT)  # In the order of writing: with the last one the run has ended.
+FINAL_FILES = (MODEL, WEIGHTS, RESULT)  # In the order of writing: with the last one the run has ended.
 MANIFEST = "mirror.json"  # In an output only.
 EVENT_FILE = "tfevents"  # TensorBoard takes for an event file what has this in its name.
 

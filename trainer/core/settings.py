@@ -70,7 +70,7 @@ def setting(
 
 
 def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
-    """Makes a `cls` from command-line arguments.
+    """Makes a `cls` from command-line arguments; see `parse_known` for arguments that are partly another's.
 
     Args:
       cls: a frozen dataclass whose fields were declared with `setting`.
@@ -90,14 +90,28 @@ def parse(cls: type[T], argv: Sequence[str], *, program: str) -> T:
             f"{program} takes flags only, got {' '.join(rest)!r}; write --flag=value "
             f"(`{program} --help` lists the flags)"
         )
+    return _made(cls, values)
+
+
+def parse_known(cls: type[T], argv: Sequence[str], *, program: str) -> tuple[T, list[str]]:
+    """Makes a `cls` from those arguments that are its flags; returns the others, too. --help is one of the others.
+
+    Raises:
+      UsageError: a value of the wrong type, or what `check` refuses.
+    """
+    values, rest = _parsed(cls, argv, program, known_only=True)
+    return _made(cls, values), rest
+
+
+def _made(cls: type[T], values: flags.FlagValues) -> T:
     settings = cls(**{field.name: _frozen(values[field.name].value) for field in _fields(cls)})
     check(settings)
     return settings
 
 
-def given(cls: type, argv: Sequence[str], *, program: str) -> set[str]:
+def given(cls: type, argv: Sequence[str], *, program: str, known_only: bool = False) -> set[str]:
     """The names of the flags that these arguments, or files that --flagfile names, give; raises as `parse`."""
-    values, _ = _parsed(cls, argv, program)
+    values, _ = _parsed(cls, argv, program, known_only=known_only)
     return {field.name for field in _fields(cls) if values[field.name].present}
 
 
@@ -176,6 +190,9 @@ def schema(cls: type) -> dict[str, Any]:
         entry |= {key: rule[name] for name, key in bounds.items() if rule[name] is not None}
         if rule["choices"]:
             entry["enum"] = list(rule["choices"])
+        if _may_be_bare(field):  # YAML reads true and false as booleans.
+            del entry["type"]
+            entry["enum"] += [True, False]
         properties[field.name] = entry
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
@@ -198,13 +215,16 @@ def help_text(cls: type) -> str:
     return "\n".join(lines)
 
 
-def _parsed(cls: type, argv: Sequence[str], program: str) -> tuple[flags.FlagValues, list[str]]:
+def _parsed(
+    cls: type, argv: Sequence[str], program: str, *, known_only: bool = False
+) -> tuple[flags.FlagValues, list[str]]:
     """All flags, and what is left of the arguments."""
-    values = _flag_values(cls)
-    return values, _read(values, argv, program)
+    values = _flag_values(cls, with_help=not known_only)
+    bare = {f"--{field.name}" for field in _fields(cls) if _may_be_bare(field)}
+    return values, _read(values, [f"{part}=true" if part in bare else part for part in argv], program, known_only)
 
 
-def _read(values: flags.FlagValues, argv: Sequence[str], program: str, *, known_only: bool = False) -> list[str]:
+def _read(values: flags.FlagValues, argv: Sequence[str], program: str, known_only: bool = False) -> list[str]:
     """Sets the flags; returns what is left of the arguments."""
     try:
         return values([program, *argv], known_only=known_only)[1:]
@@ -214,11 +234,17 @@ def _read(values: flags.FlagValues, argv: Sequence[str], program: str, *, known_
         raise UsageError("--flagfile names a file that is no text in UTF-8; expected one with a flag a line") from None
 
 
-def _flag_values(cls: type) -> flags.FlagValues:
+def _may_be_bare(field: dataclasses.Field[Any]) -> bool:
+    """Whether the flag alone, without a value, means "true": one that was a boolean before it had more values."""
+    return "true" in field.metadata["choices"]
+
+
+def _flag_values(cls: type, *, with_help: bool) -> flags.FlagValues:
     values = flags.FlagValues()  # type: ignore[no-untyped-call]  # absl's own constructor has no types.
     for field in _fields(cls):
         _DEFINE[field.metadata["kind"]](field.name, field.default, field.metadata["doc"], flag_values=values)
-    flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
+    if with_help:
+        flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
     return values
 
 

@@ -1,9 +1,11 @@
 """The chart's values that the launcher's flags and those of the training program give."""
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
-from trainer.core import settings
-from trainer.core.config import PROGRAM, Config
+from trainer.core import experiment_flags, settings
+from trainer.core.config import PROGRAM
 from trainer.core.exit_codes import UsageError
 from trainer.core.json_types import Json
 from trainer.launch.flags import SubmitFlags
@@ -26,18 +28,30 @@ def values_of(flags: SubmitFlags, trainer_argv: Sequence[str], run_id: str) -> J
         values["image"] = _image(flags.image)
     if flags.output:
         values["output"] = flags.output
-    if train := _train(trainer_argv):
-        values["train"] = train
-    return values
+    train, experiment = _training(trainer_argv)
+    return values | ({"train": train} if train else {}) | ({"experiment": experiment} if experiment else {})
 
 
-def _train(trainer_argv: Sequence[str]) -> Json:
-    """The training program's flags that are given, by name."""
-    config, given = Config.from_arguments(trainer_argv), settings.given(Config, trainer_argv, program=PROGRAM)
+def _training(trainer_argv: Sequence[str]) -> tuple[Json, Json]:
+    """The flags that are given, by name: the training program's, and the experiment's own."""
+    config, unchecked = experiment_flags.parse(trainer_argv)
+    given = settings.given(type(config), trainer_argv, program=PROGRAM, known_only=True)
     for name, why in _SET_BY_CHART.items():
         if name in given:
             raise UsageError(f"--{name} cannot be given on a cluster: {why}")
-    return {name: value for name, value in vars(config).items() if name in given}
+    values = {name: value for name, value in vars(config).items() if name in given}
+    own = {name: values.pop(name) for name in config.own_flags() if name in values}
+    return values, own | dict(map(_unchecked, unchecked))
+
+
+def _unchecked(argument: str) -> tuple[str, Any]:
+    """A flag that only the experiment's module knows, which is not here: a worker checks it."""
+    match = re.fullmatch(r"--?([A-Za-z]\w*)(?:=(.*))?", argument, re.DOTALL)
+    if match is None:
+        raise UsageError(
+            f"{argument!r} is no flag of the training program; write a flag of the experiment's own as --name=value"
+        )
+    return match[1], True if match[2] is None else match[2]
 
 
 def _image(image: str) -> Json:

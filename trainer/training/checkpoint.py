@@ -15,14 +15,19 @@ import zlib
 from pathlib import Path
 from typing import Any, Self
 
+import ml_dtypes  # noqa: F401  NumPy knows bfloat16 by name once it is imported.
 import numpy as np
 import numpy.typing as npt
 from absl import logging
 
+from trainer.core import formats
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import CHECKPOINTS, checkpoint_name, checkpoint_names
 
 _STATE = "state.json"
+_UNSAID = "(0.1.0 did not say it)"  # In the place of what a checkpoint of format 1 lacks.
+_SUMS = "sums/"  # Before the number of one of `Checkpoint.sums`, among the archive's members.
+_UNKNOWN_TO_NUMPY = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}  # Stored as their bits.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,36 +35,62 @@ class Checkpoint:
     """A run's state between two steps."""
 
     step: int  # Completed steps.
-    loss_sum: float  # Over the examples of the running epoch so far.
-    hits: float
-    history: list[dict[str, float]]  # Of each completed epoch: loss, accuracy, val_loss, val_accuracy.
+    sums: list[npt.NDArray[Any]] = dataclasses.field(repr=False)  # Over the running epoch so far; see `scores.Sums`.
+    history: list[dict[str, float]]  # Of each completed epoch: loss and metrics, those of validation with val_ before.
     seconds: float  # Wall time of all attempts so far.
     step_seconds: float  # Of these, spent in steps.
-    step_images: int  # Examples in these steps.
+    step_examples: int  # Examples in these steps.
     identity: dict[str, Any]  # What a resume may not change.
     arrays: dict[str, npt.NDArray[Any]] = dataclasses.field(repr=False)  # Variables of model and optimizer, by name.
 
     def encode(self) -> bytes:
         """The content of its file."""
-        state = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "arrays"}
-        members = {_STATE: np.frombuffer(json.dumps(state).encode(), np.uint8), **self.arrays}
+        fields = [field.name for field in dataclasses.fields(self) if field.name not in ("arrays", "sums")]
+        members = self.arrays | {f"{_SUMS}{index}": value for index, value in enumerate(self.sums)}
+        types = {name: str(array.dtype) for name, array in members.items() if str(array.dtype) in _UNKNOWN_TO_NUMPY}
+        state = {name: getattr(self, name) for name in fields} | {"types": types, formats.KEY: formats.CHECKPOINT}
+        stored = {
+            name: array.view(_UNKNOWN_TO_NUMPY[types[name]]) if name in types else array
+            for name, array in members.items()
+        }
         buffer = io.BytesIO()
-        np.savez(buffer, **members)
+        np.savez(buffer, **{_STATE: np.frombuffer(json.dumps(state).encode(), np.uint8)}, **stored)
         return buffer.getvalue()
 
     @classmethod
-    def decode(cls, content: bytes) -> Self:
-        """Reads what `encode` made.
+    def decode(cls, content: bytes, *, name: str = "the checkpoint") -> Self:
+        """Reads what `encode` made, or what version 0.1.0 did.
 
         Raises:
           ValueError: it is damaged; the text says how.
+          DataError: a newer version wrote it.
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                members = {name: archive[name] for name in archive.files}
-            return cls(**json.loads(members.pop(_STATE).tobytes()), arrays=members)
+                members = {member: archive[member] for member in archive.files}
+            state = json.loads(members.pop(_STATE).tobytes())
+            if formats.version(state, formats.CHECKPOINT, what=name) == 1:
+                state |= {"sums": _sums_of_format_1(state), "step_examples": state.pop("step_images")}
+                state["identity"] |= {"loss": _UNSAID, "experiment's flags": _UNSAID}
+            else:
+                del state[formats.KEY]
+                members |= {member: members[member].view(np.dtype(kind)) for member, kind in state.pop("types").items()}
+                sums = sorted(
+                    (int(member.removeprefix(_SUMS)), member) for member in members if member.startswith(_SUMS)
+                )
+                state["sums"] = [members.pop(member) for _, member in sums]
+            return cls(**state, arrays=members)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(str(error) or type(error).__name__) from None
+
+
+def _sums_of_format_1(state: dict[str, Any]) -> list[npt.NDArray[Any]]:
+    """The running sums of a checkpoint of 0.1.0, which knew the loss and the accuracy alone.
+
+    Its loss was a sum over examples, as today's. How many examples there were it did not say: `hits` alone are kept
+    here, and the count is put beside them by who knows the steps of an epoch.
+    """
+    return [np.float64(state.pop("loss_sum")), np.float32(state.pop("hits"))]  # type: ignore[list-item]
 
 
 class Checkpoints:
@@ -81,7 +112,7 @@ class Checkpoints:
         paths = self._paths()
         for path in reversed(paths):
             try:
-                checkpoint = Checkpoint.decode(path.read_bytes())
+                checkpoint = Checkpoint.decode(path.read_bytes(), name=str(path))
             except (OSError, ValueError) as error:
                 logging.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
                 continue
@@ -171,7 +202,7 @@ def check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
     """
     for name, value in identity.items():
         before = checkpoint.identity.get(name)
-        if before != value:
+        if before not in (value, _UNSAID):
             raise UsageError(
                 f"the checkpoint of step {checkpoint.step} was made with {name} {before}, this start has {value}; "
                 "start it as before, or start anew with another --run_dir"

@@ -4,6 +4,7 @@ TF_CONFIG in the environment makes it one of several workers; without it, it tra
 """
 
 import importlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -11,12 +12,13 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from trainer.core import agent_link
+from trainer.core import agent_link, experiment_flags
 from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
 from trainer.core.run_dir import RESULT, default_run_dir
 from trainer.core.tf_config import Cluster
 from trainer.training import tf_logging
+from trainer.training.experiment import load
 from trainer.training.signals import StopWish
 
 
@@ -31,7 +33,7 @@ def main(argv: list[str], *, began: float) -> int:
         argv = agent_link.handed_over()
         began = time.monotonic()
     try:
-        config = Config.from_arguments(argv)
+        config, rest = experiment_flags.parse(argv)
         tf_logging.set_up_logging(config.verbosity)
         cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
         _check_shares(config, cluster)
@@ -41,12 +43,28 @@ def main(argv: list[str], *, began: float) -> int:
             return ExitCode.DONE
         if cluster is None or cluster.is_chief:
             check_writable(run_dir)
+        _check_tensorflow()
+        experiment = load(config.experiment)
+        if rest or experiment.flags is not None:  # The module itself says what flags it has.
+            config = experiment_flags.parse_with(experiment.flags, argv)
         from trainer.training import loop  # TensorFlow takes seconds to import: what can be refused is refused before.
 
-        return loop.attempt(config=config, cluster=cluster, run_dir=run_dir, stop=stop, began=began)
+        return loop.train(
+            config=config, experiment=experiment, cluster=cluster, run_dir=run_dir, stop=stop, began=began
+        )
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _check_tensorflow() -> None:
+    """Refuses an installation without the training part, which says so in one line and is not tried again."""
+    for name in ("tensorflow", "keras"):
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(
+                f"{name} is not installed; training needs it: pip install 'trainer[cpu]', or 'trainer[gpu]' for NVIDIA "
+                "GPUs (in a clone: make setup)"
+            )
 
 
 def _check_shares(config: Config, cluster: Cluster | None) -> None:

@@ -1,17 +1,14 @@
-"""One attempt at a run, from the data to the result: Python decides what comes next, `step` does the work."""
+"""A run from its start to its result: Python decides what comes next, `Trainer` does the work."""
 
-import concurrent.futures
+import contextlib
 import dataclasses
-import hashlib
-import importlib
 import math
 import threading
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import keras
+import tensorflow as tf
 
 from trainer.core import agent_link
 from trainer.core.config import Config
@@ -19,20 +16,27 @@ from trainer.core.exit_codes import DataError, ExitCode, UsageError
 from trainer.core.log_lines import Progress
 from trainer.core.run_dir import RESULT
 from trainer.core.tf_config import Cluster
-from trainer.training import checkpoint, optimizers, result, strategy, variables
+from trainer.training import announcement, checkpoint, result, strategy, variables
+from trainer.training.agreement import Agreement
+from trainer.training.assembly import Assembly, assemble
 from trainer.training.checkpoint import Checkpoint, Checkpoints
+from trainer.training.chunks import ChunkLength
+from trainer.training.experiment import Experiment
 from trainer.training.progress_bar import Display
 from trainer.training.signals import StopWish
 from trainer.training.summaries import Summaries
-from trainer.training.trainer import Outcome, Trainer, shares
+from trainer.training.trainer import Outcome
 from trainer.training.variables import Start
 
 
-def attempt(*, config: Config, cluster: Cluster | None, run_dir: Path, stop: StopWish, began: float) -> int:
+def train(
+    *, config: Config, experiment: Experiment, cluster: Cluster | None, run_dir: Path, stop: StopWish, began: float
+) -> int:
     """Trains from the newest checkpoint, or from the start, to the end or until a worker is asked to stop.
 
     Args:
       config: the flags.
+      experiment: what is trained.
       cluster: from TF_CONFIG, which must be in the environment; None trains alone.
       run_dir: the run's folder; only the chief uses it.
       stop: the wish of this process's signals.
@@ -47,265 +51,244 @@ def attempt(*, config: Config, cluster: Cluster | None, run_dir: Path, stop: Sto
     """
     strategy.configure_devices(config)
     with strategy.peers_watched(cluster):
-        return _Attempt(config, cluster, run_dir, stop, began).run()
+        return _Run(config, cluster, run_dir, stop, began, assemble(config, cluster, experiment)).to_its_end()
 
 
-class _Attempt:
-    def __init__(self, config: Config, cluster: Cluster | None, run_dir: Path, stop: StopWish, began: float) -> None:
-        self._config, self._cluster, self._run_dir, self._stop = config, cluster, run_dir, stop
+class _Run:
+    def __init__(
+        self, config: Config, cluster: Cluster | None, run_dir: Path, stop: StopWish, began: float, parts: Assembly
+    ) -> None:
+        self._config, self._cluster, self._run_dir, self._stop, self._parts = config, cluster, run_dir, stop, parts
         self._chief = cluster is None or cluster.is_chief
-        experiment = _experiment(config.experiment)
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(_load, experiment, config)
-            self._strategy = strategy.create(config, cluster)
-            policy = "mixed_bfloat16" if config.precision == "bfloat16" else "float32"
-            keras.config.set_dtype_policy(policy)
-            keras.utils.set_random_seed(config.seed)
-            with self._strategy.scope():
-                self._model = experiment.build_model(config)
-                self._optimizer = optimizers.build(config)
-                self._optimizer.build(self._model.trainable_variables)
-            data, digest = loading.result()
-        examples = len(data[0][0])
-        if config.global_batch_size > examples:
-            raise UsageError(
-                f"--global_batch_size={config.global_batch_size} is more than the {examples} training examples; "
-                "an epoch must have at least one step"
-            )
-        self._identity = {
-            "seed": config.seed,
-            "global batch size": config.global_batch_size,
-            "data set": digest,
-            "model": variables.shapes(self._model),
-            "layers": hashlib.sha256(self._model.to_json().encode()).hexdigest()[:16],
-            "optimizer": config.optimizer,
-        }
-        self._trainer = Trainer(
-            config=config,
-            strategy=self._strategy,
-            model=self._model,
-            optimizer=self._optimizer,
-            data=data,
-            workers=cluster.workers if cluster else 1,
-        )
-        self._steps = config.epochs * self._trainer.steps_per_epoch
+        self._trainer, self._scores = parts.trainer, parts.trainer.scores
+        self._steps = config.epochs * parts.trainer.steps_per_epoch
         self._checkpoints = Checkpoints(run_dir, keep=config.keep)
         self._summaries: Summaries | None = None  # The chief's, once it is known where the run stands.
-        self._now = Checkpoint(
-            step=0, loss_sum=0.0, hits=0.0, history=[], seconds=0.0, step_seconds=0.0,
-            step_images=0, identity=self._identity, arrays={},
+        self._agreement = Agreement(parts.strategy, cluster)
+        self._chunk = ChunkLength(fixed=config.chunk_steps)
+        self._stop_wish = self._pause_wish = False  # Of this worker; set by other threads.
+        self._state = Checkpoint(
+            step=0, sums=self._scores.zeros(), history=[], seconds=0.0, step_seconds=0.0, step_examples=0,
+            identity=parts.identity, arrays={},
         )  # fmt: skip
-        self._counted = began  # Up to when wall time is in self._now.
+        self._compiled = False  # Whether the first chunk, and with it the compilation, is over.
+        self._counted = began  # Up to when wall time is in self._state.
         self._shown = (time.monotonic(), 0)  # When progress was last shown, and its step.
 
-    def run(self) -> int:
-        start = variables.agree(self._strategy, self._cluster, self._start)
+    def to_its_end(self) -> int:
+        start = variables.agree(self._parts.strategy, self._cluster, self._start)
         if start.finished:
             print(f"{self._run_dir} holds a finished run; nothing to do")
-            strategy.leave(self._strategy, self._cluster)
+            self._leave()
             return ExitCode.DONE
         if start.checkpoint:
-            checkpoint.check_identity(start.checkpoint, self._identity)
-            variables.assign(self._model, self._optimizer, start.checkpoint.arrays)
-            self._now = dataclasses.replace(start.checkpoint, arrays={})
-            self._trainer.seek(self._now.step, self._now.loss_sum, self._now.hits)
-            self._shown = (time.monotonic(), self._now.step)
-            print(f"resuming at step {self._now.step} of {self._steps}")
-        self._describe()
-        graph = self._trainer.graph()  # Traced before the first step, whose time counts.
-        self._stop.on_wish(lambda: self._trainer.stop_wish.assign(1.0))
-        with Display(self._read, every=self._config.log_every) as display:
+            self._resume(start.checkpoint)
+        if self._chief:
+            announcement.show(self._config, self._cluster, self._run_dir, self._parts)
+        with agent_link.compiling():
+            graph = self._trainer.graph()  # Traced before the first step, whose time counts.
+        announcement.check_graph(graph)
+        self._stop.on_wish(self._wish_to_stop)
+        with Display(self._news, every=self._config.log_every) as display:
             if self._chief:
                 self._summaries = Summaries(self._run_dir)
-                self._summaries.model(self._model, graph)
+                self._summaries.model(self._parts.model, graph)
                 self._wish_to_pause_regularly()
             stopped = self._epochs(display)
         if self._summaries:
             self._checkpoints.wait()
-            self._summaries.flush()  # Of what waits for room: nobody writes it once the result is there.
+            self._summaries.flush()  # What waited for room: nobody writes it once the result is there.
         if stopped:
-            print(f"stopped at step {self._now.step} of {self._steps}", flush=True)
-            strategy.leave(self._strategy, self._cluster)
+            print(f"stopped at step {self._state.step} of {self._steps}", flush=True)
+            self._leave()
             return self._stop.exit_code if self._stop.signal else ExitCode.PEER_LOST
+        self._trainer.finalize()
         if self._chief:
-            result.write(
-                self._run_dir, config=self._config, workers=self._cluster.workers if self._cluster else 1,
-                final=self._now, model=self._model,
-            )  # fmt: skip
-        strategy.leave(self._strategy, self._cluster)
+            workers = self._cluster.workers if self._cluster else 1
+            result.write(self._run_dir, config=self._config, workers=workers, final=self._state, parts=self._parts)
+        self._leave()
         return ExitCode.DONE
 
     def _start(self) -> Start:
         if (self._run_dir / RESULT).exists():
             return Start(finished=True)
-        found = self._checkpoints.newest()
-        if found is None and self._config.resume_from:
-            found = Checkpoints(Path(self._config.resume_from), keep=self._config.keep).newest()
-            if found is None:
+        newest = self._checkpoints.newest()
+        if newest is None and self._config.resume_from:
+            newest = Checkpoints(Path(self._config.resume_from), keep=self._config.keep).newest()
+            if newest is None:
                 raise DataError(f"--resume_from={self._config.resume_from} holds no checkpoint")
-        return Start(checkpoint=found)
+        return Start(checkpoint=newest)
+
+    def _resume(self, saved: Checkpoint) -> None:
+        checkpoint.check_identity(saved, self._parts.identity)
+        variables.assign(self._parts.model, saved.arrays, keep_rate=not self._parts.rate_is_a_flag)
+        sums = saved.sums
+        if len(sums) == 2 and len(self._scores.zeros()) == 3:  # Of 0.1.0: it did not count the examples of its hits.
+            sums = [
+                *sums,
+                sums[1].dtype.type(saved.step % self._trainer.steps_per_epoch * self._config.global_batch_size),
+            ]
+        if [value.shape for value in sums] != [value.shape for value in self._scores.zeros()]:
+            raise UsageError(
+                f"the checkpoint of step {saved.step} was made with other metrics; start it as before, or start "
+                "anew with "
+                "another --run_dir"
+            )
+        self._state = dataclasses.replace(saved, arrays={}, sums=sums, identity=self._parts.identity)
+        self._shown = (time.monotonic(), saved.step)
+        print(f"resuming at step {saved.step} of {self._steps}")
 
     def _epochs(self, display: Display) -> bool:
         """Trains what is left; whether it was stopped before the end."""
+        per_epoch = self._trainer.steps_per_epoch
         first = True
-        for epoch in range(self._now.step // self._trainer.steps_per_epoch, self._config.epochs):
+        for epoch in range(self._state.step // per_epoch, self._config.epochs):
             self._trainer.start_epoch(epoch)
-            until = (epoch + 1) * self._trainer.steps_per_epoch
-            images, seconds = self._now.step_images, self._now.step_seconds
-            stop = False
-            while self._now.step < until:
-                # The first step comes alone, so that everyone sees at once that training has begun.
-                outcome = self._take_steps(self._now.step + 1 if first else until)
-                stop = stop or outcome.stop_wishes > 0
-                if first:
-                    display.show(self._progress())
-                    first = False
-                if self._now.step < until:
-                    if stop:
-                        self._save()
-                        return True
-                    if outcome.pause_wishes:
-                        self._save()
-            speed = (self._now.step_images - images) / max(self._now.step_seconds - seconds, 1e-9)
-            self._end_epoch(epoch, speed, display)
+            stop = self._epoch((epoch + 1) * per_epoch, display, first=first)
+            first = False
+            if stop and self._state.step < (epoch + 1) * per_epoch:
+                return True
+            stop = self._end_epoch(epoch, display) or stop
             if stop and epoch + 1 < self._config.epochs:
                 return True
         return False
 
-    def _take_steps(self, until: int) -> Outcome:
-        began = time.monotonic()
-        outcome = self._trainer.run(self._now.step, until, self._now.loss_sum, self._now.hits)
-        ended = time.monotonic()
-        steps = outcome.step - self._now.step
-        self._now = dataclasses.replace(
-            self._now,
-            step=outcome.step,
-            loss_sum=outcome.loss_sum,
-            hits=outcome.hits,
-            step_seconds=self._now.step_seconds + ended - began,
-            step_images=self._now.step_images + steps * self._config.global_batch_size,
-        )
-        if not math.isfinite(outcome.loss_sum):
-            raise DataError(
-                f"the loss of step {outcome.step} is not a finite number; lower --learning_rate "
-                f"({self._config.learning_rate}) or look at the data; the checkpoints before it are kept"
-            )
-        return outcome
+    def _epoch(self, end: int, display: Display, *, first: bool) -> bool:
+        """Takes the steps of an epoch up to `end`, chunk by chunk; whether a worker wishes to stop."""
+        self._speed_from = self._state.step_examples, self._state.step_seconds
+        stop = False
+        while self._state.step < end and not stop:
+            # The first step comes alone, so that everyone sees at once that training has begun.
+            steps = 1 if first and not self._config.chunk_steps else self._chunk.steps
+            self._take_steps(min(self._state.step + steps, end))
+            agreed = self._agreement.reach(
+                pause=self._pause_wish, stop=self._stop_wish, steps=self._chunk.steps
+            )  # fmt: skip
+            self._chunk.steps, stop = agreed.steps, agreed.stop
+            if first:
+                display.show(self._progress())
+                first = False
+            if self._state.step < end and (agreed.pause or stop):
+                self._save()
+        return stop
 
-    def _end_epoch(self, epoch: int, speed: float, display: Display) -> None:
-        val_loss, val_accuracy = self._trainer.evaluate()
-        examples = self._trainer.steps_per_epoch * self._config.global_batch_size
-        loss, accuracy = self._now.loss_sum / examples, self._now.hits / examples
-        ended = self._progress(images_per_second=speed, val_loss=val_loss, val_accuracy=val_accuracy)
-        if self._summaries:
-            self._summaries.epoch(
-                epoch,
-                step=self._now.step,
-                train={
-                    "loss": loss,
-                    "accuracy": accuracy,
-                    "learning_rate": self._config.learning_rate,
-                    "images_per_second": speed,
-                },
-                validation={"loss": val_loss, "accuracy": val_accuracy},
+    def _take_steps(self, until: int) -> None:
+        began = time.monotonic()
+        outcome = self._run_chunk(until)
+        self._compiled = True
+        seconds, steps = time.monotonic() - began, outcome.step - self._state.step
+        self._chunk.took(steps, seconds)
+        self._state = dataclasses.replace(
+            self._state,
+            step=outcome.step,
+            sums=outcome.sums,
+            step_seconds=self._state.step_seconds + seconds,
+            step_examples=self._state.step_examples + steps * self._config.global_batch_size,
+        )
+        if not outcome.finite or not math.isfinite(float(outcome.sums[0])):
+            raise DataError(
+                f"the loss of step {outcome.step} is not a finite number; lower the learning rate "
+                f"({announcement.learning_rate(self._parts.model)}) or look at the data; the checkpoints before it "
+                "are kept"
             )
+
+    def _run_chunk(self, until: int) -> Outcome:
+        """Runs a chunk. The first is compiled, and one that XLA refuses runs as plain TensorFlow."""
+        with agent_link.compiling() if not self._compiled else contextlib.nullcontext():
+            try:
+                return self._trainer.run(self._state.step, until, self._state.sums)
+            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
+                if not self._trainer.jit_compile or not announcement.is_xla_refusal(error):
+                    raise
+                reason = announcement.first_line(error)
+                if self._config.jit_compile == "true":
+                    raise UsageError(
+                        f"XLA cannot compile this model ({reason}); leave --jit_compile=true out, and it runs as plain "
+                        "TensorFlow"
+                    ) from None
+                print(f"XLA cannot compile this model ({reason}): it runs as plain TensorFlow", flush=True)
+                self._trainer.without_xla()
+            return self._trainer.run(self._state.step, until, self._state.sums)
+
+    def _end_epoch(self, epoch: int, display: Display) -> bool:
+        """Evaluates, writes down and saves an epoch; whether the experiment wishes to stop here."""
+        with agent_link.compiling():
+            validation = self._trainer.evaluate()
+        examples, seconds = (
+            now - before
+            for now, before in zip((self._state.step_examples, self._state.step_seconds), self._speed_from, strict=True)
+        )
+        speed = examples / max(seconds, 1e-9)
+        train = self._values(self._state.step)
+        ended = self._progress(examples_per_second=speed, validation=validation)
+        scores = train | {f"val_{name}": value for name, value in validation.items()}
+        if self._summaries:
+            rate = announcement.learning_rate(self._parts.model)
+            shown = train | {"learning_rate": rate, "examples_per_second": speed}
+            self._summaries.epoch(epoch, step=self._state.step, train=shown, validation=validation)
             if self._config.histogram_freq and epoch % self._config.histogram_freq == 0:
-                self._summaries.histograms(epoch, self._model)
+                self._summaries.histograms(epoch, self._parts.model)
             self._summaries.flush()
-        scores = {"loss": loss, "accuracy": accuracy, "val_loss": val_loss, "val_accuracy": val_accuracy}
-        self._now = dataclasses.replace(self._now, loss_sum=0.0, hits=0.0, history=[*self._now.history, scores])
+        history = [*self._state.history, scores]
+        self._state = dataclasses.replace(self._state, sums=self._scores.zeros(), history=history)
         display.show(ended)
         self._save()
+        on_epoch_end = self._parts.experiment.on_epoch_end
+        wishes = bool(on_epoch_end and self._chief and on_epoch_end(epoch, dict(scores)) == "stop")
+        return self._agreement.reach(pause=False, stop=wishes or self._stop_wish, steps=self._chunk.steps).stop
 
     def _save(self) -> None:
         if self._summaries is None:
             return
-        self._trainer.pause_wish.assign(0.0)
+        self._pause_wish = False
         if not self._summaries.flush():  # The events up to a checkpoint's step are on disk before it is.
             return
         now = time.monotonic()
-        self._now = dataclasses.replace(self._now, seconds=self._now.seconds + now - self._counted)
+        self._state = dataclasses.replace(self._state, seconds=self._state.seconds + now - self._counted)
         self._counted = now
-        arrays = variables.arrays(self._model, self._optimizer)
-        self._checkpoints.save(dataclasses.replace(self._now, arrays=arrays))
+        arrays = variables.arrays(self._parts.model, keep_rate=not self._parts.rate_is_a_flag)
+        sums = [value if not hasattr(value, "numpy") else value.numpy() for value in self._state.sums]
+        self._checkpoints.save(dataclasses.replace(self._state, arrays=arrays, sums=sums))
+
+    def _wish_to_stop(self) -> None:
+        self._stop_wish = True
 
     def _wish_to_pause_regularly(self) -> None:
         def wish() -> None:
             while True:
                 time.sleep(self._config.checkpoint_every)
-                self._trainer.pause_wish.assign(1.0)
+                self._pause_wish = True
 
         threading.Thread(target=wish, name="checkpoint-timer", daemon=True).start()
 
-    def _read(self) -> Progress | None:
+    def _leave(self) -> None:
+        strategy.leave(self._parts.strategy, self._cluster)
+
+    def _news(self) -> Progress | None:
         """The progress when there is more than was shown; called from the display's thread."""
-        step = int(self._trainer.position.numpy()[0])
-        return self._progress() if self._shown[1] < step < self._steps else None
+        return self._progress() if self._shown[1] < self._state.step < self._steps else None
+
+    def _values(self, step: int, sums: Any = None) -> dict[str, float]:
+        """The loss and the metrics of the running epoch up to a step."""
+        examples = ((step - 1) % self._trainer.steps_per_epoch + 1) * self._config.global_batch_size
+        return self._scores.values(self._state.sums if sums is None else sums, examples)
 
     def _progress(
-        self,
-        *,
-        images_per_second: float | None = None,
-        val_loss: float | None = None,
-        val_accuracy: float | None = None,
+        self, *, examples_per_second: float | None = None, validation: dict[str, float] | None = None
     ) -> Progress:
-        position, loss_sum, hits = self._trainer.position.numpy()
-        step, now = int(position), time.monotonic()
-        (before, step_before), self._shown = self._shown, (now, step)
-        examples = ((step - 1) % self._trainer.steps_per_epoch + 1) * self._config.global_batch_size
-        since = max(step - step_before, 0) * self._config.global_batch_size / max(now - before, 1e-9)
+        state, now = self._state, time.monotonic()
+        (before, step_before), self._shown = self._shown, (now, state.step)
+        since = max(state.step - step_before, 0) * self._config.global_batch_size / max(now - before, 1e-9)
         return Progress(
             worker=self._cluster.index if self._cluster else 0,
             workers=self._cluster.workers if self._cluster else 1,
             attempt=agent_link.attempt(),
-            epoch=(step - 1) // self._trainer.steps_per_epoch + 1,
+            epoch=(state.step - 1) // self._trainer.steps_per_epoch + 1,
             epochs=self._config.epochs,
-            step=step,
+            step=state.step,
             steps=self._steps,
-            loss=loss_sum / examples,
-            accuracy=hits / examples,
-            images_per_second=since if images_per_second is None else images_per_second,
+            metrics=self._values(state.step, state.sums),
+            examples_per_second=since if examples_per_second is None else examples_per_second,
             saved=(self._checkpoints.saved or 0) if self._chief else None,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
+            validation=validation,
         )
-
-    def _describe(self) -> None:
-        """Prints what is trained and how the work is shared out."""
-        if not self._chief:
-            return
-        self._model.summary(line_length=80, print_fn=print)
-        replicas = self._strategy.num_replicas_in_sync
-        print(f"writing to {self._run_dir}; to see it: tensorboard --logdir {self._run_dir.parent}")
-        parts = shares(self._config.global_batch_size, replicas)
-        each = f"{parts[0]}" if parts[0] == parts[-1] else f"{parts[0]} or {parts[-1]}"
-        print(
-            f"global batch {self._config.global_batch_size} = {replicas} replica(s) on "
-            f"{self._cluster.workers if self._cluster else 1} worker(s) × {each} examples; "
-            f"{self._trainer.steps_per_epoch} steps an epoch × {self._config.epochs} epochs = {self._steps} steps",
-            flush=True,
-        )
-
-
-def _experiment(name: str) -> ModuleType:
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"--experiment={name} cannot be imported ({error}); name a module on the Python path, as package.module"
-        ) from None
-    missing = [function for function in ("load_data", "build_model") if not hasattr(module, function)]
-    if missing:
-        raise UsageError(f"--experiment={name} lacks {' and '.join(missing)}; see trainer/mnist.py for what they do")
-    return module
-
-
-def _load(experiment: ModuleType, config: Config) -> tuple[Any, str]:
-    """The data, and a digest of all of it."""
-    data = experiment.load_data(config)
-    digest = hashlib.sha256()
-    for split in data:
-        for array in split:
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(array.tobytes() if not array.flags.c_contiguous else array.data)
-    return data, digest.hexdigest()[:16]

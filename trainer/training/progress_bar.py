@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, metrics_text
 
 _BAR_SECONDS = 0.2
 
@@ -43,7 +43,7 @@ class Display:
         """Shows an event that must not be missed: an attempt's first step, an epoch's end."""
         if self._bar is None:
             print(progress.format(), flush=True)
-        elif progress.val_loss is not None:
+        elif progress.ends_epoch:
             self._bar.epoch(progress)
         else:
             self._bar.update(progress)
@@ -69,8 +69,8 @@ class _Bar:
             progress.TextColumn("epoch {task.fields[epoch]}"),
             progress.BarColumn(bar_width=None),
             progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-            progress.TextColumn("loss {task.fields[loss]:.4f} accuracy {task.fields[accuracy]:.4f}"),
-            progress.TextColumn("{task.fields[speed]:,.0f} images/s"),
+            progress.TextColumn("{task.fields[metrics]}"),
+            progress.TextColumn("{task.fields[speed]:,.0f} examples/s"),
             progress.TimeRemainingColumn(),
             speed_estimate_period=5.0,
         )
@@ -80,9 +80,8 @@ class _Bar:
     def update(self, progress: Progress) -> None:
         shown: dict[str, Any] = {
             "epoch": f"{progress.epoch}/{progress.epochs}",
-            "loss": progress.loss,
-            "accuracy": progress.accuracy,
-            "speed": progress.images_per_second,
+            "metrics": metrics_text(progress.first_metrics()).replace("  ", " "),
+            "speed": progress.examples_per_second,
         }
         if self._task is None:
             self._bar.start()
@@ -93,9 +92,15 @@ class _Bar:
         self.update(progress)
         now = time.monotonic()
         self._bar.console.print(
-            f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  "
-            f"val_loss {progress.val_loss:.4f}  val_accuracy {progress.val_accuracy:.4f}  "
-            f"{progress.images_per_second:,.0f} images/s  {now - self._epoch_began:.1f} s",
+            "  ".join(
+                [
+                    f"epoch {progress.epoch}/{progress.epochs}",
+                    metrics_text(progress.metrics),
+                    *([metrics_text(progress.validation, prefix="val_")] if progress.validation else []),
+                    f"{progress.examples_per_second:,.0f} examples/s",
+                    f"{now - self._epoch_began:.1f} s",
+                ]
+            ),
             highlight=False,
         )
         self._epoch_began = now

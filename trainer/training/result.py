@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 from pathlib import Path
 from typing import Any
@@ -11,29 +12,33 @@ import numpy as np
 import tensorflow as tf
 
 import trainer
-from trainer.core import agent_link
+from trainer.core import agent_link, experiment_flags
 from trainer.core.config import Config
 from trainer.core.exit_codes import OutputError
-from trainer.core.run_dir import MODEL, RESULT
+from trainer.core.run_dir import RESULT
+from trainer.training.assembly import Assembly
 from trainer.training.checkpoint import Checkpoint, write_whole
 
 
-def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, model: Any) -> None:
+def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, parts: Assembly) -> None:
     """Writes the model, then the result, each whole or not at all.
 
     Raises:
       OutputError: they could not be written.
     """
+    speed = final.step_examples / max(final.step_seconds, 1e-9)
     content = {
         "workers": workers,
         "global_batch_size": config.global_batch_size,
         "epochs": config.epochs,
         "steps": final.step,
         **(final.history[-1] if final.history else {}),
-        "images_per_second": final.step_images / max(final.step_seconds, 1e-9),
+        "examples_per_second": speed,
+        "images_per_second": speed,  # What 0.1.0 called it.
         "seconds": final.seconds,
         "restarts": agent_link.attempt() - 1,
-        "weights_sha256": weights_sha256(model),
+        "weights_sha256": weights_sha256(parts.model),
+        "experiment": {"module": config.experiment, **experiment_flags.own(config)},
         "versions": {
             "trainer": trainer.__version__,
             "tensorflow": tf.__version__,
@@ -43,14 +48,14 @@ def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, mod
         },
     }
     try:
-        _save(model, run_dir / MODEL)
-        write_whole(run_dir / RESULT, (json.dumps(content, indent=2) + "\n").encode())
+        parts.file.write(run_dir)
+        write_whole(run_dir / RESULT, (json.dumps(_numbers(content), indent=2) + "\n").encode())
     except OSError as error:
         raise OutputError(
             f"the result could not be written to {run_dir} ({error.strerror or error}); make room and start again: "
             "the run goes on at its newest checkpoint"
         ) from None
-    print(json.dumps(content), flush=True)
+    print(json.dumps(_numbers(content)), flush=True)
 
 
 def weights_sha256(model: Any) -> str:
@@ -61,10 +66,9 @@ def weights_sha256(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _save(model: Any, path: Path) -> None:
-    """Saves a copy that plain Keras loads, made outside of the strategy."""
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    temporary = path.with_name(f".{path.name}.tmp.keras")
-    copy.save(temporary)
-    temporary.replace(path)
+def _numbers(content: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN: a figure that is none is null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in content.items()
+    }

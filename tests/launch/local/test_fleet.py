@@ -168,9 +168,8 @@ def test_the_live_view_has_a_line_a_worker_and_one_bar() -> None:
         epochs=5,
         step=117,
         steps=234,
-        loss=0.25,
-        accuracy=0.9,
-        images_per_second=1234.0,
+        metrics={"loss": 0.25, "accuracy": 0.9},
+        examples_per_second=1234.0,
     )
     with view.live:
         view.state(state, "")
@@ -178,7 +177,7 @@ def test_the_live_view_has_a_line_a_worker_and_one_bar() -> None:
         view.say("worker 1 | [bad] markup stays as it is")
     text = console.export_text()
     assert "worker 1 | [bad] markup stays as it is" in text
-    assert "epoch 2/5  loss 0.2500  accuracy 0.9000  1234 images/s" in text
+    assert "epoch 2/5  loss 0.2500  accuracy 0.9000  1234 examples/s" in text
     assert "50%" in text
     last = [line.split() for line in text.splitlines() if line.split()[:1] == ["1"]][-1]
     assert last == ["1", "training", "3", "0", "2"]

@@ -61,7 +61,7 @@ def test_the_result_of_0_1_0_is_read() -> None:
     verdict = stored_verdict("run", "s3://b/runs/run", result, [])
     assert verdict.code == LaunchCode.DONE
     assert verdict.headline == "succeeded: run reached validation accuracy 0.9727 in 1 min 54 s"
-    assert verdict.lines[0] == "2 worker(s), 2 epoch(s), 936 steps, 2,213 images/s, 2 restart(s)"
+    assert verdict.lines[0] == "2 worker(s), 2 epoch(s), 936 steps, 2,213 examples/s, 2 restart(s)"
 
 
 @pytest.mark.parametrize(

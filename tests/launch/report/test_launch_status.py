@@ -55,7 +55,7 @@ def test_a_line_a_worker(
     ]
     assert why == "worker 2: no node can take it: 0/50 nodes are available"
     assert epoch.startswith("epoch 1/5 ")
-    assert figures == "step 7/1000  loss 1.0000  accuracy 0.5000  1 images/s"
+    assert figures == "step 7/1000  loss 1.0000  accuracy 0.5000  1 examples/s"
     assert not any("\x1b" in line for line in (head, *workers, epoch, figures))
 
 

@@ -13,8 +13,8 @@ def state(word: str, attempt: int) -> StateLine:
 
 def progress(step: int, attempt: int) -> Progress:
     return Progress(
-        worker=0, workers=2, attempt=attempt, epoch=1, epochs=1, step=step, steps=100, loss=1.0, accuracy=0.5,
-        images_per_second=1000.0,
+        worker=0, workers=2, attempt=attempt, epoch=1, epochs=1, step=step, steps=100,
+        metrics={"loss": 1.0, "accuracy": 0.5}, examples_per_second=1000.0,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def test_success_has_its_figures() -> None:
     assert verdict.code == LaunchCode.DONE
     assert verdict.headline == "succeeded: run reached validation accuracy 0.9812 in 1 min 40 s"
     assert verdict.lines == (
-        "2 worker(s), 5 epoch(s), 2340 steps, 41,000 images/s, 1 restart(s)",
+        "2 worker(s), 5 epoch(s), 2340 steps, 41,000 examples/s, 1 restart(s)",
         "worker 1 on node2 was evicted (a drain, or another request to evict it): Eviction API; its pod was replaced",
         "time: queued 1 s, starting 10 s, rendezvous 9 s, training 1 min 10 s, lost to failures 10 s; goodput 70%",
     )

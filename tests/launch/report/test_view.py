@@ -18,8 +18,8 @@ from trainer.launch.report.view import JsonView, LiveView, PlainView, open_view
 from trainer.launch.report.worker_activity import WorkerActivity
 
 PROGRESS = Progress(
-    worker=0, workers=2, attempt=2, epoch=3, epochs=5, step=120, steps=240, loss=0.4123, accuracy=0.8812,
-    images_per_second=23456.0,
+    worker=0, workers=2, attempt=2, epoch=3, epochs=5, step=120, steps=240,
+        metrics={"loss": 0.4123, "accuracy": 0.8812}, examples_per_second=23456.0,
 )  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_a_line_a_worker_and_the_bar() -> None:
     assert lines[2].split() == ["1", "pending", "0", "unschedulable"]
     assert lines[3] == "worker 1: no node can take it: 0/2 nodes are available"
     assert lines[4].startswith("epoch 3/5 ━━━━━━━━━━━━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌ 50%")
-    assert lines[5] == "step 120/240  loss 0.4123  accuracy 0.8812  23,456 images/s  attempt 2"
+    assert lines[5] == "step 120/240  loss 0.4123  accuracy 0.8812  23,456 examples/s  attempt 2"
 
 
 def test_what_each_worker_does_stands_in_its_line() -> None:
@@ -190,7 +190,12 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
     view = JsonView()
-    view.log(0, dataclasses.replace(PROGRESS, loss=float("nan"), val_loss=float("inf"), val_accuracy=0.5).format())
+    view.log(
+        0,
+        dataclasses.replace(
+            PROGRESS, metrics={"loss": float("nan")}, validation={"loss": float("inf"), "accuracy": 0.5}
+        ).format(),
+    )
     view.end(Verdict(code=LaunchCode.DONE, headline="", facts={"result": {"loss": float("nan"), "steps": [1, 2]}}))
 
     def refused(constant: str) -> None:

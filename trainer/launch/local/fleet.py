@@ -11,9 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from trainer.core import settings
 from trainer.core.causes import CRASHES, Cause
-from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, meaning, rule
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.ports import free_ports
@@ -31,15 +29,15 @@ _SPARE_SECONDS = 5.0  # For agents that were told to end, beyond --grace.
 class Fleet:
     """All agents of one run. Everything happens in the thread that calls `run`; others only read and wait."""
 
-    def __init__(self, flags: LocalFlags, trainer_config: Config, view: FleetView) -> None:
+    def __init__(self, flags: LocalFlags, trainer_arguments: Sequence[str], view: FleetView) -> None:
         """Chooses the ports.
 
         Args:
           flags: the fleet's.
-          trainer_config: the training program's; it names the run directory.
+          trainer_arguments: the training program's; they name the run directory.
           view: takes what is seen.
         """
-        self._flags, self._trainer_config, self._view = flags, trainer_config, view
+        self._flags, self._trainer_arguments, self._view = flags, tuple(trainer_arguments), view
         ports = free_ports(2 * flags.workers)
         self._cluster = Cluster(addresses=tuple(f"127.0.0.1:{port}" for port in ports[: flags.workers]), index=0)
         self._workers = [Worker(index, port) for index, port in enumerate(ports[flags.workers :])]
@@ -85,7 +83,7 @@ class Fleet:
         agent = agent_arguments(self._flags, port=worker.port, chief_port=self._workers[0].port)
         tf_config = dataclasses.replace(self._cluster, index=worker.index).tf_config()
         cores = share(sorted(os.sched_getaffinity(0)), worker.index, self._flags.workers)
-        worker.start((*agent, "--", *settings.arguments(self._trainer_config)), tf_config, cores, self._events)
+        worker.start((*agent, "--", *self._trainer_arguments), tf_config, cores, self._events)
 
     def _handle_event(self) -> None:
         """Waits a moment for the next event, and handles it."""

@@ -6,9 +6,9 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from trainer.core import settings
-from trainer.core.config import Config
+from trainer.core import experiment_flags, settings
 from trainer.core.exit_codes import UsageError
+from trainer.core.result_figures import metrics
 from trainer.core.run_dir import RESULT, default_run_dir
 from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import PROGRAM
@@ -30,7 +30,7 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
     """
     flags = settings.parse(LocalFlags, argv, program=f"{PROGRAM} --local")
     check(flags)
-    config = Config.from_arguments(trainer_argv)
+    config, unchecked = experiment_flags.parse(trainer_argv)
     config = dataclasses.replace(config, run_dir=config.run_dir or default_run_dir())
     if (
         importlib.util.find_spec("tensorflow") is None
@@ -40,7 +40,7 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
             "clone `make setup`, installs it"
         )
     with open_fleet_view(flags.workers) as view:
-        code = Fleet(flags, config, view).run()
+        code = Fleet(flags, [*settings.arguments(config), *unchecked], view).run()
     if code == LaunchCode.DONE:
         print(_result(pathlib.Path(config.run_dir)))
     return code
@@ -49,8 +49,8 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
 def _result(run_dir: pathlib.Path) -> str:
     """The result of a run that succeeded, for a person."""
     result = json.loads((run_dir / RESULT).read_text())
-    figures = (
-        f"val_accuracy {result['val_accuracy']:.4f}, val_loss {result['val_loss']:.4f}, "
-        f"{result['seconds']:.1f} s, {result['restarts']} restart(s)"
-    )
-    return f"succeeded: {figures}\nrun directory: {run_dir} (tensorboard --logdir {run_dir.parent})"
+    measured = metrics(result)
+    shown = {name: value for name, value in measured.items() if name.startswith("val_")} or measured
+    figures = [f"{name} {value:.4f}" for name, value in reversed(shown.items())]
+    figures += [f"{result['seconds']:.1f} s", f"{result['restarts']} restart(s)"]
+    return f"succeeded: {', '.join(figures)}\nrun directory: {run_dir} (tensorboard --logdir {run_dir.parent})"

@@ -10,7 +10,7 @@ import rich.live
 import rich.progress
 import rich.table
 
-from trainer.core.log_lines import Progress, StateLine
+from trainer.core.log_lines import Progress, StateLine, metrics_text
 
 
 class FleetView(Protocol):
@@ -73,8 +73,8 @@ class LiveFleetView:
                 self._task,
                 total=progress.steps,
                 completed=progress.step,
-                description=f"epoch {progress.epoch}/{progress.epochs}  loss {progress.loss:.4f}  "
-                f"accuracy {progress.accuracy:.4f}  {progress.images_per_second:.0f} images/s",
+                description=f"epoch {progress.epoch}/{progress.epochs}  {metrics_text(progress.first_metrics())}  "
+                f"{progress.examples_per_second:.0f} examples/s",
             )
         self.live.update(self._screen())
 

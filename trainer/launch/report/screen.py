@@ -7,6 +7,7 @@ import rich.console
 import rich.table
 import rich.text
 
+from trainer.core.log_lines import metrics_text
 from trainer.launch.report.snapshot import Row, Snapshot, bar, eta
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
@@ -55,8 +56,8 @@ def progress_texts(snapshot: Snapshot, width: int) -> list[rich.console.Renderab
     drawn = bar(share, max(5, min(40, width - 40)))
     head = f"epoch {progress.epoch}/{progress.epochs} {drawn} {share:.0%} {eta(progress, snapshot.step_seconds)}"
     figures = (
-        f"step {progress.step}/{progress.steps}  loss {progress.loss:.4f}  accuracy {progress.accuracy:.4f}  "
-        f"{progress.images_per_second:,.0f} images/s"
+        f"step {progress.step}/{progress.steps}  {metrics_text(progress.first_metrics())}  "
+        f"{progress.examples_per_second:,.0f} examples/s"
     )
     if snapshot.attempt > 1:
         figures += f"  attempt {snapshot.attempt}"

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from trainer.core.result_figures import metrics, speed
 from trainer.launch.cluster.objects import Job, Pod, Seen
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.end_of_worker import EndOfWorker
@@ -30,8 +31,11 @@ class Verdict:
 
 def success_headline(run: str, result: Mapping[str, Any], seconds: float) -> str:
     """What a run that succeeded has reached, and how long it took."""
-    accuracy = result.get("val_accuracy")
-    reached = "" if accuracy is None else f" reached validation accuracy {accuracy:.4f}"
+    measured = metrics(result)
+    best = next((name for name in ("val_accuracy", "val_loss", "accuracy", "loss") if name in measured), None)
+    reached = ""
+    if best is not None:
+        reached = f" reached {best.replace('val_', 'validation ')} {measured[best]:.4f}"
     return f"succeeded: {run}{reached} in {duration(seconds)}"
 
 
@@ -39,7 +43,7 @@ def result_line(result: Mapping[str, Any]) -> str:
     """How large a run was, and how fast."""
     return (
         f"{result.get('workers')} worker(s), {result.get('epochs')} epoch(s), {result.get('steps')} steps, "
-        f"{result.get('images_per_second', 0):,.0f} images/s, {int(result.get('restarts', 0))} restart(s)"
+        f"{speed(result):,.0f} examples/s, {int(result.get('restarts', 0))} restart(s)"
     )
 
 

@@ -1,0 +1,130 @@
+"""Trains kinds of models by Keras' `fit` and by ours, and prints what they end with: a line of JSON a kind.
+
+python -m tests.training.oracle.run MODE [KIND ...]
+
+MODE: fit; or the number of replicas, each a logical device of this process; with "x" behind it XLA compiles the steps,
+with a number behind ":" chunks have that many.
+"""
+
+import functools
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+REPLICAS = 3
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * REPLICAS
+)
+tf.config.threading.set_intra_op_parallelism_threads(1)
+
+import keras  # noqa: E402
+
+from tests.training.oracle.kinds import BATCH, KINDS, Kind  # noqa: E402
+from trainer.core.config import Config  # noqa: E402
+from trainer.training import assembly, random_state, strategy  # noqa: E402
+from trainer.training.experiment import Experiment  # noqa: E402
+
+EPOCHS, SEED = 3, 5
+
+
+def by_fit(kind: Kind) -> dict[str, Any]:
+    """What Keras ends with, fed the same batches in the same order."""
+    keras.utils.set_random_seed(SEED)
+    model = kind.model()
+    train, validation = kind.data()
+    examples = len(keras.tree.flatten(train[0])[0])
+    steps = examples // BATCH
+    if not model.compiled:
+        _compile_as_the_flags(model, train)
+    orders = [random_state.order(SEED, epoch, examples)[: steps * BATCH] for epoch in range(EPOCHS)]
+    rows = np.concatenate(orders)
+    nests = tuple(keras.tree.map_structure(lambda leaf: _taken(leaf, rows), part) for part in train)
+    nests = tuple(tuple(part) if isinstance(part, list) else part for part in nests)
+    data = tf.data.Dataset.from_tensor_slices(nests).batch(BATCH)
+    if validation is not None:
+        validation = tuple(tuple(part) if isinstance(part, list) else part for part in validation)
+    history = model.fit(
+        data, epochs=EPOCHS, steps_per_epoch=steps, validation_data=validation, validation_batch_size=BATCH, verbose=0
+    )
+    return _ended(model, [{name: values[epoch] for name, values in history.history.items()} for epoch in range(EPOCHS)])
+
+
+def by_ours(kind: Kind, replicas: int, *, jit_compile: bool, chunk: int) -> dict[str, Any]:
+    """What our loop ends with."""
+    experiment = Experiment(
+        name="kind", load_data=lambda _: kind.data(), build_model=lambda _: kind.model(), preprocess=kind.preprocess
+    )
+    strategy.create = lambda *_: _strategy(replicas)
+    config = Config(
+        seed=SEED, epochs=EPOCHS, global_batch_size=BATCH, jit_compile="true" if jit_compile else "auto"
+    )  # fmt: skip
+    parts = assembly.assemble(config, None, experiment)
+    trainer, history = parts.trainer, []
+    step = 0
+    for epoch in range(EPOCHS):
+        trainer.start_epoch(epoch)
+        sums: Any = trainer.scores.zeros()
+        end = step + trainer.steps_per_epoch
+        while step < end:
+            outcome = trainer.run(step, min(step + chunk, end) if chunk else end, sums)
+            step, sums = outcome.step, outcome.sums
+        values = trainer.scores.values(sums, trainer.steps_per_epoch * BATCH)
+        validation = trainer.evaluate()
+        history.append(values | {f"val_{name}": value for name, value in validation.items()})
+    trainer.finalize()
+    return _ended(parts.model, history)
+
+
+@functools.cache
+def _strategy(replicas: int) -> Any:
+    devices = [f"CPU:{index}" for index in range(replicas)]
+    return tf.distribute.MirroredStrategy(devices) if replicas > 1 else tf.distribute.get_strategy()
+
+
+def _ended(model: Any, history: list[dict[str, Any]]) -> dict[str, Any]:
+    weights = [np.asarray(weight).astype("float64").ravel().tolist() for weight in _weights(model)]
+    return {
+        "weights": weights,
+        "history": [{name: np.ravel(value).tolist() for name, value in epoch.items()} for epoch in history],
+    }
+
+
+def _weights(model: Any) -> list[Any]:
+    return [weight.numpy() for weight in model.weights if weight.name != "seed_generator_state"]
+
+
+def _taken(leaf: Any, rows: Any) -> Any:
+    taken = leaf[rows]
+    return taken.astype("float32") if taken.dtype.kind == "f" else taken
+
+
+def _compile_as_the_flags(model: Any, train: Any) -> None:
+    from trainer.training.compilation import compile_by_flags
+
+    y = tf.convert_to_tensor(train[1][:40])
+    compile_by_flags(model, Config(), y, model(train[0][:40]))
+
+
+def main(mode: str, names: list[str]) -> None:
+    name, _, chunk = mode.partition(":")
+    for kind in names or KINDS:
+        keras.backend.clear_session()
+        try:
+            if mode == "fit":
+                ended = by_fit(KINDS[kind])
+            else:
+                replicas = int(name.rstrip("x"))
+                ended = by_ours(KINDS[kind], replicas, jit_compile=name.endswith("x"), chunk=int(chunk or 0))
+        except Exception:
+            ended = {"error": traceback.format_exc()}
+        print(json.dumps({"kind": kind} | ended), flush=True)
+
+
+if __name__ == "__main__":
+    assert Path(__file__).exists()
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,69 @@
+"""The oracle is Keras: for every kind of model our loop ends with what `fit` ends with, fed the same batches.
+
+Each way of training is one process, which goes through all kinds; see tests/training/oracle.
+"""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.paths import ROOT
+from tests.training.oracle.kinds import KINDS
+
+NAMES = list(KINDS)
+SOME = NAMES[::7]
+
+
+@functools.cache
+def ended(mode: str, *names: str) -> dict[str, Any]:
+    """What each kind ends with, trained that way."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.oracle.run", mode, *names],
+        cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert lines, done.stderr[-3000:]
+    return {line["kind"]: line for line in lines}
+
+
+def test_every_kind_is_read() -> None:
+    assert len(NAMES) >= 24
+    assert set(NAMES) == set(ended("fit"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [(mode, kind) for mode in ("1", "1x", "3") for kind in NAMES if mode != "3" or KINDS[kind].replicas],
+)
+def test_ends_as_keras_fit_does(mode: str, kind: str) -> None:
+    theirs, ours = ended("fit")[kind], ended(mode)[kind]
+    assert "error" not in theirs, theirs["error"]
+    assert "error" not in ours, ours["error"]
+    tolerance = max(KINDS[kind].tolerance, 1e-4 if mode == "3" else 0.0)
+    for one, other in zip(ours["weights"], theirs["weights"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+    for epoch, (one, other) in enumerate(zip(ours["history"], theirs["history"], strict=True)):
+        assert set(one) == set(other), f"epoch {epoch}"
+        for name, value in other.items():
+            np.testing.assert_allclose(one[name], value, rtol=tolerance, atol=tolerance, err_msg=f"{name} of {epoch}")
+
+
+@pytest.mark.parametrize("mode", ["1:1", "1:7", "1x:7", "2x:5"])
+def test_the_length_of_chunks_changes_no_bit(mode: str) -> None:
+    whole, chunked = ended(mode.partition(":")[0], *SOME), ended(mode, *SOME)
+    for kind in SOME:
+        assert "error" not in chunked[kind], chunked[kind]["error"]
+        assert chunked[kind] == whole[kind], kind
+
+
+def test_two_replicas_compiled_by_xla_end_as_one() -> None:
+    theirs, ours = ended("fit"), ended("2x", *SOME)
+    for kind in SOME:
+        for one, other in zip(ours[kind]["weights"], theirs[kind]["weights"], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=kind)

@@ -1,0 +1,180 @@
+"""A run put together: from the flags to a trainer that can take its first step."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.core.config import Config
+from trainer.core.exit_codes import UsageError
+from trainer.core.tf_config import Cluster
+from trainer.training import arrays, first_look, strategy, variables
+from trainer.training.arrays import Arrays
+from trainer.training.compilation import Compilations, check_model
+from trainer.training.experiment import Experiment
+from trainer.training.saving import ModelFile, as_its_user_made_it
+from trainer.training.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """Everything that a run is made of."""
+
+    experiment: Experiment
+    strategy: tf.distribute.Strategy
+    model: Any
+    trainer: Trainer
+    file: ModelFile
+    identity: dict[str, Any]  # What a resume may not change.
+    examples: int  # To train on.
+    rate_is_a_flag: bool  # Whether the flags have compiled the model.
+
+
+def assemble(config: Config, cluster: Cluster | None, experiment: Experiment) -> Assembly:
+    """Loads the data, builds the model, and looks whether they can be trained.
+
+    Raises:
+      UsageError, DataError: they cannot, or not together.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(_load, experiment, config)
+        distribution = strategy.create(config, cluster)
+        keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
+        keras.utils.set_random_seed(config.seed)  # Before the model, whose first weights are drawn from it.
+        compilations = Compilations()
+        with distribution.scope(), compilations.noted():
+            model = experiment.build_model(config)
+        check_model(model, config.experiment)
+        train, validation, digest = loading.result()
+    steps = _steps_per_epoch(config, experiment, train)
+    first_look.build(model, distribution, train, experiment.preprocess)
+    with distribution.scope():
+        look, by_flags = first_look.look(model, config, train, validation, experiment.preprocess)
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+    return Assembly(
+        experiment=experiment,
+        strategy=distribution,
+        model=model,
+        trainer=Trainer(
+            config=config,
+            strategy=distribution,
+            model=model,
+            look=look,
+            train=train,
+            validation=validation,
+            preprocess=experiment.preprocess,
+            steps_per_epoch=steps,
+            jit_compile=_uses_xla(config, compilations.jit_compile(model)),
+        ),
+        file=ModelFile(model, compiled_by_flags=by_flags),
+        identity=_identity(config, model, digest, by_flags=by_flags),
+        examples=train.examples,
+        rate_is_a_flag=by_flags,
+    )
+
+
+def _load(experiment: Experiment, config: Config) -> tuple[Arrays, Arrays | None, str]:
+    """The data, checked, and a digest of all of it."""
+    loaded = experiment.load_data(config)
+    if not isinstance(loaded, tuple | list) or len(loaded) != 2:
+        raise UsageError(
+            f"load_data returned a {type(loaded).__name__}; expected two: the training data and the validation data, "
+            "None for none"
+        )
+    train = Arrays(loaded[0], "training")
+    validation = None if loaded[1] is None else Arrays(loaded[1], "validation")
+    if validation is not None:
+        train.check_alike(validation)
+    return train, validation, arrays.digest([train] if validation is None else [train, validation])
+
+
+def _steps_per_epoch(config: Config, experiment: Experiment, train: Arrays) -> int:
+    if config.global_batch_size > train.examples:
+        raise UsageError(
+            f"--global_batch_size={config.global_batch_size} is more than the {train.examples} training examples; "
+            "an epoch must have at least one step"
+        )
+    whole = train.examples // config.global_batch_size
+    if experiment.steps_per_epoch is None:
+        return whole
+    steps = experiment.steps_per_epoch(config)
+    if not isinstance(steps, int) or not 1 <= steps <= whole:
+        raise UsageError(
+            f"steps_per_epoch returned {steps!r}; expected a whole number from 1 to {whole}, of whole batches"
+        )
+    return steps
+
+
+def _uses_xla(config: Config, compiled: bool | None) -> bool:
+    """Whether the steps are compiled by XLA: as the flag says, or as `compile` does, or on GPUs.
+
+    On CPUs XLA was measured to be no faster than plain TensorFlow where it matters (`make bench ARGS=xla`).
+    """
+    if config.jit_compile != "auto":
+        flag = config.jit_compile == "true"
+        if compiled is not None and compiled != flag:
+            raise UsageError(
+                f"--jit_compile={config.jit_compile}, and the model is compiled with jit_compile={compiled}; leave "
+                "one out"
+            )
+        return flag
+    return bool(tf.config.list_physical_devices("GPU")) if compiled is None else compiled
+
+
+def _identity(config: Config, model: Any, digest: str, *, by_flags: bool) -> dict[str, Any]:
+    common = {
+        "seed": config.seed,
+        "global batch size": config.global_batch_size,
+        "data set": digest,
+        "model": variables.shapes(model),
+        "layers": _layers(model),
+    }
+    if by_flags:
+        return common | {"optimizer": config.optimizer, "loss": config.loss, "experiment's flags": _own_flags(config)}
+    settings = model._compile_config.config if hasattr(model._compile_config, "config") else {}
+    optimizer = model.optimizer
+    return common | {
+        "optimizer": f"{type(optimizer).__name__} {json.dumps(_plain(optimizer.get_config()), sort_keys=True)}",
+        "loss": json.dumps(_plain(getattr(model, "loss", None)), sort_keys=True),
+        "loss weights": json.dumps(_plain(settings.get("loss_weights")), sort_keys=True),
+        "metrics": json.dumps(_plain(model._compile_metrics and [
+            model._compile_metrics._user_metrics, model._compile_metrics._user_weighted_metrics
+        ]), sort_keys=True),
+        "experiment's flags": _own_flags(config),
+    }  # fmt: skip
+
+
+def _own_flags(config: Config) -> str:
+    return " ".join(f"{name}={getattr(config, name)}" for name in config.own_flags())
+
+
+def _layers(model: Any) -> str:
+    try:
+        with as_its_user_made_it(model):  # How it is compiled is said beside it.
+            described = model.to_json()
+    except Exception:  # A subclassed model may have no configuration.
+        described = " ".join(f"{type(layer).__name__}" for layer in model._flatten_layers())
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """Objects of Keras' and functions as what they are called and set to."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, keras.losses.Loss | keras.metrics.Metric):
+        try:
+            return [type(value).__name__, _plain(value.get_config())]
+        except Exception:
+            return type(value).__name__
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    return float(value) if hasattr(value, "dtype") and getattr(value, "shape", None) == () else type(value).__name__

@@ -1,0 +1,261 @@
+"""The model as it is trained: compiled by its user, or by the flags; built; and refused where it cannot be honoured."""
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer.core.config import Config
+from trainer.core.exit_codes import DataError, UsageError
+from trainer.training import update
+from trainer.training.arrays import Nest
+
+_OWN_STEPS = ("train_step", "test_step", "make_train_function", "fit")
+
+
+@keras.saving.register_keras_serializable(package="trainer")
+class Quadratic(keras.losses.Loss):  # type: ignore[misc]
+    """Half the sum of the squares of output minus one-hot label."""
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """The loss of each example: float32 [batch], for labels [batch] and outputs [batch, classes]."""
+        labels = tf.reshape(tf.cast(y_true, tf.int32), [-1])
+        return 0.5 * tf.reduce_sum(tf.square(y_pred - tf.one_hot(labels, y_pred.shape[-1])), axis=-1)
+
+
+class Compilations:
+    """Notes what `compile` is called with, which Keras itself does not keep: whether XLA was asked for."""
+
+    def __init__(self) -> None:
+        self._jit_compile: dict[int, Any] = {}
+
+    def jit_compile(self, model: Any) -> bool | None:
+        """What the user said: True, False, or None for nothing."""
+        given = self._jit_compile.get(id(model), "auto")
+        return None if given == "auto" else bool(given)
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Notes the calls in here."""
+        original = keras.Model.compile
+
+        def compile_(model: Any, *args: Any, **kwargs: Any) -> Any:
+            self._jit_compile[id(model)] = kwargs.get("jit_compile", "auto")
+            return original(model, *args, **kwargs)
+
+        keras.Model.compile = compile_
+        try:
+            yield
+        finally:
+            keras.Model.compile = original
+
+
+def check_model(model: Any, experiment: str) -> None:
+    """Refuses what no step of ours could do as the model's user means it.
+
+    Raises:
+      UsageError: names it, and what to do instead.
+    """
+    if not isinstance(model, keras.Model):
+        what = "None" if model is None else f"a {type(model).__name__}"
+        raise UsageError(f"build_model of --experiment={experiment} returned {what}; expected a Keras model")
+    for name in _OWN_STEPS:
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            raise UsageError(
+                f"{type(model).__name__} has a {name} of its own, which is not called here: the trainer has its own "
+                "loop; put the loss into compute_loss and the metrics into compile or compute_metrics"
+            )
+    if model.compiled and model.run_eagerly:
+        raise UsageError(
+            "the model is compiled with run_eagerly=True, and the steps here are always compiled; leave it out, "
+            "and look "
+            "at values with tf.print"
+        )
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False) and isinstance(layer, keras.layers.RNN):
+            raise UsageError(
+                f"the layer {layer.name} is stateful: its state would go on from one shuffled batch to the next; leave "
+                "stateful=True out"
+            )
+        if isinstance(layer, keras.layers.StringLookup | keras.layers.TextVectorization):
+            raise UsageError(
+                f"the layer {layer.name} computes with text, which a compiled step cannot; call it in load_data "
+                "and give "
+                "the model its numbers"
+            )
+    if model.compiled:
+        update.check(model.optimizer)
+
+
+def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest) -> None:
+    """Compiles a model that is not, with the loss and the optimizer of the flags and the accuracy.
+
+    Args:
+      model: the model, which classifies.
+      config: the flags.
+      y: some labels: whole numbers from 0, or one-hot.
+      outputs: what the model gives for their examples.
+
+    Raises:
+      UsageError: it does not classify, or has several outputs.
+    """
+    if keras.tree.is_nested(outputs) or keras.tree.is_nested(y) or y is None:
+        raise UsageError(
+            "the model is not compiled, and the flags can compile one with one output and one label an example only; "
+            "compile it in build_model: model.compile(optimizer=..., loss=..., metrics=...)"
+        )
+    if len(outputs.shape) != 2:
+        raise UsageError(
+            f"the model is not compiled and gives {_shape(outputs)}; the flags can compile one that gives one number a "
+            "class, [batch, classes]; compile it in build_model"
+        )
+    if y.dtype.is_floating and not bool(tf.reduce_all(tf.equal(y, tf.round(y)))):
+        raise UsageError(
+            f"the labels are {y.dtype.name} and no whole numbers, and the model is not compiled: the flags compile "
+            "classification; for regression, compile it in build_model: model.compile(optimizer=..., loss=...)"
+        )
+    classes = outputs.shape[-1]
+    sparse = len(y.shape) < 2 or (y.shape[-1] == 1 and classes > 1)
+    if config.loss == "quadratic":
+        if not sparse or classes == 1:
+            raise UsageError("--loss=quadratic takes labels that are whole numbers and a model with an output a class")
+        loss: Any = Quadratic()
+    elif classes == 1:
+        loss = keras.losses.BinaryCrossentropy(from_logits=not _is_probability(outputs))
+    elif sparse:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not _is_distribution(model, outputs))
+    else:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=not _is_distribution(model, outputs))
+    if config.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(config.learning_rate, momentum=config.momentum, name="sgd")
+    else:
+        optimizer = keras.optimizers.Adam(config.learning_rate, name="adam")
+    accuracy: Any = keras.metrics.CategoricalAccuracy("accuracy")
+    if classes == 1:
+        threshold = 0.5 if _is_probability(outputs) else 0.0
+        accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=threshold)
+    elif sparse:
+        accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
+    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+
+
+def check_labels(model: Any, y: Nest, outputs: Nest) -> None:
+    """Refuses labels that are outside the classes of a sparse loss, before they give a loss that means nothing.
+
+    Args:
+      model: compiled, its losses built.
+      y: all labels of a split, as arrays.
+      outputs: what the model gives for some of its examples.
+
+    Raises:
+      DataError: names the label and where it stands.
+    """
+    compiled = model._compile_loss
+    for part in compiled._flat_losses if compiled is not None and compiled.built else ():
+        if not _is_sparse(part.loss):
+            continue
+        try:
+            labels, output = y, outputs
+            for step in part.path:
+                labels, output = labels[step], output[step]
+        except (KeyError, IndexError, TypeError):
+            continue
+        labels = np.asarray(labels)
+        ignored = getattr(part.loss, "ignore_class", None)
+        counted = labels if ignored is None else labels[labels != ignored]
+        classes = output.shape[-1]
+        if not counted.size:
+            continue
+        if counted.dtype.kind == "f" and not np.all(counted == np.round(counted)):
+            value = counted.flat[int(np.argmax(counted != np.round(counted)))]
+            raise DataError(f"the loss {part.loss.name} takes whole numbers as labels, and there is {value}; {_FIX}")
+        if counted.min() < 0 or counted.max() >= classes:
+            wrong = (labels < 0) | (labels >= classes)
+            if ignored is not None:
+                wrong &= labels != ignored
+            at = int(np.argmax(wrong.reshape(len(labels), -1).any(axis=1)))
+            value = labels[at] if labels.ndim == 1 else labels[at][wrong[at]].flat[0]
+            raise DataError(
+                f"the label {value} of example {at} is none of the model's {classes} classes, 0 to {classes - 1}; "
+                f"{_FIX}"
+            )
+
+
+_FIX = "mend the labels, or give the model an output a class"
+
+
+@contextlib.contextmanager
+def explained(what: str, x: Nest) -> Iterator[None]:
+    """Says in one line what Keras or TensorFlow cannot do with a model and its data.
+
+    A user's own code keeps its traceback.
+
+    Raises:
+      UsageError: they do not fit each other.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, NotImplementedError, tf.errors.InvalidArgumentError) as error:
+        if not _is_library(error):
+            raise
+        words = " ".join(str(error).replace("\n", " ").split())
+        raise UsageError(
+            f"{what} with x of {describe(x)} is not possible: {words[:600]}; mend the model or the data, or prepare it "
+            "in preprocess"
+        ) from None
+
+
+def describe(nest: Nest) -> str:
+    """Shapes and types of a nest of arrays or tensors, for a person."""
+    if isinstance(nest, dict):
+        return "{" + ", ".join(f"{key}: {describe(value)}" for key, value in nest.items()) + "}"
+    if isinstance(nest, list | tuple):
+        return "[" + ", ".join(map(describe, nest)) + "]"
+    if nest is None:
+        return "None"
+    dtype = nest.dtype.name if hasattr(nest.dtype, "name") else str(nest.dtype)
+    return f"{dtype} {_shape(nest)}"
+
+
+def _shape(tensor: Any) -> str:
+    return "[" + ", ".join("?" if size is None else str(size) for size in tensor.shape) + "]"
+
+
+def _is_library(error: BaseException) -> bool:
+    """Whether the innermost frame of the traceback is not the user's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(str(Path(module.__file__ or "").parent) for module in (keras, tf, np))
+    here = str(Path(__file__).parents[1])
+    own = [
+        frame for frame in frames
+        if not frame.filename.startswith((*libraries, "<")) and not frame.filename.startswith(here)
+        and "site-packages" not in frame.filename
+    ]  # fmt: skip
+    if not own:
+        return True
+    last = frames[-1].filename
+    return "site-packages" in last or last.startswith(libraries)
+
+
+def _is_sparse(loss: Any) -> bool:
+    sparse = keras.losses.sparse_categorical_crossentropy
+    return isinstance(loss, keras.losses.SparseCategoricalCrossentropy) or getattr(loss, "fn", None) is sparse
+
+
+def _is_distribution(model: Any, outputs: tf.Tensor) -> bool:
+    """Whether outputs are probabilities of classes: they add up to 1, or are said to be by the last activation."""
+    last = getattr(model.layers[-1], "activation", None) if model.layers else None
+    if last in (keras.activations.softmax, keras.activations.sigmoid):
+        return True
+    sums = tf.reduce_sum(tf.cast(outputs, tf.float32), -1)
+    return bool(tf.reduce_all(outputs >= 0)) and bool(tf.reduce_all(tf.abs(sums - 1.0) < 1e-2))
+
+
+def _is_probability(outputs: tf.Tensor) -> bool:
+    """Whether the outputs of a model with one of them are probabilities and no logits: none is outside of 0 to 1."""
+    return bool(tf.reduce_all((outputs >= 0) & (outputs <= 1)))

@@ -1,0 +1,148 @@
+"""A model's part of a step, as functions of tensors alone: no variable is read or written here.
+
+So the same function serves one replica and many, plain TensorFlow and XLA, and says the same on each.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.training.arrays import Nest
+from trainer.training.first_look import call
+from trainer.training.scores import Scores, Sums
+from trainer.training.sharing import Sharing
+from trainer.training.variables import Variables
+
+
+class ModelStep:
+    """Gradients and scores of a model that is compiled and built."""
+
+    def __init__(self, model: Any, variables: Variables, scores: Scores, sharing: Sharing | None) -> None:
+        """`sharing` says how several replicas share a batch; None: there is one."""
+        self._model, self._variables, self._scores, self._sharing = model, variables, scores, sharing
+        self.scales_loss = hasattr(model.optimizer, "dynamic_scale")
+
+    def gradients(
+        self,
+        x: Nest,
+        y: Nest,
+        weight: Nest,
+        seeds: Any,
+        trained: Any,
+        others: Any,
+        state: Any,
+        metrics: Any,
+        divisors: Any,
+    ) -> tuple[list[tf.Tensor | None], list[tf.Tensor | None], tf.Tensor, list[tf.Tensor]]:
+        """A replica's part of a step.
+
+        Args:
+          x: the inputs.
+          y: the labels.
+          weight: of each example.
+          seeds: what each seed generator holds.
+          trained: values of the variables that are trained.
+          others: of those that are not.
+          state: of the optimizer's, where it scales the loss; else empty.
+          metrics: of the metrics'.
+          divisors: see `Sharing.loss`; not used where there is one replica.
+
+        Returns:
+          The gradients, None where the loss does not depend on a variable; new values of what the forward pass has
+          changed, None for the rest; the loss, or this replica's part of it; the metrics after this batch.
+        """
+        scope = self._scope(trained, others, seeds, state, metrics)
+        before = [scope.get_current_value(variable) for variable in self._variables.others]
+        parts: list[tf.Tensor] = []
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained)
+            with scope:
+                outputs = call(self._model, x, training=True)
+                if self._sharing is None:
+                    loss = self._whole_loss(x, y, outputs, weight, training=True)
+                else:
+                    loss, parts, _ = self._sharing.loss(x, y, outputs, weight, divisors)
+                scaled = self._model.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, trained)
+        with scope:
+            self._model.compute_metrics(x, y, outputs, weight)
+        after = [scope.get_current_value(variable) for variable in self._variables.others]
+        measured = self._scores.after(scope, metrics)
+        if self._sharing is not None:
+            measured = self._sharing.with_parts(measured, parts)
+        return (
+            gradients,
+            [None if new is old else new for new, old in zip(after, before, strict=True)],
+            loss,
+            measured,
+        )
+
+    def counts(self, *arguments: Any) -> tf.Tensor:
+        """What a replica adds to the divisor of each loss: float32 [losses]. Takes what `gradients` takes but the last.
+
+        All else that is computed here is left out by TensorFlow as unused.
+        """
+        x, y, weight, seeds, trained, others, state, metrics = arguments
+        assert self._sharing is not None  # noqa: S101
+        with self._scope(trained, others, seeds, state, metrics):
+            outputs = call(self._model, x, training=True)
+            _, _, counted = self._sharing.loss(x, y, outputs, weight, None)
+        return tf.stack([tf.zeros([]) if count is None else tf.cast(count, tf.float32) for count in counted])
+
+    def evaluated(self, x: Nest, y: Nest, weight: Nest, trained: Any, others: Any, sums: Any) -> Sums:
+        """The sums over a validation split after one more batch."""
+        seeds = [tf.zeros([2], tf.int64) for _ in self._variables.seeds]
+        examples = keras.tree.flatten(x)[0].shape[0]
+        scope = self._scope(trained, others, seeds, [], sums[1:])
+        with scope:
+            outputs = call(self._model, x, training=False)
+            loss = self._whole_loss(x, y, outputs, weight, training=False)
+            self._model.compute_metrics(x, y, outputs, weight)
+        after = self._scores.after(scope, sums[1:])
+        for place in (place for tracker in self._scores.loss_trackers for place in tracker):
+            # Keras' fit does not know how many examples a batch of validation has, and counts each as one.
+            after[place] = sums[1 + place] + (after[place] - sums[1 + place]) / examples
+        return [sums[0] + tf.cast(loss, tf.float64) * examples, *after]
+
+    def _whole_loss(self, x: Nest, y: Nest, outputs: Nest, weight: Nest, *, training: bool) -> tf.Tensor:
+        return tf.reduce_sum(self._model._compute_loss(x, y, outputs, weight, training=training))
+
+    def _scope(self, trained: Any, others: Any, seeds: Any, state: Any, metrics: Any) -> keras.StatelessScope:
+        """Where all variables have these values, and changes are kept beside them."""
+        variables = self._variables
+        mapping = [
+            *zip(variables.trained, trained, strict=True), *zip(variables.others, others, strict=True),
+            *zip(variables.seeds, seeds, strict=True), *zip(self._scores.variables, metrics, strict=True),
+            *(zip(variables.optimizer, state, strict=True) if state else ()),
+        ]  # fmt: skip
+        return keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False)
+
+
+def traced_alone(function: Callable[..., Any], arguments: Any, *, jit_compile: bool) -> Callable[..., Any]:
+    """A function traced outside of any strategy: Keras divides losses by a strategy's replicas, and here that is done.
+
+    Args:
+      function: of nests of tensors, in which None may stand.
+      arguments: such nests, of `tf.TensorSpec`s.
+      jit_compile: whether XLA compiles it.
+    """
+    places = [index for index, leaf in enumerate(tf.nest.flatten(arguments)) if leaf is not None]
+    specs = [tf.nest.flatten(arguments)[index] for index in places]
+    count = len(tf.nest.flatten(arguments))
+
+    def on_tensors(*tensors: tf.Tensor) -> Any:
+        leaves: list[tf.Tensor | None] = [None] * count
+        for place, tensor in zip(places, tensors, strict=True):
+            leaves[place] = tensor
+        return function(*tf.nest.pack_sequence_as(arguments, leaves))
+
+    compiled = tf.function(on_tensors, autograph=False, jit_compile=True if jit_compile else None)
+    traced = compiled.get_concrete_function(*specs)
+
+    def called(*given: Any) -> Any:
+        leaves = tf.nest.flatten(list(given))
+        return traced(*[leaves[place] for place in places])
+
+    return called

@@ -1,0 +1,40 @@
+"""Random numbers as functions of what they are for: a resumed run draws what it would have drawn.
+
+Keras' random layers draw from a seed generator: two whole numbers, of which the second counts the draws. Here the first
+is made of layer and step, and the second begins with the replica's number, so layer, step, replica and draw each make
+another pair. An example's own seed is made of epoch and row, whatever the number of workers.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+# Keras brings seeds into the range of an int32 by this remainder.
+_RANGE = 2**31 - 2
+_DRAWS = 2**18  # That a layer may make in one step, in each replica.
+
+
+def layer_bases(seed: int, layers: int) -> list[int]:
+    """The first number of each seed generator at step 0: as far apart as can be, so that no step reaches another's."""
+    first = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
+    return [(first + layer * (_RANGE // max(layers, 1))) % _RANGE for layer in range(layers)]
+
+
+def layer_seeds(bases: list[int], step: tf.Tensor, replica: int) -> list[tf.Tensor]:
+    """What each seed generator holds when a replica begins a step: int64 [2] each."""
+    return [tf.stack([tf.cast(step, tf.int64) + base, tf.constant(replica * _DRAWS, tf.int64)]) for base in bases]
+
+
+def epoch_seed(seed: int, epoch: int, *, training: bool) -> int:
+    """The first half of the seeds of an epoch's examples."""
+    return int(np.random.SeedSequence([seed, epoch, 2 if training else 3]).generate_state(1)[0] % _RANGE)
+
+
+def row_seeds(epoch_seed: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """The seed of each example: int32 [rows, 2]."""
+    second = tf.cast(tf.math.floormod(rows, _RANGE), tf.int32)
+    return tf.stack([tf.fill(tf.shape(second), tf.cast(epoch_seed, tf.int32)), second], axis=1)
+
+
+def order(seed: int, epoch: int, examples: int) -> "np.typing.NDArray[np.int64]":
+    """The order in which an epoch goes through the examples: a permutation, int64 [examples]."""
+    return np.random.default_rng([seed, epoch]).permutation(examples)

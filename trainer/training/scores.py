@@ -1,0 +1,137 @@
+"""What is measured while a model trains: its loss, and whatever metrics it was compiled with, by Keras' own names.
+
+In a step everything is a tensor: the loss as a sum over examples, and the variables of Keras' metrics, which are sums,
+too, for all metrics that several workers can share.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trainer.core.exit_codes import UsageError
+from trainer.training.arrays import sliced
+
+Sums = list[tf.Tensor]  # First the loss, float64: its mean over the batch × examples. Then the metrics' variables.
+
+
+class Scores:
+    """The metrics of a model that is compiled and built."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        tracker = model._loss_tracker  # Keras' own mean of the loss, whose place `Sums` takes.
+        self.variables: list[Any] = _unique(
+            variable for metric in model.metrics if metric is not tracker for variable in metric.variables
+        )
+        of_losses = [metric.variables for metric in getattr(model._compile_loss, "metrics", ())]
+        place = {id(variable): index for index, variable in enumerate(self.variables)}
+        # Where the trackers of single losses stand: (total, count) of each.
+        self.loss_trackers = [(place[id(total)], place[id(count)]) for total, count in of_losses]
+        self._own_tracker = tracker.variables if tracker in model.metrics else []
+
+    def zeros(self) -> list[npt.NDArray[Any]]:
+        """The sums at the start of an epoch."""
+        initial = [np.zeros(variable.shape, _numpy(variable.dtype)) for variable in self.variables]
+        return [np.zeros((), np.float64), *initial]
+
+    def after(self, scope: keras.StatelessScope, before: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The metrics' variables at the end of a scope in which they were updated."""
+        after = [scope.get_current_value(variable) for variable in self.variables]
+        return [old if new is None else new for old, new in zip(before, after, strict=True)]
+
+    def values(self, sums: Sequence[Any], examples: int) -> dict[str, float]:
+        """The loss and the metrics, by name.
+
+        Args:
+          sums: over the examples.
+          examples: how many there were.
+        """
+        loss = float(sums[0]) / max(examples, 1)
+        state = [tf.convert_to_tensor(value) for value in sums[1:]]
+        with keras.StatelessScope(list(zip(self.variables, state, strict=True))) as scope:
+            if self._own_tracker:
+                total, count = self._own_tracker
+                scope.add_update((total, tf.constant(loss, total.dtype)))
+                scope.add_update((count, tf.constant(1, count.dtype)))
+            results = self._model.get_metrics_result()
+        return {"loss": loss} | {name: _shortest(value) for name, value in _flat(results).items() if name != "loss"}
+
+    def check_shared(self, y: Any, outputs: Any, weight: Any) -> None:
+        """Refuses metrics that several workers cannot share: those whose variables are no sums.
+
+        Args:
+          y: labels of some examples.
+          outputs: what the model gives for them.
+          weight: their weights, or None.
+
+        Raises:
+          UsageError: names the metric.
+        """
+        compiled = self._model._compile_metrics
+        if compiled is None:
+            return
+        examples = len(keras.tree.flatten(outputs)[0])
+        cut = max(1, examples // 3)
+        whole = self._after((y, outputs, weight))
+        first, second = (
+            self._after(tuple(sliced(nest, begin, end) for nest in (y, outputs, weight)))
+            for begin, end in ((0, cut), (cut, examples))
+        )
+        if examples < 2:
+            return
+        place = {id(variable): index for index, variable in enumerate(self.variables)}
+        for metric in compiled.metrics:
+            for variable in metric.variables:
+                index = place[id(variable)]
+                total, added = (
+                    np.asarray(whole[index], np.float64),
+                    np.asarray(first[index] + second[index], np.float64),
+                )
+                if not np.allclose(
+                    total, added, rtol=1e-3, atol=1e-4 * max(1.0, float(np.max(np.abs(total), initial=0)))
+                ):
+                    raise UsageError(
+                        f"the metric {metric.name} ({type(metric).__name__}) cannot be measured on several "
+                        "workers: its "
+                        f"variable {variable.name} of a batch is not the sum of those of the batch's parts; make it of "
+                        "sums, or train with one worker"
+                    )
+
+    def _after(self, batch: tuple[Any, Any, Any]) -> list[npt.NDArray[Any]]:
+        """The metrics' variables after one batch."""
+        y, outputs, weight = batch
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.variables]
+        with keras.StatelessScope(list(zip(self.variables, zeros, strict=True))) as scope:
+            self._model._compile_metrics.update_state(y, outputs, weight)
+        return [value.numpy() for value in self.after(scope, zeros)]
+
+
+def _flat(results: dict[str, Any]) -> dict[str, Any]:
+    """Results by name; those of a metric that gives several, each for itself."""
+    flat: dict[str, Any] = {}
+    for name, value in results.items():
+        if isinstance(value, dict):
+            flat |= value
+        elif getattr(value, "shape", ()) and value.shape.num_elements() != 1:
+            for index, one in enumerate(np.ravel(value)):  # Such as an F1 score of each class.
+                flat[f"{name}_{index}"] = one
+        else:
+            flat[name] = np.ravel(value)[0] if getattr(value, "shape", ()) else value
+    return flat
+
+
+def _shortest(value: Any) -> float:
+    """A float32 as the shortest number that is the same float32: 0.975, not 0.9750000238418579."""
+    return float(str(np.float32(value)))
+
+
+def _unique(variables: Any) -> list[Any]:
+    return list({id(variable): variable for variable in variables}.values())
+
+
+def _numpy(dtype: str) -> Any:
+    return tf.as_dtype(dtype).as_numpy_dtype
