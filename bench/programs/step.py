@@ -14,7 +14,7 @@ from trainer.training.experiment import load
 
 tf_logging.set_up_logging(verbosity=0)
 config, _ = experiment_flags.parse([f"--global_batch_size={sys.argv[1]}", "--threads=1", *sys.argv[3:]])
-steps = int(sys.argv[2])
+count = int(sys.argv[2])
 cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
 strategy.configure_devices(config)
 
@@ -27,8 +27,8 @@ trainer.run(0, 5, sums)
 best = float("inf")
 for _ in range(5):
     started = time.perf_counter()
-    trainer.run(0, steps, sums)
-    best = min(best, (time.perf_counter() - started) / steps)
+    trainer.run(0, count, sums)
+    best = min(best, (time.perf_counter() - started) / count)
 print(best, flush=True)
 strategy.leave(parts.strategy, cluster)
 os._exit(0)

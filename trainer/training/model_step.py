@@ -116,6 +116,8 @@ class ModelStep:
             *zip(variables.trained, trained, strict=True), *zip(variables.others, others, strict=True),
             *zip(variables.seeds, seeds, strict=True), *zip(self._scores.variables, metrics, strict=True),
             *(zip(variables.optimizer, state, strict=True) if state else ()),
+            # Keras reads its own mean of the loss with the metrics; outside of a replica that would be a collective.
+            *((variable, tf.zeros(variable.shape, variable.dtype)) for variable in self._scores.unused),
         ]  # fmt: skip
         return keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False)
 

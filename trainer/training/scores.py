@@ -31,7 +31,8 @@ class Scores:
         place = {id(variable): index for index, variable in enumerate(self.variables)}
         # Where the trackers of single losses stand: (total, count) of each.
         self.loss_trackers = [(place[id(total)], place[id(count)]) for total, count in of_losses]
-        self._own_tracker = tracker.variables if tracker in model.metrics else []
+        self.unused = list(tracker.variables)
+        self._own_tracker = self.unused if tracker in model.metrics else []
 
     def zeros(self) -> list[npt.NDArray[Any]]:
         """The sums at the start of an epoch."""
