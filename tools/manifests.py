@@ -62,7 +62,7 @@ def schema(text: str) -> str:
             name: rule for name, rule in flags["properties"].items() if name not in SET_BY_CHART[config]
         }
         for name, rule in flags["properties"].items():
-            if rule["type"] == "number":
+            if rule.get("type") == "number":
                 bounds = tuple(sorted((bound, rule[bound]) for bound in _BOUNDS & set(rule)))
                 if bounds not in _AS_TEXT:
                     raise ValueError(f"{key}.{name} has the bounds {bounds}: _AS_TEXT needs a pattern for them")

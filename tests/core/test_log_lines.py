@@ -4,26 +4,16 @@ from hypothesis import strategies as st
 from trainer.core.log_lines import Progress
 
 counts = st.integers(0, 10**9)
-figures = st.integers(0, 10**7).map(lambda figure: figure / 10**4)  # Lines have four decimals.
+figures = st.integers(10, 10**7).map(lambda figure: figure / 10**4)  # Lines have four decimals.
+names = st.lists(st.sampled_from(["loss", "accuracy", "top5", "mean_io_u", "auc_1", "f1/b"]), unique=True)
+metrics = names.flatmap(lambda chosen: st.fixed_dictionaries(dict.fromkeys(chosen, figures)))
 lines = st.builds(
     Progress,
-    worker=counts,
-    workers=counts,
-    attempt=counts,
-    epoch=counts,
-    epochs=counts,
-    step=counts,
-    steps=counts,
-    loss=figures,
-    accuracy=figures,
-    images_per_second=counts.map(float),
+    **dict.fromkeys(["worker", "workers", "attempt", "epoch", "epochs", "step", "steps"], counts),
+    metrics=metrics,
+    examples_per_second=counts.map(float),
     saved=st.none() | counts,
-    val_loss=st.none(),
-    val_accuracy=st.none(),
-) | st.builds(
-    Progress,
-    **dict.fromkeys(["worker", "workers", "attempt", "epoch", "epochs", "step", "steps", "saved"], counts),
-    **dict.fromkeys(["loss", "accuracy", "images_per_second", "val_loss", "val_accuracy"], counts.map(float)),
+    validation=st.none() | metrics,
 )
 
 
@@ -39,11 +29,22 @@ def test_any_other_line_is_no_progress(line: str) -> None:
 
 
 def test_the_line_is_as_documented() -> None:
-    line = "progress worker=0/4 attempt=1 epoch=1/5 step=120/2340 loss=0.4123 accuracy=0.8812 images/s=23456 saved=100"
+    line = (
+        "progress worker=0/4 attempt=1 epoch=1/5 step=120/2340 loss=0.4123 accuracy=0.8812 examples/s=23456 saved=100"
+    )
     progress = Progress.parse(line)
     assert progress
     assert (progress.worker, progress.workers, progress.step, progress.saved) == (0, 4, 120, 100)
     assert progress.format() == line
+
+
+def test_reads_the_lines_of_0_1_0() -> None:
+    line = "progress worker=0/4 attempt=1 epoch=1/5 step=120/2340 loss=0.4123 accuracy=0.8812 images/s=23456 saved=100"
+    progress = Progress.parse(f"{line} val_loss=0.1000 val_accuracy=0.9000")
+    assert progress
+    assert progress.metrics == {"loss": 0.4123, "accuracy": 0.8812}
+    assert progress.validation == {"loss": 0.1, "accuracy": 0.9}
+    assert progress.examples_per_second == 23456
 
 
 def test_a_loss_that_is_no_number_is_still_progress() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from trainer import mnist
 
-load_data = mnist.load_data
+load_data, Flags = mnist.load_data, mnist.Flags
 
 
 def build_model(config: Any) -> Any:

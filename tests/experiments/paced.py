@@ -16,7 +16,7 @@ import tensorflow as tf
 from trainer import mnist
 from trainer.core.config import Config
 
-load_data = mnist.load_data
+load_data, preprocess, Flags = mnist.load_data, mnist.preprocess, mnist.Flags
 
 
 @keras.saving.register_keras_serializable()

@@ -168,9 +168,17 @@ def test_values_that_cannot_be_used(
 
 def test_the_trainers_flags_in_a_file_are_carried(tmp_path: pathlib.Path) -> None:
     flags = tmp_path / "flags"
-    flags.write_text("--epochs=7\n--nojit_compile\n")
+    flags.write_text("--epochs=7\n--jit_compile=false\n--hidden_units=8\n")
     values = values_of(SubmitFlags(), [f"--flagfile={flags}", "-seed", "3"], "")
-    assert values == {"train": {"epochs": 7, "jit_compile": False, "seed": 3}}
+    assert values == {"train": {"epochs": 7, "jit_compile": "false", "seed": 3}, "experiment": {"hidden_units": 8}}
+
+
+def test_flags_of_an_experiment_that_is_not_here_are_carried_as_they_are() -> None:
+    values = values_of(SubmitFlags(), ["--experiment=not.here", "--width=3", "--deep", "--epochs=2"], "")
+    assert values["experiment"] == {"width": "3", "deep": True}
+    assert values["train"] == {"experiment": "not.here", "epochs": 2}
+    with pytest.raises(UsageError, match="write a flag of the experiment's own as --name=value"):
+        values_of(SubmitFlags(), ["--experiment=not.here", "--width", "3"], "")
 
 
 def test_a_digest_is_an_image() -> None:

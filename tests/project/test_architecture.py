@@ -68,7 +68,7 @@ def resolves(name: str) -> bool:
 
 
 def test_what_is_no_name_does_not_resolve() -> None:
-    assert resolves("core.config.Config.from_arguments")
+    assert resolves("core.config.Config.check")
     assert resolves("core.config.Config.global_batch_size")
     assert resolves("output.stores")
     assert not resolves("core.config.Config.nothing")

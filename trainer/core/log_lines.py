@@ -48,6 +48,15 @@ class Progress:
         """Whether the line is the last of an epoch."""
         return self.validation is not None
 
+    def flat(self) -> dict[str, object]:
+        """All of it by name, the metrics among the rest and those of validation with val_ before their names."""
+        rest = {name: value for name, value in vars(self).items() if name not in ("metrics", "validation")}
+        return (
+            rest
+            | dict(self.metrics)
+            | {f"{_VALIDATION}{name}": value for name, value in (self.validation or {}).items()}
+        )
+
     def format(self) -> str:
         """The line, without its end."""
         pairs: dict[str, object] = {

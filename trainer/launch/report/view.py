@@ -90,7 +90,7 @@ class JsonView:
         """Writes a line of a log, or the progress that it tells."""
         progress = Progress.parse(text)
         if progress is not None:
-            self._write(event="progress", **vars(progress))
+            self._write(event="progress", **progress.flat())
         else:
             self._write(event="log", worker=worker, text=text)
 
