@@ -13,7 +13,7 @@ from trainer.training import strategy, tf_logging
 from trainer.training.experiment import load
 
 tf_logging.set_up_logging(verbosity=0)
-config, _ = experiment_flags.parse([f"--global_batch_size={sys.argv[1]}", "--threads=1", *sys.argv[3:]])
+config, unchecked = experiment_flags.parse([f"--global_batch_size={sys.argv[1]}", "--threads=1", *sys.argv[3:]])
 count = int(sys.argv[2])
 cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
 strategy.configure_devices(config)

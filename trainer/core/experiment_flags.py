@@ -109,7 +109,8 @@ def read(experiment: str) -> type | None:
         if isinstance(node, ast.ClassDef) and node.name == NAME:
             return _declared(node)
         names = {alias.asname or alias.name for alias in getattr(node, "names", ()) if isinstance(alias, ast.alias)}
-        targets = {target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)}
+        assigned = [part for target in getattr(node, "targets", ()) for part in ast.walk(target)]
+        targets = {part.id for part in assigned if isinstance(part, ast.Name)}
         if names & {NAME, "*"} or NAME in targets:
             raise UnreadableError(f"{source} has its {NAME} from elsewhere")
     return None

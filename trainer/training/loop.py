@@ -187,10 +187,14 @@ class _Run:
         )
         if not outcome.finite or not math.isfinite(float(outcome.sums[0])):
             raise DataError(
-                f"the loss of step {outcome.step} is not a finite number; lower the learning rate "
-                f"({announcement.learning_rate(self._parts.model)}) or look at the data; the checkpoints before it "
-                "are kept"
+                f"the loss of step {outcome.step} is not a finite number; lower {self._rate()} or look at the data; "
+                "the checkpoints before it are kept"
             )
+
+    def _rate(self) -> str:
+        if self._parts.rate_is_a_flag:
+            return f"--learning_rate ({self._config.learning_rate})"
+        return f"the optimizer's learning rate ({announcement.learning_rate(self._parts.model):g})"
 
     def _run_chunk(self, until: int) -> Outcome:
         """Runs a chunk. The first is compiled, and one that XLA refuses runs as plain TensorFlow."""

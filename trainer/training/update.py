@@ -168,7 +168,7 @@ def _apply_gradients(self: Any, gradients: Any, trained: Any) -> None:
     if self.use_ema:
         self._update_model_variables_moving_average(self._trainable_variables)
         if self.ema_overwrite_frequency:
-            now = tf.equal((tf.convert_to_tensor(self.iterations.value) + 1) % self.ema_overwrite_frequency, 0)
+            now = tf.equal((tf.convert_to_tensor(self.iterations) + 1) % self.ema_overwrite_frequency, 0)
             for variable, average in zip(self._trainable_variables, self._model_variables_moving_average, strict=True):
                 variable.assign(tf.where(now, average.value, variable.value))
 

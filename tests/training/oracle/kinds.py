@@ -407,6 +407,11 @@ KINDS: dict[str, Kind] = {
         lambda: keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3)
     ),
     "gradient accumulation": with_optimizer(lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=3)),
+    "accumulation with averages, overwriting": with_optimizer(
+        lambda: keras.optimizers.Adam(
+            0.01, gradient_accumulation_steps=2, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2, clipnorm=0.5
+        )
+    ),
     "lion": with_optimizer(lambda: keras.optimizers.Lion(0.003)),
     "adagrad": with_optimizer(lambda: keras.optimizers.Adagrad(0.05)),
     "ftrl": with_optimizer(lambda: keras.optimizers.Ftrl(0.05)),

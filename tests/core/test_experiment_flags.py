@@ -1,0 +1,72 @@
+"""Flags of an experiment, found without importing it."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from trainer.core import experiment_flags
+from trainer.core.exit_codes import UsageError
+
+FLAGS = '''
+import dataclasses
+import no_such_module_is_ever_imported
+from trainer.core.settings import setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Its flags."""
+
+    width: int = setting(3, "units", minimum=1)
+    kind: str = setting("a", "of layer", choices=("a", "b"))
+    rate: float = 0.5
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine").mkdir()
+    return tmp_path / "mine"
+
+
+def test_flags_are_read_from_the_source(folder: pathlib.Path) -> None:
+    (folder / "model.py").write_text(FLAGS)
+    config, rest = experiment_flags.parse(["--experiment=mine.model", "--width=5", "--epochs=2"])
+    assert rest == []
+    assert experiment_flags.own(config) == {"width": 5, "kind": "a", "rate": 0.5}
+    assert config.epochs == 2
+    for argument, words in (("--width=0", "at least 1"), ("--kind=c", "none of: a, b"), ("--depth=1", "Unknown")):
+        with pytest.raises(UsageError, match=words):
+            experiment_flags.parse(["--experiment=mine.model", argument])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from other import Flags",
+        "from other import *",
+        "import other\nFlags = other.Flags",
+        "import other\nload_data, Flags = other.load_data, other.Flags",
+        "class Flags:\n    width: int = setting(len('abc'), 'units')",
+        "class Flags:\n    def method(self): pass",
+        "this is no Python",
+    ],
+)
+def test_flags_that_cannot_be_read_are_left_to_the_module(source: str, folder: pathlib.Path) -> None:
+    (folder / "model.py").write_text(source)
+    config, rest = experiment_flags.parse(["--experiment=mine.model", "--width=5", "--epochs=2"])
+    assert (config.epochs, rest) == (2, ["--width=5"])
+
+
+def test_a_module_without_flags_has_none(folder: pathlib.Path) -> None:
+    (folder / "model.py").write_text("def load_data(config): ...")
+    with pytest.raises(UsageError, match="width"):
+        experiment_flags.parse(["--experiment=mine.model", "--width=5"])
+
+
+def test_a_flag_of_ours_is_refused() -> None:
+    flags = dataclasses.make_dataclass("Flags", [("epochs", int, 3)], frozen=True)
+    with pytest.raises(UsageError, match="--epochs has the name of one of the trainer's own"):
+        experiment_flags.with_flags(flags)
