@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.full_disk import no_room_beyond
+from tests.support.no_tensorflow import without_tensorflow
 from tests.support.small_mnist import write_idx
 from tests.support.training_processes import PATIENCE, Training, Worker, result
 from tests.support.waiting import until
@@ -72,6 +73,22 @@ def test_a_batch_larger_than_the_data(training: Training, tmp_path: Path) -> Non
 )
 def test_an_experiment_that_is_none(name: str, named: str, training: Training, tmp_path: Path) -> None:
     refused(training.start(f"--run_dir={tmp_path}", f"--experiment={name}"), 64, named)
+
+
+def test_a_module_that_needs_another_which_is_not_there(training: Training, tmp_path: Path) -> None:
+    (tmp_path / "needy.py").write_text("import no_such_package\n")
+    worker = training.start(f"--run_dir={tmp_path}", "--experiment=needy", environ={"PYTHONPATH": str(tmp_path)})
+    refused(worker, 64, "--experiment=needy needs the module no_such_package")
+
+
+def test_an_installation_without_tensorflow(tmp_path: Path) -> None:
+    done = without_tensorflow(tmp_path, "-m", "trainer", f"--run_dir={tmp_path}/run")
+    assert done.returncode == 64, done.stderr
+    assert done.stderr == (
+        "error: tensorflow is not installed; training needs it: pip install 'trainer[cpu]', or 'trainer[gpu]' for "
+        "NVIDIA "
+        "GPUs (in a clone: make setup)\n"
+    )
 
 
 def test_a_run_directory_below_a_file(training: Training, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import rich
 import rich.console
 
 from tests.support.agents import children, launched, wait_until_gone
+from tests.support.no_tensorflow import without_tensorflow
 from trainer.core.log_lines import Progress, StateLine
 from trainer.launch import cli
 from trainer.launch.local import fleet
@@ -123,19 +124,11 @@ def test_local_that_is_neither_true_nor_false(capsys: pytest.CaptureFixture[str]
 
 
 def test_without_tensorflow_nothing_is_started(tmp_path: pathlib.Path) -> None:
-    """A Python that has all that the launcher needs, and not TensorFlow."""
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    for path in pathlib.Path(rich.__file__).parents[1].iterdir():
-        if not path.name.lower().startswith(("tensorflow", "keras", "tensorboard")):
-            (packages / path.name).symlink_to(path)
-    command = [sys.executable, "-S", "-m", "trainer.launch", "--local", "--", f"--run_dir={tmp_path}/run"]
-    environ = {**os.environ, "PYTHONPATH": f"{ROOT}:{packages}"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
-    assert (done.returncode, done.stdout) == (2, "")
+    done = without_tensorflow(tmp_path, "-m", "trainer.launch", "--local", "--", f"--run_dir={tmp_path}/run")
+    assert (done.returncode, done.stdout) == (64, "")
     assert done.stderr == (
-        "error: --local trains on this machine, and this Python has no TensorFlow: `pip install 'trainer[cpu]'`, or in "
-        "a clone `make setup`, installs it\n"
+        "error: --local trains on this machine, and this Python has no TensorFlow: `pip install 'trainer[cpu]'`, or "
+        "in a clone `make setup`, installs it\n"
     )
     assert not (tmp_path / "run").exists()
 

@@ -4,10 +4,11 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import sys
 from collections.abc import Sequence
 
 from trainer.core import experiment_flags, settings
-from trainer.core.exit_codes import UsageError
+from trainer.core.exit_codes import ExitCode
 from trainer.core.result_figures import metrics
 from trainer.core.run_dir import RESULT, default_run_dir
 from trainer.launch.codes import LaunchCode
@@ -18,27 +19,28 @@ from trainer.launch.local.view import open_fleet_view
 
 
 def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
-    """Runs a fleet on this machine; returns the launcher's exit code.
+    """Runs a fleet on this machine; returns the launcher's exit code, or 64 where TensorFlow is not installed.
 
     Args:
       argv: the launcher's flags.
       trainer_argv: the training program's.
 
     Raises:
-      UsageError: a flag that cannot be used, or TensorFlow is not installed.
+      UsageError: a flag that cannot be used.
       LaunchError: this machine does not have what so many workers need.
     """
     flags = settings.parse(LocalFlags, argv, program=f"{PROGRAM} --local")
     check(flags)
     config, unchecked = experiment_flags.parse(trainer_argv)
     config = dataclasses.replace(config, run_dir=config.run_dir or default_run_dir())
-    if (
-        importlib.util.find_spec("tensorflow") is None
-    ):  # The launcher itself, which may be without it, does not import it.
-        raise UsageError(
-            "--local trains on this machine, and this Python has no TensorFlow: `pip install 'trainer[cpu]'`, or in a "
-            "clone `make setup`, installs it"
+    if importlib.util.find_spec("tensorflow") is None:  # It is not imported here: the launcher may be without it.
+        print(
+            "error: --local trains on this machine, and this Python has no TensorFlow: `pip install "
+            "'trainer[cpu]'`, or "
+            "in a clone `make setup`, installs it",
+            file=sys.stderr,
         )
+        return ExitCode.USAGE  # What training itself ends with.
     with open_fleet_view(flags.workers) as view:
         code = Fleet(flags, [*settings.arguments(config), *unchecked], view).run()
     if code == LaunchCode.DONE:
