@@ -24,13 +24,13 @@ class Progress:
 
     worker: int
     workers: int
-    attempt: int  # Of the run's attempts, from 1.
+    attempt: int  # The number of the run's attempt, from 1.
     epoch: int  # The one that runs, from 1.
     epochs: int
     step: int  # Completed steps of the whole run.
     steps: int
     metrics: Mapping[str, float]
-    examples_per_second: float  # Of all workers, since the line before.
+    examples_per_second: float  # All workers', since the line before.
     saved: int | None = None  # Step of the newest checkpoint; only the chief knows it.
     validation: Mapping[str, float] | None = None  # Only in the line that ends an epoch; empty without validation data.
 
@@ -136,8 +136,8 @@ class StateLine:
     workers: int
     attempt: int  # 0 before the first.
     state: str  # One of STATES.
-    restarts: int  # Of the training process by this agent.
-    pid: int  # Of the training process; 0: none runs.
+    restarts: int  # How often this agent has restarted the training process.
+    pid: int  # The training process's; 0: none runs.
     spare: str  # "none", "waking" or "ready".
     last: str  # How the last attempt ended here, a `causes.Cause`; "new" before.
 

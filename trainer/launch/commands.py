@@ -90,7 +90,7 @@ def status(flags: StatusFlags) -> int:
         return verdict.code
     kube, job = run
     seen = observe(kube, job)
-    # Which workers have a row does not depend on their logs, so that only the logs of those are read.
+    # The choice of workers that have a row does not depend on logs, so that only theirs are read.
     rows = Snapshot.of(seen, 0, None, WorkerActivity()).shown(view.rows)
     timeline, activity = read_logs(kube, seen, {0, *(row.worker for row in rows)})
     if job.ended:

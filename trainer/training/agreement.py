@@ -15,7 +15,7 @@ class Agreed:
 
     pause: bool  # Some worker wishes to do something else between two steps.
     stop: bool  # Some worker wishes the run to stop.
-    steps: int  # Of the next chunk: the chief's.
+    steps: int  # Length of the next chunk, as the chief's clock has it.
 
 
 class Agreement:

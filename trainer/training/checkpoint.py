@@ -36,9 +36,9 @@ class Checkpoint:
 
     step: int  # Completed steps.
     sums: list[npt.NDArray[Any]] = dataclasses.field(repr=False)  # Over the running epoch so far; see `scores.Sums`.
-    history: list[dict[str, float]]  # Of each completed epoch: loss and metrics, those of validation with val_ before.
+    history: list[dict[str, float]]  # A completed epoch each: loss and metrics, those of validation with val_ before.
     seconds: float  # Wall time of all attempts so far.
-    step_seconds: float  # Of these, spent in steps.
+    step_seconds: float  # The part of them that was spent in steps.
     step_examples: int  # Examples in these steps.
     identity: dict[str, Any]  # What a resume may not change.
     arrays: dict[str, npt.NDArray[Any]] = dataclasses.field(repr=False)  # Variables of model and optimizer, by name.

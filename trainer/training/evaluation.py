@@ -20,7 +20,7 @@ from trainer.training.scores import Scores, Sums
 from trainer.training.variables import Variables
 
 _BATCH = 1000
-_BATCH_BYTES = 2**22  # Of a batch's inputs: large examples are evaluated in smaller batches.
+_BATCH_BYTES = 2**22  # The inputs of a batch: large examples are evaluated in smaller batches.
 
 
 class Evaluation:

@@ -28,7 +28,7 @@ class EventFile:
         """
         self._folder, self._first = folder, first
         self._descriptor: int | None = None
-        self._end = 0  # Of the last whole record.
+        self._end = 0  # The end of the last whole record.
         self._made = 0  # Files so far: another one is begun only when half a record could not be cut off.
         self._waiting: collections.deque[bytes] = collections.deque()
         self._bytes = 0  # In self._waiting.

@@ -124,7 +124,7 @@ def _is_independent(model: Any, outputs: Nest, weight: Nest) -> bool:
         return False
     if any(getattr(leaf, "_keras_mask", None) is not None for leaf in keras.tree.flatten(outputs)):
         return False
-    if compiled.metrics:  # Of several losses, each batch's counts as one, however large.
+    if compiled.metrics:  # With several losses each batch counts as one, however large.
         return False
     if any(layer._get_own_losses() for layer in model._flatten_layers()):  # What add_loss has added.
         return False

@@ -66,7 +66,7 @@ class _Run:
         self._summaries: Summaries | None = None  # The chief's, once it is known where the run stands.
         self._agreement = Agreement(parts.strategy, cluster)
         self._chunk = ChunkLength(fixed=config.chunk_steps)
-        self._stop_wish = self._pause_wish = False  # Of this worker; set by other threads.
+        self._stop_wish = self._pause_wish = False  # This worker's; set by other threads.
         self._state = Checkpoint(
             step=0, sums=self._scores.zeros(), history=[], seconds=0.0, step_seconds=0.0, step_examples=0,
             identity=parts.identity, arrays={},
@@ -123,7 +123,7 @@ class _Run:
         checkpoint.check_identity(saved, self._parts.identity)
         variables.assign(self._parts.model, saved.arrays, keep_rate=not self._parts.rate_is_a_flag)
         sums = saved.sums
-        if len(sums) == 2 and len(self._scores.zeros()) == 3:  # Of 0.1.0: it did not count the examples of its hits.
+        if len(sums) == 2 and len(self._scores.zeros()) == 3:  # Saved by 0.1.0, which did not count examples.
             sums = [
                 *sums,
                 sums[1].dtype.type(saved.step % self._trainer.steps_per_epoch * self._config.global_batch_size),

@@ -25,8 +25,8 @@ class Shares:
     """What a replica's loss is divided by, while a step is traced."""
 
     share: int  # Examples of this replica.
-    batch: int  # Of all replicas.
-    divisors: list[tf.Tensor | None] | None = None  # Of the whole batch, a loss each; None: they are being counted.
+    batch: int  # Examples of all replicas.
+    divisors: list[tf.Tensor | None] | None = None  # The whole batch's, one a loss; None: they are being counted.
     counted: list[tf.Tensor | None] = dataclasses.field(default_factory=list)  # This replica's; None: known anyway.
     values: list[tf.Tensor] = dataclasses.field(default_factory=list)  # This replica's part of each loss.
 

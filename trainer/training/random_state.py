@@ -10,7 +10,7 @@ import tensorflow as tf
 
 # Keras brings seeds into the range of an int32 by this remainder.
 _RANGE = 2**31 - 2
-_DRAWS = 2**18  # That a layer may make in one step, in each replica.
+_DRAWS = 2**18  # The most that a layer may make in one step, in each replica.
 
 
 def layer_bases(seed: int, layers: int) -> list[int]:

@@ -98,7 +98,7 @@ class Trainer:
             )  # fmt: skip
             if self._sharing and self._sharing.asks_divisors:
                 self._counts_of[share] = traced_alone(step.counts, arguments, jit_compile=self.jit_compile)
-        # Of several replicas XLA can compile only what lies between two collectives.
+        # With several replicas XLA can compile only what lies between two collectives.
         whole = True if self.jit_compile and not several else None
         self._run = tf.function(self._steps_together if several else self._steps, autograph=False, jit_compile=whole)
         self._evaluation = self._validation and Evaluation(

@@ -11,7 +11,7 @@ from trainer.launch.cluster.watches import Kube
 
 # The API server gives no code for why it refuses a pod: parts of its sentences are all there is to go by.
 _NO_RIGHT_TO_ASK = "cannot create resource"
-_NO_SERVICE_ACCOUNT = "service account"  # Of a namespace that has just been made.
+_NO_SERVICE_ACCOUNT = "service account"  # A namespace that has just been made has none yet.
 _QUOTA = "exceeded quota"
 
 

@@ -15,7 +15,7 @@ from trainer.launch.cluster.watches import Kube
 def check_quota(kube: Kube, objects: Sequence[Json], release: str) -> Iterator[CheckResult]:
     """Compares what the objects count for with what quotas leave; what the release uses now it gives back."""
     quotas = kube.get("/api/v1/namespaces/{namespace}/resourcequotas")["items"]
-    # Which pods count in a quota that has a scope, the API server alone knows.
+    # The API server alone knows which pods count in a quota that has a scope.
     quotas = [quota for quota in quotas if not (quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"))]
     if not quotas:
         return

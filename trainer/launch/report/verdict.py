@@ -10,7 +10,7 @@ from trainer.launch.codes import LaunchCode
 from trainer.launch.report.end_of_worker import EndOfWorker
 from trainer.launch.report.time_spent import TimeSpent
 
-MOST_LINES = 8  # Of each kind.
+MOST_LINES = 8  # The most of each kind.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
