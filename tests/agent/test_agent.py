@@ -48,6 +48,12 @@ def test_killed_training_processes_are_restarted_and_the_run_ends_with_its_resul
         assert "in a warm spare" in chief.text
 
 
+def test_a_compilation_is_no_hang(tmp_path: pathlib.Path) -> None:
+    environ = {"BEHAVIOUR": "compile 0 7"}
+    with running(tmp_path, 1, agent_flags=["--hang_timeout=3", "--max_restarts=0"], environ=environ) as run:
+        assert run.start(0).end() == 0
+
+
 def test_a_process_that_makes_no_step_shows_its_stacks_and_is_killed(tmp_path: pathlib.Path) -> None:
     environ = {"BEHAVIOUR": "hang 0 7"}
     with running(tmp_path, 1, agent_flags=["--hang_timeout=3", "--max_restarts=0"], environ=environ) as run:

@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def misbehave(index: int, step: int) -> None:
-    """Does what BEHAVIOUR says: "crash 1 7" lets worker 1 crash after its 7th step; others are hang and data."""
+    """Does what BEHAVIOUR says: "crash 1 7" lets worker 1 crash after step 7; others: hang, compile, data."""
     kind, _, rest = os.environ.get("BEHAVIOUR", "").partition(" ")
     if not kind or [index, step] != [int(word) for word in rest.split()]:
         return
@@ -81,6 +81,9 @@ def misbehave(index: int, step: int) -> None:
         sys.exit(1)
     if kind == "hang":
         time.sleep(3600)
+    if kind == "compile":
+        with agent_link.compiling():
+            time.sleep(6)
     if kind == "data":
         print("error: the data is bad", file=sys.stderr, flush=True)
         sys.exit(65)

@@ -52,6 +52,7 @@ class Child:
         self._beats, beat_end = os.pipe()
         os.set_blocking(self._beats, False)
         self._last_beat: float | None = None
+        self.compiles = False  # Whether its last beat says that it compiles.
         self._silence_began = self._looked_at = time.monotonic()  # Counted from here or from the last beat.
         environ = {**environ, "PYTHONUNBUFFERED": "1", agent_link.BEAT_FD: str(beat_end)}
         inherited = [beat_end]
@@ -105,8 +106,8 @@ class Child:
         now, looked_before = time.monotonic(), self._looked_at
         self._looked_at = now
         with contextlib.suppress(BlockingIOError):
-            if os.read(self._beats, 1 << 16):
-                self._last_beat = now
+            if beats := os.read(self._beats, 1 << 16):
+                self._last_beat, self.compiles = now, beats.endswith(agent_link.BUSY)
         if now - looked_before > _LATE:  # The machine slept or this process was stopped: the count begins anew.
             self._silence_began = now
         return now - max(self._last_beat or 0.0, self._silence_began)

@@ -46,6 +46,11 @@ class Status:
             self._restarts[cause] += 1
             self._line = dataclasses.replace(self._line, restarts=self._restarts.total())
 
+    def moved(self) -> None:
+        """The training process gets on, though it makes no step yet."""
+        with self._lock:
+            self._moved = time.monotonic()
+
     def progressed(self, progress: Progress) -> bool:
         """Takes in a progress line; returns whether it is the attempt's first."""
         with self._lock:

@@ -69,7 +69,10 @@ class Watchdog:
 
     def check(self) -> None:
         """Kills the process if it is frozen, makes no step or has not left in time; called every half second."""
-        silent, idle = self._child.silent_seconds(), self._status.seconds_since_step
+        silent = self._child.silent_seconds()
+        if self._child.compiles:  # A compilation by XLA may take many minutes, and is no hang.
+            self._status.moved()
+        idle = self._status.seconds_since_step
         may_be_silent = _BEAT_TIMEOUT if self._status.has_stepped or self._child.stopped() else _START_TIMEOUT
         if self._decided is None and silent > may_be_silent:
             self._show_stacks_and_kill(Cause.FROZEN, f"it has not beaten for {silent:.0f} s: frozen")

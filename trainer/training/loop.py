@@ -85,8 +85,7 @@ class _Run:
             self._resume(start.checkpoint)
         if self._chief:
             announcement.show(self._config, self._cluster, self._run_dir, self._parts)
-        with agent_link.compiling():
-            graph = self._trainer.graph()  # Traced before the first step, whose time counts.
+        graph = self._trainer.graph()  # Traced before the first step, whose time counts.
         announcement.check_graph(graph)
         self._stop.on_wish(self._wish_to_stop)
         with Display(self._news, every=self._config.log_every) as display:
@@ -161,9 +160,7 @@ class _Run:
             # The first step comes alone, so that everyone sees at once that training has begun.
             steps = 1 if first and not self._config.chunk_steps else self._chunk.steps
             self._take_steps(min(self._state.step + steps, end))
-            agreed = self._agreement.reach(
-                pause=self._pause_wish, stop=self._stop_wish, steps=self._chunk.steps
-            )  # fmt: skip
+            agreed = self._agreement.reach(pause=self._pause_wish, stop=self._stop_wish, steps=self._chunk.steps)
             self._chunk.steps, stop = agreed.steps, agreed.stop
             if first:
                 display.show(self._progress())
@@ -191,6 +188,10 @@ class _Run:
                 "the checkpoints before it are kept"
             )
 
+    def _compiling(self, done: bool) -> contextlib.AbstractContextManager[None]:
+        """Tells the agent that XLA compiles in here, which takes long, unless it has done so."""
+        return agent_link.compiling() if self._trainer.jit_compile and not done else contextlib.nullcontext()
+
     def _rate(self) -> str:
         if self._parts.rate_is_a_flag:
             return f"--learning_rate ({self._config.learning_rate})"
@@ -198,7 +199,7 @@ class _Run:
 
     def _run_chunk(self, until: int) -> Outcome:
         """Runs a chunk. The first is compiled, and one that XLA refuses runs as plain TensorFlow."""
-        with agent_link.compiling() if not self._compiled else contextlib.nullcontext():
+        with self._compiling(self._compiled):
             try:
                 return self._trainer.run(self._state.step, until, self._state.sums)
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
@@ -216,7 +217,7 @@ class _Run:
 
     def _end_epoch(self, epoch: int, display: Display) -> bool:
         """Evaluates, writes down and saves an epoch; whether the experiment wishes to stop here."""
-        with agent_link.compiling():
+        with self._compiling(bool(self._state.history)):
             validation = self._trainer.evaluate()
         examples, seconds = (
             now - before
