@@ -181,7 +181,7 @@ def _show_stored_logs(run: FinishedRun, logs: str, view: View) -> None:
         empty = False
         view.log(worker, line)
     if empty:
-        raise LaunchError(f"{run.address} has no log that --logs={logs} means")
+        raise LaunchError(f"--logs={logs}: there is no such log in {run.address}")
 
 
 def _ended(seen: Seen, timeline: Timeline | None = None) -> Verdict:
