@@ -110,7 +110,9 @@ def test_bad_data_on_one_worker_ends_all_with_65(tmp_path: pathlib.Path) -> None
         assert run.codes() == [65, 65]
         assert "worker 1 ended with 65" in run.agents[0].text
         assert [run.termination(index)["accused"] for index in (0, 1)] == [[1], []]
-        assert [run.termination(index)["cause"] for index in (0, 1)] == ["stopped", "final"]
+        # Worker 0's process may notice that its peer is gone before its agent stops it.
+        assert run.termination(0)["cause"] in {"stopped", "peer_lost"}
+        assert run.termination(1)["cause"] == "final"
         assert "the data is bad" in run.agents[0].text
 
 
