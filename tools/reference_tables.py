@@ -14,22 +14,13 @@ from trainer.agent.flags import AgentConfig
 from trainer.core import settings
 from trainer.core.config import Config
 from trainer.core.exit_codes import TABLE
+from trainer.launch.cli import COMMAND_FLAGS
 from trainer.launch.codes import LaunchCode
-from trainer.launch.flags import AttachFlags, ClusterFlags, LogsFlags, ReleaseFlags, StatusFlags, SubmitFlags
+from trainer.launch.flags import SubmitFlags
 from trainer.launch.local.flags import LocalFlags
 
 ROOT = Path(__file__).parents[1]
 VALUES = ROOT / "helm/values.yaml"
-
-LAUNCHER_COMMANDS: Mapping[str, type[ClusterFlags]] = {
-    "submit": SubmitFlags,
-    "doctor": SubmitFlags,
-    "attach": AttachFlags,
-    "status": StatusFlags,
-    "logs": LogsFlags,
-    "list": ClusterFlags,
-    "delete": ReleaseFlags,
-}
 
 LAUNCHER_CODES = {
     0: "succeeded",
@@ -89,10 +80,10 @@ def local_flags() -> str:
 def launcher_flags() -> str:
     """The flags of all commands of the launcher; a flag that means two things has two rows."""
     commands: dict[tuple[str, str, str], list[str]] = {}
-    for command, config in LAUNCHER_COMMANDS.items():
+    for command, config in COMMAND_FLAGS.items():
         for row in rows_of(settings.markdown(config)):
             commands.setdefault(row, []).append(command)
-    every = list(LAUNCHER_COMMANDS)
+    every = list(COMMAND_FLAGS)
     rows = [
         [flag, default, "all" if users == every else ", ".join(users), text]
         for (flag, default, text), users in commands.items()

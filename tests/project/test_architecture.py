@@ -6,10 +6,10 @@ from pathlib import Path
 
 from tests.project.documents import code_spans, prose
 from tests.support.paths import ROOT
-from tools.reference_tables import LAUNCHER_COMMANDS
 from trainer.agent.flags import AgentConfig
 from trainer.core import run_dir, settings
 from trainer.core.config import Config
+from trainer.launch.cli import COMMAND_FLAGS
 from trainer.launch.local.flags import LocalFlags
 
 PAGE = ROOT / "docs" / "architecture.md"
@@ -96,7 +96,7 @@ def test_paths_are_those_of_the_code() -> None:
 
 
 def test_flags_are_those_of_the_programs() -> None:
-    programs = {Config, AgentConfig, LocalFlags, *LAUNCHER_COMMANDS.values()}
+    programs = {Config, AgentConfig, LocalFlags, *COMMAND_FLAGS.values()}
     known = {flag for program in programs for flag in re.findall(r"^\| `--(\w+)`", settings.markdown(program), re.M)}
     named = {flag for span in SPANS for flag in re.findall(r"--(\w+)", span)}
     assert {"mirror_interval", "global_batch_size", "local", "tensorboard"} <= named

@@ -34,7 +34,7 @@ usage: {PROGRAM} [command] [flags] [-- flags of the training program]
 --local (with submit) runs the workers as processes on this machine. `{PROGRAM} <command> --help` lists the flags.
 """
 
-_FLAGS: dict[str, type[ClusterFlags]] = {
+COMMAND_FLAGS: dict[str, type[ClusterFlags]] = {
     "submit": SubmitFlags,
     "doctor": SubmitFlags,
     "attach": AttachFlags,
@@ -82,15 +82,15 @@ def _exit_code(argv: list[str], trainer_argv: list[str]) -> int:
 
 def _run(argv: list[str], trainer_argv: list[str]) -> int:
     command = argv.pop(0) if argv and not argv[0].startswith("-") else "submit"
-    if command not in _FLAGS:
-        raise UsageError(f"{command!r} is none of the commands: {', '.join(_FLAGS)} (`{PROGRAM} --help`)")
+    if command not in COMMAND_FLAGS:
+        raise UsageError(f"{command!r} is none of the commands: {', '.join(COMMAND_FLAGS)} (`{PROGRAM} --help`)")
     if command == "submit" and settings.switched_on("local", argv, program=PROGRAM):
         from trainer.launch.local import fleet_command
 
         return fleet_command.run(argv, trainer_argv)
     if command == "submit" and argv and argv[0] in ("--help", "-h"):
         print(_USAGE)
-    flags = settings.parse(_FLAGS[command], argv, program=f"{PROGRAM} {command}")
+    flags = settings.parse(COMMAND_FLAGS[command], argv, program=f"{PROGRAM} {command}")
     check(flags)
     if trainer_argv and not isinstance(flags, SubmitFlags):
         raise UsageError(f"{command} takes no flags of the training program, got {' '.join(trainer_argv)!r} after --")
