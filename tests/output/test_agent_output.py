@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.support.agents import STAND_IN, running
-from tests.support.object_stores import Server, wait_until
+from tests.support.object_stores import Server
 from tests.support.servers import BUCKET, SECRET, toxiproxy
+from tests.support.waiting import until
 from trainer.output.stores.store import StoredObject
 
 pytestmark = pytest.mark.servers
@@ -49,7 +50,11 @@ def test_agents_bring_a_run_to_its_output(server: Server, tmp_path: Path) -> Non
 def test_a_lost_chief_resumes_from_its_output(server: Server, tmp_path: Path) -> None:
     with an_agent(server, tmp_path, environ={"BEHAVIOUR": "hang 0 20"}) as agents:
         agent = agents.start(0)
-        wait_until(lambda: any(key.startswith("checkpoints/step-000000001") for key in stored(server, tmp_path)))
+        until(
+            30,
+            "its first checkpoint in the bucket",
+            lambda: any(key.startswith("checkpoints/step-000000001") for key in stored(server, tmp_path)),
+        )
         agent.process.kill()
         agent.end()
         agents.run_dir.rename(tmp_path / "lost")
@@ -103,7 +108,7 @@ def test_sigterm_while_a_run_that_is_done_waits_for_its_output(server: Server, t
         agent.wait_for_step(3)
         toxics.enable(False)
         agent.wait_for_line("warning: the output cannot be written")
-        wait_until((agents.run_dir / "result.json").exists)
+        until(30, "the result", (agents.run_dir / "result.json").exists)
         agent.wait_for_line("is over: worker 0 is done")
         agent.process.send_signal(signal.SIGTERM)
         agent.wait_for_line("SIGTERM: the output gets what the grace period is long enough for")

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from tests.support.mirrored_run import Training, steps_in, steps_in_bucket, steps_on_disk
-from tests.support.object_stores import Server, read, wait_until
+from tests.support.object_stores import Server, read
 from tests.support.servers import BUCKET, SECRET, s3_server, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
+from tests.support.waiting import until
 from tests.support.worker_logs import a_log, write
 from trainer.core.exit_codes import DataError, OutputError, UsageError
 from trainer.core.run_dir import logs_in_order
@@ -43,8 +44,12 @@ def test_a_run_and_its_successor_on_an_empty_disk(server: Server, run: str, tmp_
         write(log, b"step %d\n" % training.step)
     training.save()
     (tmp_path / "first" / "attempts.jsonl").write_text('{"attempt": 1}\n')
-    wait_until(lambda: "checkpoints/step-0000000009.npz" in server.store(run).keys("checkpoints/"))
-    wait_until(lambda: len(steps_in_bucket(server.objects(run), "train")) == 9)
+    until(
+        30,
+        "the last checkpoint in the bucket",
+        lambda: "checkpoints/step-0000000009.npz" in server.store(run).keys("checkpoints/"),
+    )
+    until(30, "all events in the bucket", lambda: len(steps_in_bucket(server.objects(run), "train")) == 9)
     first.finish()
 
     second, said = a_mirror(server.store(run), tmp_path / "second")
@@ -83,7 +88,7 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
     command = [sys.executable, "-W", "ignore", "-c", script, f"{server.scheme}://{BUCKET}/{run}", str(tmp_path / "a")]
     old = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **server.environ()})
     try:
-        wait_until(lambda: server.named_checkpoints(run))
+        until(30, "a checkpoint in the manifest", lambda: server.named_checkpoints(run))
         old.send_signal(signal.SIGSTOP)
         new, _ = a_mirror(server.store(run), tmp_path / "b")
         new.begin()
@@ -92,7 +97,7 @@ def test_a_stopped_agent_is_told_that_it_was_superseded(server: Server, run: str
             training.do_step(10)
             training.save()
             newest = f"checkpoints/step-{training.step:010d}.npz"
-            wait_until(lambda: newest in server.named_checkpoints(run))  # noqa: B023
+            until(30, "the newest checkpoint in the manifest", lambda: newest in server.named_checkpoints(run))  # noqa: B023
         old.send_signal(signal.SIGCONT)
         out, _ = old.communicate(timeout=30)
         assert old.returncode == 74
@@ -129,7 +134,7 @@ def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> 
         mirror.begin()
         training = Training(tmp_path, 1)
         training.do_step(10)
-        wait_until(lambda: steps_in_bucket(server.objects(run), "train") == [1])
+        until(30, "the first step in the bucket", lambda: steps_in_bucket(server.objects(run), "train") == [1])
         answers = {"429": 429, "503": 503, "expired": 400 if server.scheme == "s3" else 401, "forbidden": 403}
         if weather in answers:
             code = {"expired": b"ExpiredToken", "forbidden": b"AccessDenied"}.get(weather, b"SlowDown")
@@ -150,8 +155,10 @@ def test_bad_weather(server: Server, run: str, tmp_path: Path, weather: str) -> 
             training.save()
             time.sleep(0.1)  # The mirror's interval.
         if weather in answers or weather == "away":
-            wait_until(
-                lambda: any("bytes of events and logs wait on disk, and the run goes on" in text for text in said)
+            until(
+                30,
+                "what waits is said",
+                lambda: any("bytes of events and logs wait on disk, and the run goes on" in text for text in said),
             )
             assert steps_in_bucket(server.objects(run), "train") == [1]
         proxy.answer = lambda _method, _path: None
@@ -220,7 +227,9 @@ def test_what_was_written_is_visible_soon(server: Server, run: str, tmp_path: Pa
     took = []
     for step in range(1, 4):
         training.do_step(10)
-        took.append(wait_until(lambda: visible() == list(range(1, step + 1))))  # noqa: B023
+        start = time.monotonic()
+        until(30, f"step {step} in the bucket", lambda: visible() == list(range(1, step + 1)), pause=0.05)  # noqa: B023
+        took.append(time.monotonic() - start)
     assert statistics.median(took) < 0.5 + 2  # One of them may have met a busy machine.
     mirror.finish()
     assert len(b"".join(store.stream("checkpoints/step-0000000000.npz"))) == 50 * 2**20

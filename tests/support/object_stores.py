@@ -4,8 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -63,12 +62,3 @@ def read(store: Store, key: str) -> StoredObject | None:
         with contextlib.suppress(UnreachableError):
             return store.get(key)
     raise AssertionError(f"{key} cannot be read")
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> float:
-    """Waits; returns the seconds that it took."""
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < seconds, "it did not come true"
-        time.sleep(0.05)
-    return time.monotonic() - start
