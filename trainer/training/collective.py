@@ -19,8 +19,10 @@ def summed(context: Any, values: Sequence[tf.Tensor | tf.IndexedSlices]) -> list
     results: dict[int, Any] = {}
     before: list[tf.Tensor] = []
     for places in groups.values():
-        with tf.control_dependencies(before):
-            own = [tf.nest.map_structure(tf.identity, values[place], expand_composites=True) for place in places]
+        own = [values[place] for place in places]
+        if before:
+            with tf.control_dependencies(before):
+                own = [tf.nest.map_structure(tf.identity, value, expand_composites=True) for value in own]
         received = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
         results |= dict(zip(places, received, strict=True))
         before = tf.nest.flatten(received, expand_composites=True)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.trainers.trainer import Trainer
 
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
@@ -42,17 +43,17 @@ class Compilations:
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
         """Notes the calls in here."""
-        original = keras.Model.compile
+        original = Trainer.compile
 
         def compile_(model: Any, *args: Any, **kwargs: Any) -> Any:
             self._jit_compile[id(model)] = kwargs.get("jit_compile", "auto")
             return original(model, *args, **kwargs)
 
-        keras.Model.compile = compile_
+        Trainer.compile = compile_  # Where Keras itself looks whether a model has a compile of its own.
         try:
             yield
         finally:
-            keras.Model.compile = original
+            Trainer.compile = original
 
 
 def check_model(model: Any, experiment: str) -> None:

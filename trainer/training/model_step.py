@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
 
+from trainer.core.exit_codes import UsageError
 from trainer.training.arrays import Nest
 from trainer.training.first_look import call
 from trainer.training.scores import Scores, Sums
@@ -22,6 +24,7 @@ class ModelStep:
     def __init__(self, model: Any, variables: Variables, scores: Scores, sharing: Sharing | None) -> None:
         """`sharing` says how several replicas share a batch; None: there is one."""
         self._model, self._variables, self._scores, self._sharing = model, variables, scores, sharing
+        self._warned = False
         self.scales_loss = hasattr(model.optimizer, "dynamic_scale")
 
     def gradients(
@@ -66,6 +69,7 @@ class ModelStep:
                     loss, parts, _ = self._sharing.loss(x, y, outputs, weight, divisors)
                 scaled = self._model.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, trained)
+        self._check(scope, trained, gradients)
         with scope:
             self._model.compute_metrics(x, y, outputs, weight)
         after = [scope.get_current_value(variable) for variable in self._variables.others]
@@ -78,6 +82,28 @@ class ModelStep:
             loss,
             measured,
         )
+
+    def _check(self, scope: keras.StatelessScope, trained: Any, gradients: Any) -> None:
+        """Refuses what a function of tensors would leave out without a word."""
+        for variable, value in zip(self._variables.trained, trained, strict=True):
+            if scope.get_current_value(variable) is not value:
+                raise UsageError(
+                    f"a layer assigns the weight {variable.path} in its call, and it is trained, too: only "
+                    "weights that are not trained can be assigned there; give it trainable=False"
+                )
+        without = [
+            variable.path
+            for variable, gradient in zip(self._variables.trained, gradients, strict=True)
+            if gradient is None
+        ]
+        if without and not self._warned:
+            self._warned = True
+            logging.warning("the loss does not depend on %s: not trained", ", ".join(without))
+        if len(without) == len(gradients):
+            raise UsageError(
+                "the loss depends on no weight of the model, so that nothing would be trained; look for a rounding, a "
+                "tf.function or a keras.remat between the weights and the loss"
+            )
 
     def counts(self, *arguments: Any) -> tf.Tensor:
         """What a replica adds to the divisor of each loss: float32 [losses]. Takes what `gradients` takes but the last.

@@ -37,7 +37,12 @@ class Summaries:
             value.metadata.plugin_data.content = b"1"
             return summary
 
-        if self._write(TRAIN, 0, {"keras": layers}):
+        try:
+            model.to_json()
+            described = {"keras": layers}
+        except Exception:  # A model whose configuration cannot be written has no picture of its layers.
+            described = {}
+        if self._write(TRAIN, 0, described) or not described:
             self._add(TRAIN, graph_def=graph.as_graph_def().SerializeToString())
         self.flush()
 
