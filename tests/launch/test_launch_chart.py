@@ -50,7 +50,7 @@ def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, i
 
 def test_a_dry_run_prints_the_manifests(helm: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = job(helm, "--workers=3", "--gpus_per_worker=0", "--image=r.test/m:1", "--name=other", "--", "--epochs=2",
-               "--nojit_compile", capsys=capsys)  # fmt: skip
+               "--jit_compile=false", capsys=capsys)  # fmt: skip
     container = made["spec"]["template"]["spec"]["containers"][0]
     assert made["metadata"]["name"].startswith("other-")
     assert made["spec"]["completions"] == 3

@@ -1,0 +1,1 @@
+"""Experiments to copy: each is one file, trained with --experiment=trainer.examples.NAME. See docs/experiments.md."""
