@@ -21,7 +21,7 @@ strategy.configure_devices(config)
 from trainer.training.assembly import assemble  # noqa: E402  TensorFlow must know its threads first.
 
 parts = assemble(config, cluster, load(config.experiment))
-trainer, sums = parts.trainer, parts.trainer.scores.zeros()
+trainer, sums = parts.trainer, parts.trainer.scores.start()
 trainer.start_epoch(0)
 trainer.run(0, 5, sums)
 best = float("inf")

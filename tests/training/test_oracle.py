@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import ROOT
-from tests.training.oracle.kinds import KINDS
+from tests.training.oracle.every_kind import KINDS
 
 NAMES = list(KINDS)
 SOME = [name for name in NAMES if KINDS[name].replicas][::7]

@@ -56,6 +56,11 @@ def parse_with(flags: type | None, argv: Sequence[str]) -> Config:
     return config
 
 
+def given(flags: type | None, argv: Sequence[str]) -> set[str]:
+    """The names of the flags that these arguments give; raises as `parse`."""
+    return settings.given(with_flags(flags), argv, program=PROGRAM)
+
+
 def with_flags(flags: type | None) -> type[Config]:
     """`Config` with the fields of an experiment's `Flags`, too.
 
@@ -66,7 +71,7 @@ def with_flags(flags: type | None) -> type[Config]:
         return Config
     if not dataclasses.is_dataclass(flags):
         raise UsageError(f"the experiment's {NAME} must be a dataclass, with a `setting(...)` for each flag")
-    ours = {field.name for field in dataclasses.fields(Config)} | {"help", "flagfile", "undefok"}
+    ours = set(dir(Config)) | {field.name for field in dataclasses.fields(Config)} | {"help", "flagfile", "undefok"}
     fields = []
     for field in dataclasses.fields(flags):
         if field.name in ours:

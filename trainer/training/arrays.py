@@ -53,7 +53,11 @@ class Arrays:
 
     def head(self, count: int) -> tuple[Nest, Nest, Nest]:
         """The first examples, as they will arrive on a device."""
-        return tuple(_mapped(lambda leaf: tf.constant(_as_keras(leaf[:count])), part) for part in self._parts())
+        return self.rows(0, count)
+
+    def rows(self, begin: int, end: int) -> tuple[Nest, Nest, Nest]:
+        """Some of the examples, likewise."""
+        return tuple(_mapped(lambda leaf: tf.constant(_as_keras(leaf[begin:end])), part) for part in self._parts())
 
     def on(self, device: str | None) -> tuple[Nest, Nest, Nest]:
         """A copy on a device; None: where TensorFlow puts it."""
@@ -87,19 +91,14 @@ class Arrays:
         for what, part in zip(("x", "y", "weights"), self._parts(), strict=True):
             if part is not None:
                 for path, leaf in keras.tree.flatten_with_path(part):
-                    named.append((".".join([f"load_data's {self.name} {what}", *map(str, path)]), leaf))
+                    place = "".join(f"[{step!r}]" for step in path)
+                    named.append((f"load_data's {self.name} {what}{place}", leaf))
         return named
 
 
 def take(data: tuple[Nest, Nest, Nest], rows: tf.Tensor) -> tuple[Nest, Nest, Nest]:
     """Some examples of what `Arrays.on` made."""
     return tuple(_mapped(lambda leaf: tf.gather(leaf, rows), part) for part in data)
-
-
-def part(data: tuple[Nest, Nest, Nest], first: tf.Tensor, count: int) -> tuple[Nest, Nest, Nest]:
-    """`count` examples in a row of what `Arrays.on` made, from `first` on."""
-    rows = tf.cast(first, tf.int64) + tf.range(count, dtype=tf.int64)
-    return take(data, rows)
 
 
 def sliced(nest: Nest, begin: int, end: int) -> Nest:
@@ -131,9 +130,9 @@ def _nest(value: Any, what: str) -> Nest:
     if value is None:
         return None
     if isinstance(value, dict):
-        return {key: _nest(part, f"{what}.{key}") for key, part in value.items()}
+        return {key: _part(part, f"{what}[{key!r}]") for key, part in value.items()}
     if isinstance(value, list | tuple) and not all(isinstance(part, bool | int | float) for part in value):
-        parts = [_nest(part, f"{what}.{index}") for index, part in enumerate(value)]
+        parts = [_part(part, f"{what}[{index}]") for index, part in enumerate(value)]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     try:
         array = np.asarray(value)
@@ -147,9 +146,20 @@ def _nest(value: Any, what: str) -> Nest:
             "numbers "
             "in load_data, with a StringLookup or TextVectorization layer for example"
         )
+    if array.dtype.kind not in "biuf" and not array.dtype.name.startswith(("bfloat", "float")):
+        raise UsageError(
+            f"load_data's {what} holds {array.dtype}, which a Keras model cannot take; turn it into whole or "
+            "floating-point numbers in load_data"
+        )
     if not array.ndim:
         raise UsageError(f"load_data's {what} is a single {array.dtype}; {_PAIR}")
     return array
+
+
+def _part(value: Any, what: str) -> Nest:
+    if value is None:
+        raise UsageError(f"load_data's {what} is None; {_PAIR}, and leave out what is not there")
+    return _nest(value, what)
 
 
 def _check_numbers(what: str, leaf: npt.NDArray[Any]) -> None:
@@ -165,7 +175,7 @@ def _check_numbers(what: str, leaf: npt.NDArray[Any]) -> None:
 
 def _as_keras(leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """As Keras' `fit` hands it to a model: floating-point numbers as `floatx`, everything else as it is."""
-    return leaf.astype(keras.config.floatx(), copy=False) if leaf.dtype.kind == "f" else leaf
+    return leaf if leaf.dtype.kind in "biu" else leaf.astype(keras.config.floatx(), copy=False)
 
 
 def _kind(array: npt.NDArray[Any]) -> str:

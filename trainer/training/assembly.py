@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
+from collections.abc import Set
 from typing import Any
 
 import keras
@@ -16,6 +17,8 @@ from trainer.training import arrays, first_look, strategy, variables
 from trainer.training.arrays import Arrays
 from trainer.training.compilation import Compilations, check_model
 from trainer.training.experiment import Experiment
+from trainer.training.explaining import explained
+from trainer.training.first_look import FirstLook
 from trainer.training.saving import ModelFile, as_its_user_made_it
 from trainer.training.trainer import Trainer
 
@@ -28,14 +31,23 @@ class Assembly:
     strategy: tf.distribute.Strategy
     model: Any
     trainer: Trainer
+    look: FirstLook
     file: ModelFile
     identity: dict[str, Any]  # What a resume may not change.
     examples: int  # To train on.
     rate_is_a_flag: bool  # Whether the flags have compiled the model.
 
 
-def assemble(config: Config, cluster: Cluster | None, experiment: Experiment) -> Assembly:
+def assemble(
+    config: Config, cluster: Cluster | None, experiment: Experiment, given: Set[str] = frozenset()
+) -> Assembly:
     """Loads the data, builds the model, and looks whether they can be trained.
+
+    Args:
+      config: the flags.
+      cluster: from TF_CONFIG.
+      experiment: what is trained.
+      given: the names of the flags that were given.
 
     Raises:
       UsageError, DataError: they cannot, or not together.
@@ -46,9 +58,13 @@ def assemble(config: Config, cluster: Cluster | None, experiment: Experiment) ->
         keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
         keras.utils.set_random_seed(config.seed)  # Before the model, whose first weights are drawn from it.
         compilations = Compilations()
-        with distribution.scope(), compilations.noted():
-            model = experiment.build_model(config)
+        noted, read = _noted(config)
+        of = f"build_model of --experiment={config.experiment}"
+        with explained(of), distribution.scope(), compilations.noted():
+            model = experiment.build_model(noted)
         check_model(model, config.experiment)
+        if model.compiled:
+            _check_flags(config, given - read)
         train, validation, digest = loading.result()
     steps = _steps_per_epoch(config, experiment, train)
     first_look.build(model, distribution, train, experiment.preprocess)
@@ -56,11 +72,8 @@ def assemble(config: Config, cluster: Cluster | None, experiment: Experiment) ->
         look, by_flags = first_look.look(model, config, train, validation, experiment.preprocess)
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-    return Assembly(
-        experiment=experiment,
-        strategy=distribution,
-        model=model,
-        trainer=Trainer(
+    with explained(f"a step of the model {model.name}", look.x):
+        trainer = Trainer(
             config=config,
             strategy=distribution,
             model=model,
@@ -70,12 +83,43 @@ def assemble(config: Config, cluster: Cluster | None, experiment: Experiment) ->
             preprocess=experiment.preprocess,
             steps_per_epoch=steps,
             jit_compile=_uses_xla(config, compilations.jit_compile(model)),
-        ),
+        )
+    return Assembly(
+        experiment=experiment,
+        strategy=distribution,
+        model=model,
+        trainer=trainer,
+        look=look,
         file=ModelFile(model, compiled_by_flags=by_flags),
         identity=_identity(config, model, digest, by_flags=by_flags),
         examples=train.examples,
         rate_is_a_flag=by_flags,
     )
+
+
+def _noted(config: Config) -> tuple[Config, set[str]]:
+    """The flags again, and the names of those that have been read of them since."""
+    read: set[str] = set()
+
+    class Noted(type(config)):  # type: ignore[misc]  # A class of its own for each experiment's flags.
+        def __getattribute__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getattribute__(name)
+
+    noted = object.__new__(Noted)
+    noted.__dict__.update(config.__dict__)
+    return noted, read
+
+
+def _check_flags(config: Config, unread: Set[str]) -> None:
+    """Refuses flags that compile a model where build_model has compiled it and has not looked at them."""
+    for name in ("optimizer", "learning_rate", "momentum", "loss"):
+        if name in unread:
+            raise UsageError(
+                f"--{name}={getattr(config, name)} is of a model that is not compiled, and build_model of "
+                f"--experiment={config.experiment} has compiled this one; leave the flag out, or read config.{name} in "
+                "build_model"
+            )
 
 
 def _load(experiment: Experiment, config: Config) -> tuple[Arrays, Arrays | None, str]:
@@ -102,7 +146,8 @@ def _steps_per_epoch(config: Config, experiment: Experiment, train: Arrays) -> i
     whole = train.examples // config.global_batch_size
     if experiment.steps_per_epoch is None:
         return whole
-    steps = experiment.steps_per_epoch(config)
+    with explained("steps_per_epoch"):
+        steps = experiment.steps_per_epoch(config)
     if not isinstance(steps, int) or not 1 <= steps <= whole:
         raise UsageError(
             f"steps_per_epoch returned {steps!r}; expected a whole number from 1 to {whole}, of whole batches"

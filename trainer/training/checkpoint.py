@@ -42,6 +42,8 @@ class Checkpoint:
     step_examples: int  # Examples in these steps.
     identity: dict[str, Any]  # What a resume may not change.
     arrays: dict[str, npt.NDArray[Any]] = dataclasses.field(repr=False)  # Variables of model and optimizer, by name.
+    ended: bool = False  # Whether the experiment has ended the run here, before its last epoch.
+    xla: bool | None = None  # Whether XLA has compiled its steps; None: it did not say.
 
     def encode(self) -> bytes:
         """The content of its file."""

@@ -50,7 +50,13 @@ def main(argv: list[str], *, began: float) -> int:
         from trainer.training import loop  # TensorFlow takes seconds to import: what can be refused is refused before.
 
         return loop.train(
-            config=config, experiment=experiment, cluster=cluster, run_dir=run_dir, stop=stop, began=began
+            config=config,
+            given=experiment_flags.given(experiment.flags, argv),
+            experiment=experiment,
+            cluster=cluster,
+            run_dir=run_dir,
+            stop=stop,
+            began=began,
         )
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,9 +1,7 @@
 """The model as it is trained: compiled by its user, or by the flags; built; and refused where it cannot be honoured."""
 
 import contextlib
-import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,6 +13,7 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.training import update
 from trainer.training.arrays import Nest
+from trainer.training.explaining import shape
 
 _OWN_STEPS = ("train_step", "test_step", "make_train_function", "fit")
 
@@ -112,7 +111,7 @@ def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest) -> None
         )
     if len(outputs.shape) != 2:
         raise UsageError(
-            f"the model is not compiled and gives {_shape(outputs)}; the flags can compile one that gives one number a "
+            f"the model is not compiled and gives {shape(outputs)}; the flags can compile one that gives one number a "
             "class, [batch, classes]; compile it in build_model"
         )
     if y.dtype.is_floating and not bool(tf.reduce_all(tf.equal(y, tf.round(y)))):
@@ -145,107 +144,88 @@ def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest) -> None
     model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
 
 
-def check_labels(model: Any, y: Nest, outputs: Nest) -> None:
-    """Refuses labels that are outside the classes of a sparse loss, before they give a loss that means nothing.
+def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str) -> None:
+    """Refuses labels that are none of a loss's classes, before they give a loss that means nothing.
 
     Args:
       model: compiled, its losses built.
-      y: all labels of a split, as arrays.
+      y: labels of a split, as arrays.
       outputs: what the model gives for some of its examples.
+      split: what the split is called.
 
     Raises:
       DataError: names the label and where it stands.
     """
     compiled = model._compile_loss
     for part in compiled._flat_losses if compiled is not None and compiled.built else ():
-        if not _is_sparse(part.loss):
-            continue
         try:
             labels, output = y, outputs
             for step in part.path:
                 labels, output = labels[step], output[step]
         except (KeyError, IndexError, TypeError):
             continue
-        labels = np.asarray(labels)
-        ignored = getattr(part.loss, "ignore_class", None)
-        counted = labels if ignored is None else labels[labels != ignored]
-        classes = output.shape[-1]
-        if not counted.size:
+        if labels is None:
             continue
-        if counted.dtype.kind == "f" and not np.all(counted == np.round(counted)):
-            value = counted.flat[int(np.argmax(counted != np.round(counted)))]
-            raise DataError(f"the loss {part.loss.name} takes whole numbers as labels, and there is {value}; {_FIX}")
-        if counted.min() < 0 or counted.max() >= classes:
-            wrong = (labels < 0) | (labels >= classes)
-            if ignored is not None:
-                wrong &= labels != ignored
-            at = int(np.argmax(wrong.reshape(len(labels), -1).any(axis=1)))
-            value = labels[at] if labels.ndim == 1 else labels[at][wrong[at]].flat[0]
-            raise DataError(
-                f"the label {value} of example {at} is none of the model's {classes} classes, 0 to {classes - 1}; "
-                f"{_FIX}"
-            )
+        if _is_sparse(part.loss):
+            _check_classes(np.asarray(labels), output.shape[-1], part.loss, split)
+        elif _is_binary(part.loss):
+            _check_probabilities(np.asarray(labels), part.loss, split)
+
+
+def has_classes(model: Any) -> bool:
+    """Whether one of a model's losses takes labels that `check_labels` looks at."""
+    compiled = model._compile_loss
+    losses = compiled._flat_losses if compiled is not None and compiled.built else ()
+    return any(_is_sparse(part.loss) or _is_binary(part.loss) for part in losses)
 
 
 _FIX = "mend the labels, or give the model an output a class"
 
 
-@contextlib.contextmanager
-def explained(what: str, x: Nest) -> Iterator[None]:
-    """Says in one line what Keras or TensorFlow cannot do with a model and its data.
-
-    A user's own code keeps its traceback.
-
-    Raises:
-      UsageError: they do not fit each other.
-    """
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, NotImplementedError, tf.errors.InvalidArgumentError) as error:
-        if not _is_library(error):
-            raise
-        words = " ".join(str(error).replace("\n", " ").split())
-        raise UsageError(
-            f"{what} with x of {describe(x)} is not possible: {words[:600]}; mend the model or the data, or prepare it "
-            "in preprocess"
-        ) from None
-
-
-def describe(nest: Nest) -> str:
-    """Shapes and types of a nest of arrays or tensors, for a person."""
-    if isinstance(nest, dict):
-        return "{" + ", ".join(f"{key}: {describe(value)}" for key, value in nest.items()) + "}"
-    if isinstance(nest, list | tuple):
-        return "[" + ", ".join(map(describe, nest)) + "]"
-    if nest is None:
-        return "None"
-    dtype = nest.dtype.name if hasattr(nest.dtype, "name") else str(nest.dtype)
-    return f"{dtype} {_shape(nest)}"
+def _check_classes(labels: Any, classes: int, loss: Any, split: str) -> None:
+    ignored = getattr(loss, "ignore_class", None)
+    counted = labels if ignored is None else labels[labels != ignored]
+    if not counted.size:
+        return
+    if counted.dtype.kind == "f" and not np.all(counted == np.round(counted)):
+        value = counted.flat[int(np.argmax(counted != np.round(counted)))]
+        raise DataError(
+            f"the loss {loss.name} takes whole numbers as labels, and there is {value} in the {split} data; {_FIX}"
+        )
+    if counted.min() < 0 or counted.max() >= classes:
+        wrong = (labels < 0) | (labels >= classes)
+        if ignored is not None:
+            wrong &= labels != ignored
+        value, at = _first(labels, wrong)
+        raise DataError(
+            f"the label {value} of example {at} of the {split} data is none of the model's {classes} classes, 0 to "
+            f"{classes - 1}; {_FIX}"
+        )
 
 
-def _shape(tensor: Any) -> str:
-    return "[" + ", ".join("?" if size is None else str(size) for size in tensor.shape) + "]"
+def _check_probabilities(labels: Any, loss: Any, split: str) -> None:
+    if labels.size and (labels.min() < 0 or labels.max() > 1):
+        value, at = _first(labels, (labels < 0) | (labels > 1))
+        raise DataError(
+            f"the loss {loss.name} takes labels from 0 to 1, and that of example {at} of the {split} data is {value}; "
+            "mend the labels, or compile the model with another loss"
+        )
 
 
-def _is_library(error: BaseException) -> bool:
-    """Whether the innermost frame of the traceback is not the user's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = tuple(str(Path(module.__file__ or "").parent) for module in (keras, tf, np))
-    here = str(Path(__file__).parents[1])
-    own = [
-        frame for frame in frames
-        if not frame.filename.startswith((*libraries, "<")) and not frame.filename.startswith(here)
-        and "site-packages" not in frame.filename
-    ]  # fmt: skip
-    if not own:
-        return True
-    last = frames[-1].filename
-    return "site-packages" in last or last.startswith(libraries)
+def _first(labels: Any, wrong: Any) -> tuple[Any, int]:
+    """The first label that is wrong, and its example."""
+    at = int(np.argmax(wrong.reshape(len(labels), -1).any(axis=1)))
+    return (labels[at] if labels.ndim == 1 else labels[at][wrong[at]].flat[0]), at
 
 
 def _is_sparse(loss: Any) -> bool:
     sparse = keras.losses.sparse_categorical_crossentropy
     return isinstance(loss, keras.losses.SparseCategoricalCrossentropy) or getattr(loss, "fn", None) is sparse
+
+
+def _is_binary(loss: Any) -> bool:
+    functions = (keras.losses.binary_crossentropy, keras.losses.binary_focal_crossentropy)
+    return getattr(loss, "fn", None) in functions
 
 
 def _is_distribution(model: Any, outputs: tf.Tensor) -> bool:

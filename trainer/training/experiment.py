@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import traceback
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -63,10 +64,14 @@ def _imported(name: str) -> ModuleType:
         ) from None
     except ImportError as error:
         raise UsageError(f"--experiment={name} cannot be imported: {error}") from None
-    except (TypeError, ValueError) as error:  # A relative or an empty name.
-        if importlib.util.find_spec is None or name.startswith(".") or not name:
+    except SyntaxError as error:
+        place = f"{error.filename}:{error.lineno}"
+        raise UsageError(f"--experiment={name} cannot be imported: {error.msg} ({place})") from None
+    except Exception as error:
+        if name.startswith(".") or not name:
             raise UsageError(f"--experiment={name} names no module ({error}); expected package.module") from None
-        raise
+        traceback.print_exc()  # The user's own code.
+        raise UsageError(f"--experiment={name} cannot be imported: it raised {type(error).__name__}: {error}") from None
 
 
 def _check_arguments(name: str, function: str, value: Any, count: int) -> None:

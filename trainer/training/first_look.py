@@ -3,21 +3,26 @@
 Whatever does not fit together is said here, on every worker alike, before anything is trained.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras.src import backend
 
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.training import random_state
 from trainer.training.arrays import Arrays, Nest
-from trainer.training.compilation import check_labels, compile_by_flags, explained
+from trainer.training.compilation import check_labels, compile_by_flags, has_classes
 from trainer.training.experiment import Preprocess
+from trainer.training.explaining import explained
 from trainer.training.preparation import prepare
 
+_LABELS = 4096  # Looked at at once, where preprocess makes them.
 _EXAMPLES = 48  # At most: enough to see how losses and metrics of a batch follow from those of its parts.
 
 
@@ -31,6 +36,7 @@ class FirstLook:
     outputs: Nest
     synchronized: bool  # Whether a layer of the model asks the other replicas in its forward pass.
     independent: bool  # Whether an example's loss depends on nothing else in its batch.
+    assigns: bool  # Whether the forward pass changes state where nothing is trained, too.
 
     @property
     def examples(self) -> int:
@@ -44,11 +50,13 @@ def build(model: Any, strategy: tf.distribute.Strategy, train: Arrays, preproces
     Raises:
       UsageError: the model cannot take them.
     """
-    if model.built and model.variables:
+    if all(layer.built for layer in model._flatten_layers()) and model.variables:
         return
     x, _, _ = _head(train, preprocess, 1)
+    symbols = keras.tree.map_structure(lambda leaf: keras.KerasTensor(leaf.shape, leaf.dtype.name), x)
     with explained(f"building the model {model.name}", x), strategy.scope():
-        call(model, x, training=False)
+        # As Keras' fit does it: without numbers, which could move what a layer counts.
+        backend.compute_output_spec(lambda x: call(model, x, training=False), symbols)
 
 
 def look(
@@ -65,30 +73,41 @@ def look(
     """
     examples = min(train.examples, max(2, min(config.global_batch_size, _EXAMPLES)))
     x, y, weight = _head(train, preprocess, examples)
-    with explained(f"the model {model.name}", x):
+    with explained(f"the model {model.name}", x), untouched() as scope:
         outputs = call(model, x, training=False)
+    changed = [scope.get_current_value(variable) for variable in model.non_trainable_variables]
     by_flags = not model.compiled
     if by_flags:
         compile_by_flags(model, config, y, outputs)
     if not model.trainable_variables:
         raise UsageError("the model has no weights that are trained; set trainable=True for some of its layers")
     _check_size(y, outputs)
-    with explained("the loss and the metrics that the model is compiled with", x):
-        model._compute_loss(x, y, outputs, weight, training=False)
-        model.compute_metrics(x, y, outputs, weight)
-    model.reset_metrics()
+    _check_keys(model, x)
+    _score(model, x, y, outputs, weight, "training")
     for split in (train, validation):
-        if split is not None and preprocess is None:
-            check_labels(model, split.y, outputs)
-    if preprocess is not None:
-        check_labels(model, keras.tree.map_structure(lambda leaf: leaf.numpy(), y) if y is not None else None, outputs)
-        for split in (train, validation):  # Where it leaves the labels alone, all of them can be looked at.
-            if split is not None and y is not None and _is_same(y, split.head(examples)[1]) and split is train:
-                check_labels(model, split.y, outputs)
+        if split is not None and has_classes(model):
+            check_labels(model, _labels(split, preprocess), outputs, split=split.name)
+    if validation is not None:
+        x_, y_, weight_ = _head(validation, preprocess, min(validation.examples, 2))
+        with explained(f"the model {model.name} on the validation data", x_), untouched():
+            outputs_ = call(model, x_, training=False)
+        _score(model, x_, y_, outputs_, weight_, "validation")
     synchronized = any(getattr(layer, "synchronized", False) for layer in model._flatten_layers())
     independent = _is_independent(model, outputs, weight)
-    seen = FirstLook(x=x, y=y, weight=weight, outputs=outputs, synchronized=synchronized, independent=independent)
+    seen = FirstLook(
+        x=x, y=y, weight=weight, outputs=outputs, synchronized=synchronized, independent=independent,
+        assigns=any(value is not None and not random_state.is_seed(variable) for variable, value in zip(
+            model.non_trainable_variables, changed, strict=True
+        )),
+    )  # fmt: skip
     return seen, by_flags
+
+
+@contextlib.contextmanager
+def untouched() -> Iterator[keras.StatelessScope]:
+    """Where a model can be tried: what it assigns does not stay, and the losses that its layers add are gathered."""
+    with keras.StatelessScope(collect_losses=True) as scope:
+        yield scope
 
 
 def call(model: Any, x: Nest, *, training: bool) -> Nest:
@@ -96,12 +115,63 @@ def call(model: Any, x: Nest, *, training: bool) -> Nest:
     return model(x, training=training) if model._call_has_training_arg else model(x)
 
 
-def _head(train: Arrays, preprocess: Preprocess | None, examples: int) -> tuple[Nest, Nest, Nest]:
-    x, y, weight = train.head(examples)
+def _score(model: Any, x: Nest, y: Nest, outputs: Nest, weight: Nest, split: str) -> None:
+    """Builds losses and metrics, and tries them."""
+    try:
+        with explained(f"what the model is compiled with, on the {split} data", x), untouched():
+            model._compute_loss(x, y, outputs, weight, training=False)
+            results = model.compute_metrics(x, y, outputs, weight)
+            expected = model.get_metrics_result()
+    except UsageError:
+        if has_classes(model) and y is not None:  # A label that is no class is data's fault, and says so.
+            check_labels(model, keras.tree.map_structure(np.asarray, y), outputs, split=split)
+        raise
+    if set(results) != set(expected):
+        more = ", ".join(sorted(set(results) ^ set(expected)))
+        raise UsageError(
+            f"{type(model).__name__}.compute_metrics returns other values than the model's metrics have ({more}), "
+            "which would be those of the last batch alone; make each a metric of the model, such as keras.metrics.Mean"
+        )
+
+
+def _head(split: Arrays, preprocess: Preprocess | None, examples: int) -> tuple[Nest, Nest, Nest]:
+    x, y, weight = split.head(examples)
     seeds = random_state.row_seeds(tf.constant(0, tf.int64), tf.range(examples, dtype=tf.int64))
     with explained("preprocess", x):
         x, y = prepare(preprocess, x, y, seeds, training=False)
     return x, y, weight
+
+
+def _labels(split: Arrays, preprocess: Preprocess | None) -> Nest:
+    """All labels of a split, as the losses get them."""
+    if preprocess is None or split.y is None:
+        return split.y
+    x, before, _ = split.head(_EXAMPLES)
+    seeds = random_state.row_seeds(tf.constant(0, tf.int64), tf.range(len(keras.tree.flatten(x)[0]), dtype=tf.int64))
+    _, after = prepare(preprocess, x, before, seeds, training=False)
+    if _is_same(after, before):
+        return split.y
+    # Of what is computed here TensorFlow leaves out all that the labels do not need.
+    labels = tf.function(lambda x, y, seeds: prepare(preprocess, x, y, seeds, training=False)[1], autograph=False)
+    parts = []
+    for first in range(0, split.examples, _LABELS):
+        x, y, _ = split.rows(first, min(first + _LABELS, split.examples))
+        rows = tf.range(first, first + len(keras.tree.flatten(y)[0]), dtype=tf.int64)
+        parts.append(labels(x, y, random_state.row_seeds(tf.constant(0, tf.int64), rows)))
+    return keras.tree.map_structure(lambda *leaves: np.concatenate([leaf.numpy() for leaf in leaves]), *parts)
+
+
+def _check_keys(model: Any, x: Nest) -> None:
+    """Refuses inputs that a functional model would leave aside."""
+    known = getattr(model, "_inputs_struct", None)
+    if not isinstance(x, dict) or known is None:
+        return
+    names = set(known) if isinstance(known, dict) else {tensor.name for tensor in keras.tree.flatten(known)}
+    if unknown := sorted(set(map(str, x)) - set(map(str, names))):
+        raise UsageError(
+            f"load_data's x has {', '.join(unknown)}, which the model {model.name} does not take; its inputs are "
+            f"{', '.join(sorted(map(str, names)))}: leave the others out, or give the model an input of that name"
+        )
 
 
 def _check_size(y: Nest, outputs: Nest) -> None:
@@ -134,10 +204,13 @@ def _is_independent(model: Any, outputs: Nest, weight: Nest) -> bool:
 def _is_mean_of_keras(loss: Any, *, weighted: bool) -> bool:
     means = ("sum_over_batch_size", "mean") if weighted else ("sum_over_batch_size", "mean", "mean_with_sample_weight")
     function = getattr(loss, "fn", type(loss))
-    return loss.reduction in means and function.__module__.startswith(("keras.", "trainer."))
+    of_its_batch = isinstance(loss, keras.losses.Circle) or getattr(loss, "ignore_class", None) is not None
+    return loss.reduction in means and not of_its_batch and function.__module__.startswith(("keras.", "trainer."))
 
 
 def _is_same(one: Nest, other: Nest) -> bool:
+    if one is None:
+        return other is None
     pairs: Sequence[tuple[Any, Any]] = list(zip(keras.tree.flatten(one), keras.tree.flatten(other), strict=False))
     return all(
         left.shape == right.shape and left.dtype == right.dtype and bool(tf.reduce_all(left == right))

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import threading
 import time
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from trainer.training.assembly import Assembly, assemble
 from trainer.training.checkpoint import Checkpoint, Checkpoints
 from trainer.training.chunks import ChunkLength
 from trainer.training.experiment import Experiment
+from trainer.training.explaining import explained
 from trainer.training.progress_bar import Display
 from trainer.training.signals import StopWish
 from trainer.training.summaries import Summaries
@@ -30,12 +32,20 @@ from trainer.training.variables import Start
 
 
 def train(
-    *, config: Config, experiment: Experiment, cluster: Cluster | None, run_dir: Path, stop: StopWish, began: float
+    *,
+    config: Config,
+    given: Set[str],
+    experiment: Experiment,
+    cluster: Cluster | None,
+    run_dir: Path,
+    stop: StopWish,
+    began: float,
 ) -> int:
     """Trains from the newest checkpoint, or from the start, to the end or until a worker is asked to stop.
 
     Args:
       config: the flags.
+      given: the names of those that were given.
       experiment: what is trained.
       cluster: from TF_CONFIG, which must be in the environment; None trains alone.
       run_dir: the run's folder; only the chief uses it.
@@ -51,7 +61,7 @@ def train(
     """
     strategy.configure_devices(config)
     with strategy.peers_watched(cluster):
-        return _Run(config, cluster, run_dir, stop, began, assemble(config, cluster, experiment)).to_its_end()
+        return _Run(config, cluster, run_dir, stop, began, assemble(config, cluster, experiment, given)).to_its_end()
 
 
 class _Run:
@@ -68,7 +78,7 @@ class _Run:
         self._chunk = ChunkLength(fixed=config.chunk_steps)
         self._stop_wish = self._pause_wish = False  # This worker's; set by other threads.
         self._state = Checkpoint(
-            step=0, sums=self._scores.zeros(), history=[], seconds=0.0, step_seconds=0.0, step_examples=0,
+            step=0, sums=self._scores.start(), history=[], seconds=0.0, step_seconds=0.0, step_examples=0,
             identity=parts.identity, arrays={},
         )  # fmt: skip
         self._compiled = False  # Whether the first chunk, and with it the compilation, is over.
@@ -76,6 +86,7 @@ class _Run:
         self._shown = (time.monotonic(), 0)  # When progress was last shown, and its step.
 
     def to_its_end(self) -> int:
+        self._agreement.check_alike(self._parts.identity)
         start = variables.agree(self._parts.strategy, self._cluster, self._start)
         if start.finished:
             print(f"{self._run_dir} holds a finished run; nothing to do")
@@ -85,7 +96,8 @@ class _Run:
             self._resume(start.checkpoint)
         if self._chief:
             announcement.show(self._config, self._cluster, self._run_dir, self._parts)
-        graph = self._trainer.graph()  # Traced before the first step, whose time counts.
+        with explained(f"a step of the model {self._parts.model.name}", self._parts.look.x):
+            graph = self._trainer.graph()  # Traced before the first step, whose time counts.
         announcement.check_graph(graph)
         self._stop.on_wish(self._wish_to_stop)
         with Display(self._news, every=self._config.log_every) as display:
@@ -122,12 +134,12 @@ class _Run:
         checkpoint.check_identity(saved, self._parts.identity)
         variables.assign(self._parts.model, saved.arrays, keep_rate=not self._parts.rate_is_a_flag)
         sums = saved.sums
-        if len(sums) == 2 and len(self._scores.zeros()) == 3:  # Saved by 0.1.0, which did not count examples.
+        if len(sums) == 2 and len(self._state.sums) == 3:  # Saved by 0.1.0, which did not count examples.
             sums = [
                 *sums,
                 sums[1].dtype.type(saved.step % self._trainer.steps_per_epoch * self._config.global_batch_size),
             ]
-        if [value.shape for value in sums] != [value.shape for value in self._scores.zeros()]:
+        if [value.shape for value in sums] != [value.shape for value in self._state.sums]:
             raise UsageError(
                 f"the checkpoint of step {saved.step} was made with other metrics; start it as before, or start "
                 "anew with "
@@ -136,19 +148,26 @@ class _Run:
         self._state = dataclasses.replace(saved, arrays={}, sums=sums, identity=self._parts.identity)
         self._shown = (time.monotonic(), saved.step)
         print(f"resuming at step {saved.step} of {self._steps}")
+        if saved.xla not in (None, self._trainer.jit_compile):
+            print(
+                f"its steps were made {'with' if saved.xla else 'without'} XLA, these are not: they draw other random "
+                "numbers, and round otherwise"
+            )
 
     def _epochs(self, display: Display) -> bool:
         """Trains what is left; whether it was stopped before the end."""
         per_epoch = self._trainer.steps_per_epoch
         first = True
         for epoch in range(self._state.step // per_epoch, self._config.epochs):
+            if self._state.ended:
+                return False
             self._trainer.start_epoch(epoch)
             stop = self._epoch((epoch + 1) * per_epoch, display, first=first)
             first = False
             if stop and self._state.step < (epoch + 1) * per_epoch:
                 return True
             stop = self._end_epoch(epoch, display) or stop
-            if stop and epoch + 1 < self._config.epochs:
+            if stop and not self._state.ended and epoch + 1 < self._config.epochs:
                 return True
         return False
 
@@ -216,7 +235,7 @@ class _Run:
             return self._trainer.run(self._state.step, until, self._state.sums)
 
     def _end_epoch(self, epoch: int, display: Display) -> bool:
-        """Evaluates, writes down and saves an epoch; whether the experiment wishes to stop here."""
+        """Evaluates, writes down and saves an epoch; whether a worker wishes to stop."""
         with self._compiling(bool(self._state.history)):
             validation = self._trainer.evaluate()
         examples, seconds = (
@@ -234,13 +253,22 @@ class _Run:
             if self._config.histogram_freq and epoch % self._config.histogram_freq == 0:
                 self._summaries.histograms(epoch, self._parts.model)
             self._summaries.flush()
-        history = [*self._state.history, scores]
-        self._state = dataclasses.replace(self._state, sums=self._scores.zeros(), history=history)
         display.show(ended)
-        self._save()
         on_epoch_end = self._parts.experiment.on_epoch_end
-        wishes = bool(on_epoch_end and self._chief and on_epoch_end(epoch, dict(scores)) == "stop")
-        return self._agreement.reach(pause=False, stop=wishes or self._stop_wish, steps=self._chunk.steps).stop
+        # Asked before the epoch is saved: a run that is killed meanwhile asks again, and does not train on.
+        with explained("on_epoch_end"):
+            finish = bool(on_epoch_end and self._chief and on_epoch_end(epoch, dict(scores)) == "stop")
+        agreed = self._agreement.reach(pause=False, stop=self._stop_wish, steps=self._chunk.steps, finish=finish)
+        self._state = dataclasses.replace(
+            self._state,
+            sums=self._scores.start(self._state.sums),
+            history=[*self._state.history, scores],
+            ended=agreed.finish,
+        )
+        if agreed.finish:
+            print(f"on_epoch_end ends the run after epoch {epoch + 1} of {self._config.epochs}", flush=True)
+        self._save()
+        return agreed.stop
 
     def _save(self) -> None:
         if self._summaries is None:
@@ -253,7 +281,9 @@ class _Run:
         self._counted = now
         arrays = variables.arrays(self._parts.model, keep_rate=not self._parts.rate_is_a_flag)
         sums = [value if not hasattr(value, "numpy") else value.numpy() for value in self._state.sums]
-        self._checkpoints.save(dataclasses.replace(self._state, arrays=arrays, sums=sums))
+        self._checkpoints.save(
+            dataclasses.replace(self._state, arrays=arrays, sums=sums, xla=self._trainer.jit_compile)
+        )
 
     def _wish_to_stop(self) -> None:
         self._stop_wish = True

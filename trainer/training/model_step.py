@@ -3,7 +3,7 @@
 So the same function serves one replica and many, plain TensorFlow and XLA, and says the same on each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -54,13 +54,15 @@ class ModelStep:
 
         Returns:
           The gradients, None where the loss does not depend on a variable; new values of what the forward pass has
-          changed, None for the rest; the loss, or this replica's part of it; the metrics after this batch.
+          assigned, first those of variables that are not trained, then of those that are, None for the rest; the loss,
+          or this replica's part of it; the metrics after this batch.
         """
         scope = self._scope(trained, others, seeds, state, metrics)
         before = [scope.get_current_value(variable) for variable in self._variables.others]
         parts: list[tf.Tensor] = []
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
+            scope.watch(tape, self._variables.trained)
             with scope:
                 outputs = call(self._model, x, training=True)
                 if self._sharing is None:
@@ -68,29 +70,19 @@ class ModelStep:
                 else:
                     loss, parts, _ = self._sharing.loss(x, y, outputs, weight, divisors)
                 scaled = self._model.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, trained)
-        self._check(scope, trained, gradients)
+        gradients = scope.gradients(tape, scaled, trained)
+        self._check(gradients)
         with scope:
             self._model.compute_metrics(x, y, outputs, weight)
         after = [scope.get_current_value(variable) for variable in self._variables.others]
         measured = self._scores.after(scope, metrics)
         if self._sharing is not None:
             measured = self._sharing.with_parts(measured, parts)
-        return (
-            gradients,
-            [None if new is old else new for new, old in zip(after, before, strict=True)],
-            loss,
-            measured,
-        )
+        changed = [None if new is old else new for new, old in zip(after, before, strict=True)]
+        return gradients, [*changed, *scope.assigned()], loss, measured
 
-    def _check(self, scope: keras.StatelessScope, trained: Any, gradients: Any) -> None:
-        """Refuses what a function of tensors would leave out without a word."""
-        for variable, value in zip(self._variables.trained, trained, strict=True):
-            if scope.get_current_value(variable) is not value:
-                raise UsageError(
-                    f"a layer assigns the weight {variable.path} in its call, and it is trained, too: only "
-                    "weights that are not trained can be assigned there; give it trainable=False"
-                )
+    def _check(self, gradients: Any) -> None:
+        """Says, or refuses, what would not be trained."""
         without = [
             variable.path
             for variable, gradient in zip(self._variables.trained, gradients, strict=True)
@@ -117,9 +109,10 @@ class ModelStep:
             _, _, counted = self._sharing.loss(x, y, outputs, weight, None)
         return tf.stack([tf.zeros([]) if count is None else tf.cast(count, tf.float32) for count in counted])
 
-    def evaluated(self, x: Nest, y: Nest, weight: Nest, trained: Any, others: Any, sums: Any) -> Sums:
-        """The sums over a validation split after one more batch."""
-        seeds = [tf.zeros([2], tf.int64) for _ in self._variables.seeds]
+    def evaluated(
+        self, x: Nest, y: Nest, weight: Nest, seeds: Any, trained: Any, others: Any, sums: Any
+    ) -> tuple[Sums, list[tf.Tensor]]:
+        """The sums over a validation split after one more batch, and the variables that are not trained."""
         examples = keras.tree.flatten(x)[0].shape[0]
         scope = self._scope(trained, others, seeds, [], sums[1:])
         with scope:
@@ -130,12 +123,13 @@ class ModelStep:
         for place in (place for tracker in self._scores.loss_trackers for place in tracker):
             # Keras' fit does not know how many examples a batch of validation has, and counts each as one.
             after[place] = sums[1 + place] + (after[place] - sums[1 + place]) / examples
-        return [sums[0] + tf.cast(loss, tf.float64) * examples, *after]
+        state = [scope.get_current_value(variable) for variable in self._variables.others]
+        return [sums[0] + tf.cast(loss, tf.float64) * examples, *after], state
 
     def _whole_loss(self, x: Nest, y: Nest, outputs: Nest, weight: Nest, *, training: bool) -> tf.Tensor:
         return tf.reduce_sum(self._model._compute_loss(x, y, outputs, weight, training=training))
 
-    def _scope(self, trained: Any, others: Any, seeds: Any, state: Any, metrics: Any) -> keras.StatelessScope:
+    def _scope(self, trained: Any, others: Any, seeds: Any, state: Any, metrics: Any) -> "_Scope":
         """Where all variables have these values, and changes are kept beside them."""
         variables = self._variables
         mapping = [
@@ -145,7 +139,43 @@ class ModelStep:
             # Keras reads its own mean of the loss with the metrics; outside of a replica that would be a collective.
             *((variable, tf.zeros(variable.shape, variable.dtype)) for variable in self._scores.unused),
         ]  # fmt: skip
-        return keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False)
+        return _Scope(mapping, collect_losses=True, initialize_variables=False)
+
+
+class _Scope(keras.StatelessScope):  # type: ignore[misc]  # Keras has no types.
+    """A scope in which a layer may assign a variable that is trained, too, as SpectralNormalization does.
+
+    As with TensorFlow's variables, no gradient passes through the assignment, and that of what is read afterwards
+    counts as the variable's.
+    """
+
+    def watch(self, tape: tf.GradientTape, trained: Sequence[Any]) -> None:
+        """From now on notes what is assigned to these variables."""
+        self._tape, self._trained = tape, list(trained)
+        self._values: dict[int, list[tf.Tensor]] = {}
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        """Called by Keras for each assignment."""
+        variable, value = update
+        if any(variable is one for one in getattr(self, "_trained", ())):
+            value = tf.stop_gradient(value)
+            self._tape.watch(value)
+            self._values.setdefault(id(variable), []).append(value)
+        super().add_update((variable, value))
+
+    def gradients(self, tape: tf.GradientTape, loss: tf.Tensor, trained: Sequence[tf.Tensor]) -> list[Any]:
+        """Of a loss, by each variable; None where it does not depend on one."""
+        assigned = [self._values.get(id(variable), []) for variable in self._trained]
+        by_value = tape.gradient(loss, [list(trained), assigned])
+        gradients = []
+        for first, later in zip(*by_value, strict=True):
+            known = [gradient for gradient in (first, *later) if gradient is not None]
+            gradients.append(known[0] if len(known) == 1 else tf.add_n(known) if known else None)
+        return gradients
+
+    def assigned(self) -> list[tf.Tensor | None]:
+        """What each variable that is trained was assigned last."""
+        return [self._values[id(variable)][-1] if id(variable) in self._values else None for variable in self._trained]
 
 
 def traced_alone(function: Callable[..., Any], arguments: Any, *, jit_compile: bool) -> Callable[..., Any]:

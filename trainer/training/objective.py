@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from keras.src import backend
 from keras.src.losses.loss import apply_mask, reduce_weighted_values, squeeze_or_expand_to_same_rank
@@ -143,15 +145,16 @@ def kind_of(whole: Any, parts: Sequence[Any], shares: Sequence[int]) -> str | No
     return MEAN if near(mean) else SUM if near(added) else None
 
 
-def is_one_number(loss: Any, y_true: Any, y_pred: Any) -> bool:
-    """Whether a loss gives one number for a batch, and not one an example."""
+def each(loss: Any, y_true: Any, y_pred: Any) -> npt.NDArray[Any] | None:
+    """A loss of each example; None where it gives one number for a batch."""
     if _has_own_call(loss):
-        return True
+        return None
     y_pred, y_true = (
         keras.tree.map_structure(lambda leaf: keras.ops.convert_to_tensor(leaf, dtype=loss.dtype), nest)
         for nest in (y_pred, y_true)
     )
-    return tuple(loss.call(y_true, y_pred).shape) == ()
+    values = np.asarray(loss.call(y_true, y_pred))
+    return values if values.ndim else None
 
 
 def _has_own_call(loss: Any) -> bool:

@@ -5,12 +5,16 @@ is made of layer and step, and the second begins with the replica's number, so l
 another pair. An example's own seed is made of epoch and row, whatever the number of workers.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 # Keras brings seeds into the range of an int32 by this remainder.
 _RANGE = 2**31 - 2
 _DRAWS = 2**18  # The most that a layer may make in one step, in each replica.
+_VALIDATION = 2**30  # From here on the second number is a batch's of validation; below, a replica's.
+_DRAWS_OF_VALIDATION = 2**10  # The most that a layer may make in one batch of it.
 
 
 def layer_bases(seed: int, layers: int) -> list[int]:
@@ -22,6 +26,17 @@ def layer_bases(seed: int, layers: int) -> list[int]:
 def layer_seeds(bases: list[int], step: tf.Tensor, replica: int) -> list[tf.Tensor]:
     """What each seed generator holds when a replica begins a step: int64 [2] each."""
     return [tf.stack([tf.cast(step, tf.int64) + base, tf.constant(replica * _DRAWS, tf.int64)]) for base in bases]
+
+
+def validation_seeds(bases: list[int], epoch: tf.Tensor, batch: tf.Tensor) -> list[tf.Tensor]:
+    """What each seed generator holds when a batch of an epoch's validation begins, whoever evaluates it."""
+    number = tf.math.floormod(batch, _VALIDATION // _DRAWS_OF_VALIDATION) * _DRAWS_OF_VALIDATION
+    return [tf.stack([tf.cast(epoch, tf.int64) + base, _VALIDATION + number]) for base in bases]
+
+
+def is_seed(variable: Any) -> bool:
+    """Whether a variable is the state of a seed generator, which is set anew for each step."""
+    return bool(variable.name == "seed_generator_state")
 
 
 def epoch_seed(seed: int, epoch: int, *, training: bool) -> int:

@@ -30,7 +30,7 @@ def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, par
     content = {
         "workers": workers,
         "global_batch_size": config.global_batch_size,
-        "epochs": config.epochs,
+        "epochs": len(final.history),
         "steps": final.step,
         **(final.history[-1] if final.history else {}),
         "examples_per_second": speed,

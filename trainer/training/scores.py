@@ -12,9 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.core.exit_codes import UsageError
-from trainer.training.arrays import sliced
-
 Sums = list[tf.Tensor]  # First the loss, float64: its mean over the batch × examples. Then the metrics' variables.
 
 
@@ -34,10 +31,18 @@ class Scores:
         self.unused = list(tracker.variables)
         self._own_tracker = self.unused if tracker in model.metrics else []
 
-    def zeros(self) -> list[npt.NDArray[Any]]:
-        """The sums at the start of an epoch."""
-        initial = [np.zeros(variable.shape, _numpy(variable.dtype)) for variable in self.variables]
-        return [np.zeros((), np.float64), *initial]
+    def start(self, before: Sequence[Any] | None = None) -> list[npt.NDArray[Any]]:
+        """The sums at the start of an epoch: what the metrics are reset to.
+
+        Args:
+          before: the sums at the end of the epoch before; a metric may keep some of its state.
+        """
+        mapping = zip(self.variables, before[1:], strict=True) if before is not None else ()
+        with keras.StatelessScope(list(mapping)) as scope:
+            self._model.reset_metrics()
+            values = [scope.get_current_value(variable) for variable in self.variables]
+        kept = zip(self.variables, values, strict=True)
+        return [np.zeros((), np.float64), *(np.asarray(v.numpy() if new is None else new) for v, new in kept)]
 
     def after(self, scope: keras.StatelessScope, before: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """The metrics' variables at the end of a scope in which they were updated."""
@@ -58,57 +63,9 @@ class Scores:
                 total, count = self._own_tracker
                 scope.add_update((total, tf.constant(loss, total.dtype)))
                 scope.add_update((count, tf.constant(1, count.dtype)))
-            results = self._model.get_metrics_result()
+            # A result may be a variable, whose value outside of the scope is another.
+            results = keras.tree.map_structure(np.asarray, self._model.get_metrics_result())
         return {"loss": loss} | {name: _shortest(value) for name, value in _flat(results).items() if name != "loss"}
-
-    def check_shared(self, y: Any, outputs: Any, weight: Any) -> None:
-        """Refuses metrics that several workers cannot share: those whose variables are no sums.
-
-        Args:
-          y: labels of some examples.
-          outputs: what the model gives for them.
-          weight: their weights, or None.
-
-        Raises:
-          UsageError: names the metric.
-        """
-        compiled = self._model._compile_metrics
-        if compiled is None:
-            return
-        examples = len(keras.tree.flatten(outputs)[0])
-        cut = max(1, examples // 3)
-        whole = self._after((y, outputs, weight))
-        first, second = (
-            self._after(tuple(sliced(nest, begin, end) for nest in (y, outputs, weight)))
-            for begin, end in ((0, cut), (cut, examples))
-        )
-        if examples < 2:
-            return
-        place = {id(variable): index for index, variable in enumerate(self.variables)}
-        for metric in compiled.metrics:
-            for variable in metric.variables:
-                index = place[id(variable)]
-                total, added = (
-                    np.asarray(whole[index], np.float64),
-                    np.asarray(first[index] + second[index], np.float64),
-                )
-                if not np.allclose(
-                    total, added, rtol=1e-3, atol=1e-4 * max(1.0, float(np.max(np.abs(total), initial=0)))
-                ):
-                    raise UsageError(
-                        f"the metric {metric.name} ({type(metric).__name__}) cannot be measured on several "
-                        "workers: its "
-                        f"variable {variable.name} of a batch is not the sum of those of the batch's parts; make it of "
-                        "sums, or train with one worker"
-                    )
-
-    def _after(self, batch: tuple[Any, Any, Any]) -> list[npt.NDArray[Any]]:
-        """The metrics' variables after one batch."""
-        y, outputs, weight = batch
-        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.variables]
-        with keras.StatelessScope(list(zip(self.variables, zeros, strict=True))) as scope:
-            self._model._compile_metrics.update_state(y, outputs, weight)
-        return [value.numpy() for value in self.after(scope, zeros)]
 
 
 def _flat(results: dict[str, Any]) -> dict[str, Any]:

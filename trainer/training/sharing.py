@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trainer.core.exit_codes import UsageError
 from trainer.training import objective
 from trainer.training.arrays import Nest, sliced
-from trainer.training.first_look import FirstLook, call
+from trainer.training.first_look import FirstLook, call, untouched
 from trainer.training.objective import MEAN, Shares
 from trainer.training.scores import Scores
 
@@ -21,11 +22,9 @@ class Sharing:
         """Looks at a model, and puts losses that can be shared in the place of those it is compiled with.
 
         Raises:
-          UsageError: several workers cannot train it: a loss is neither a mean nor a sum over examples, or a metric is
-            no sum.
+          UsageError: several workers cannot train it: a loss is neither a mean nor a sum over examples.
         """
         self._model, self._scores, self._batch = model, scores, global_batch
-        scores.check_shared(look.y, look.outputs, look.weight)
         self._parts = _parts(look)
         self.own_loss = type(model).compute_loss is not keras.Model.compute_loss
         self._own_kind = self._kind_of_own_loss(look) if self.own_loss else MEAN
@@ -84,7 +83,8 @@ class Sharing:
     def _kind_of_own_loss(self, look: FirstLook) -> str:
         def value(part: tuple[Nest, Nest, Nest, Nest]) -> float:
             x, y, outputs, weight = part
-            return float(tf.reduce_sum(self._model._compute_loss(x, y, outputs, weight, training=False)))
+            with untouched():
+                return float(tf.reduce_sum(self._model._compute_loss(x, y, outputs, weight, training=True)))
 
         return self._kind(f"{type(self._model).__name__}.compute_loss", look, value)
 
@@ -92,8 +92,19 @@ class Sharing:
         kinds = []
         compiled = self._model._compile_loss
         for part in compiled._flat_losses if compiled is not None else ():
-            chosen = [_chosen(nest, part.path) for nest in (look.y, look.outputs)]
-            if not objective.is_one_number(part.loss, *chosen):
+            nests = [(look.y, look.outputs), *((y, outputs) for _, y, outputs, _ in self._parts)]
+            values = [objective.each(part.loss, *(_chosen(nest, part.path) for nest in pair)) for pair in nests]
+            if values[0] is not None:
+                if not np.allclose(
+                    values[0],
+                    np.concatenate([value for value in values[1:] if value is not None]),
+                    rtol=1e-3,
+                    atol=1e-4,
+                ):
+                    raise UsageError(
+                        f"the loss {part.loss.name} of an example depends on the others of its batch, so several "
+                        "workers cannot share it; train with one worker"
+                    )
                 kinds.append(MEAN)
                 continue
 
@@ -103,21 +114,25 @@ class Sharing:
                 return float(part.loss(_chosen(y, part.path), _chosen(outputs, part.path), weights))
 
             kinds.append(self._kind(f"the loss {part.loss.name}", look, value))
-        self._model.reset_metrics()
         return kinds
 
     def _kinds_of_added(self, look: FirstLook) -> list[str]:
         """Of what `add_loss` and regularizers add. What is neither is taken as Keras' own strategies do: as a mean."""
+        in_training = self._added_kinds_in(look, training=True)
+        # Where random layers hide it, it may be seen without them.
+        without = self._added_kinds_in(look, training=False) if None in in_training else []
+        same = len(without) == len(in_training)
+        return [kind or (same and without[index]) or MEAN for index, kind in enumerate(in_training)]
+
+    def _added_kinds_in(self, look: FirstLook, *, training: bool) -> list[str | None]:
         values = []
         for x, *_ in ((look.x, look.y, look.outputs, look.weight), *self._parts):
-            call(self._model, x, training=False)
-            values.append([float(tf.reduce_sum(tf.cast(added, tf.float32))) for added in self._model.losses])
+            with untouched():
+                call(self._model, x, training=training)
+                values.append([float(tf.reduce_sum(tf.cast(added, tf.float32))) for added in self._model.losses])
         whole, *parts = values
         sizes = [len(keras.tree.flatten(part[0])[0]) for part in self._parts]
-        return [
-            objective.kind_of(total, [part[index] for part in parts], sizes) or MEAN
-            for index, total in enumerate(whole)
-        ]
+        return [objective.kind_of(total, [part[index] for part in parts], sizes) for index, total in enumerate(whole)]
 
     def _kind(self, name: str, look: FirstLook, value: Any) -> str:
         sizes = [len(keras.tree.flatten(part[0])[0]) for part in self._parts]
@@ -132,9 +147,8 @@ class Sharing:
 
     def _has_unknown_divisors(self, look: FirstLook) -> bool:
         shares = Shares(share=look.examples, batch=look.examples)
-        with objective.sharing(self._shared, shares):
+        with objective.sharing(self._shared, shares), untouched():
             self._model._compile_loss(look.y, look.outputs, look.weight)
-        self._model.reset_metrics()
         return any(count is not None for count in shares.counted)
 
 

@@ -8,6 +8,7 @@ gradients, all of them are summed in one collective, and each makes the same upd
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from trainer.training.arrays import Arrays, Nest
 from trainer.training.evaluation import Evaluation
 from trainer.training.experiment import Preprocess
 from trainer.training.first_look import FirstLook
+from trainer.training.merging import Merging
 from trainer.training.model_step import ModelStep, traced_alone
 from trainer.training.preparation import prepare
 from trainer.training.scores import Scores, Sums
@@ -75,6 +77,7 @@ class Trainer:
         self._variables, self.scores = Variables(strategy, model), Scores(model)
         self._update = Update(model.optimizer, self._variables.trained)
         several = self._replicas > 1
+        self._merging = Merging(model, self.scores, look, self._replicas)
         self._sharing = Sharing(model, self.scores, look, config.global_batch_size) if several else None
         self._model_step = ModelStep(model, self._variables, self.scores, self._sharing)
         devices = strategy.extended.worker_devices if several else (None,)
@@ -98,6 +101,10 @@ class Trainer:
             )  # fmt: skip
             if self._sharing and self._sharing.asks_divisors:
                 self._counts_of[share] = traced_alone(step.counts, arguments, jit_compile=self.jit_compile)
+        # By XLA wherever the steps are: it draws other random numbers than plain TensorFlow.
+        ready = functools.partial(prepare, self._preprocess, training=True)
+        apart = several and self.jit_compile and self._preprocess is not None
+        self._prepare = tf.function(ready, autograph=False, jit_compile=True) if apart else ready
         # With several replicas XLA can compile only what lies between two collectives.
         whole = True if self.jit_compile and not several else None
         self._run = tf.function(self._steps_together if several else self._steps, autograph=False, jit_compile=whole)
@@ -110,6 +117,8 @@ class Trainer:
             model_step=step,
             variables=self._variables,
             scores=self.scores,
+            merging=self._merging,
+            bases=self._bases,
             devices=self._devices,
             jit_compile=self.jit_compile,
         )
@@ -123,6 +132,7 @@ class Trainer:
         """Sets the order and the examples' seeds of an epoch (from 0), functions of the seed and the epoch alone."""
         self._order.assign(random_state.order(self._config.seed, epoch, self._train.examples))
         self._epoch_seed.assign(random_state.epoch_seed(self._config.seed, epoch, training=True))
+        self._epoch = epoch
 
     def run(self, step: int, until: int, sums: Sequence[Any]) -> Outcome:
         """Trains from `step` until step `until`, which is of the same epoch.
@@ -136,11 +146,11 @@ class Trainer:
     def graph(self) -> tf.Graph:
         """The graph of the compiled steps."""
         zero = tf.constant(0, tf.int64)
-        return self._run.get_concrete_function(zero, zero, _tensors(self.scores.zeros())).graph
+        return self._run.get_concrete_function(zero, zero, _tensors(self.scores.start())).graph
 
     def evaluate(self) -> dict[str, float]:
-        """The loss and the metrics over the validation split, by name; nothing without one."""
-        return self._evaluation.run() if self._evaluation else {}
+        """The loss and the metrics over the validation split after this epoch, by name; nothing without one."""
+        return self._evaluation.run(self._epoch) if self._evaluation else {}
 
     def finalize(self) -> None:
         """What Keras does at the end of a fit: averages of the weights take their place, if the optimizer keeps any."""
@@ -180,7 +190,7 @@ class Trainer:
         """One replica's part of a step."""
         context, replica, local = collective.here(len(self._data))
         share, batch = self._shares[replica], self._config.global_batch_size
-        inputs = self._inputs(step, replica, local, [tf.zeros_like(value) for value in sums[1:]])
+        inputs = self._inputs(step, replica, local, self._merging.begun(sums))
         assert self._sharing is not None  # noqa: S101
         divisors = tf.zeros([self._sharing.losses])
         if self._sharing.asks_divisors:
@@ -188,15 +198,15 @@ class Trainer:
         gradients, after, loss, metrics = self._gradients_of[share](*inputs, divisors)
         # One list is packed into one collective: what is measured travels with the gradients and costs nothing.
         changed = [collective.contribution(value, share / batch, first=replica == 0) for value in after]
-        parts = [*gradients, *changed, tf.cast(loss, tf.float32), *metrics]
+        parts = [*gradients, *changed, tf.cast(loss, tf.float32), *self._merging.contributions(metrics, replica)]
         summed = iter(collective.summed(context, [part for part in parts if part is not None]))
         received = [None if part is None else next(summed) for part in parts]
         cut = len(gradients), len(gradients) + len(changed)
         gradients, after, (loss, *metrics) = received[: cut[0]], received[cut[0] : cut[1]], received[cut[1] :]
         update = lambda gradients, after: self._apply(local, gradients, after)  # noqa: E731
         (tf.function(update, autograph=False, jit_compile=True) if self.jit_compile else update)(gradients, after)
-        added = [old + tf.cast(new, old.dtype) for old, new in zip(sums[1:], metrics, strict=True)]
-        return tf.math.is_finite(loss), [sums[0] + tf.cast(loss, tf.float64) * batch, *added]
+        joined = self._merging.joined(sums[1:], metrics)
+        return tf.math.is_finite(loss), [sums[0] + tf.cast(loss, tf.float64) * batch, *joined]
 
     def _inputs(self, step: tf.Tensor, replica: int, local: int, metrics: Sums) -> tuple[Any, ...]:
         """What `ModelStep.gradients` takes, but for the divisors."""
@@ -204,7 +214,7 @@ class Trainer:
         first = (step % self.steps_per_epoch) * self._config.global_batch_size + begin
         rows = tf.ensure_shape(tf.gather(self._order, first + tf.range(share, dtype=tf.int64)), [share])
         x, y, weight = arrays.take(self._data[local], rows)
-        x, y = prepare(self._preprocess, x, y, random_state.row_seeds(self._epoch_seed, rows), training=True)
+        x, y = self._prepare(x, y, random_state.row_seeds(self._epoch_seed, rows))
         variables = self._variables
         state = variables.read_optimizer(local) if self._model_step.scales_loss else []
         seeds = random_state.layer_seeds(self._bases, step, replica)
@@ -229,8 +239,10 @@ class Trainer:
         return [*nests, *of_model, values(state), values(self.scores.variables), divisors]
 
     def _apply(self, local: int, gradients: Sequence[tf.Tensor | None], after: Sequence[tf.Tensor | None]) -> None:
-        """Updates one replica's variables."""
+        """Updates one replica's variables: first what the forward pass has assigned, then by the gradients."""
         variables = self._variables
+        others = len(variables.others)
+        variables.write_trained(local, after[others:])
         if self._update.is_fused(gradients):
             self._update.apply_fused(gradients, variables.of_trained(local), variables.of_optimizer(local))
         else:
@@ -239,7 +251,7 @@ class Trainer:
             changed = [None if gradient is None else value for gradient, value in zip(gradients, trained, strict=True)]
             variables.write_trained(local, trained if self._update.writes_all else changed)
             variables.write_optimizer(local, state)
-        variables.write_others(local, after)
+        variables.write_others(local, after[:others])
 
     def _first(self, value: Any) -> tf.Tensor:
         return self._strategy.experimental_local_results(value)[0]

@@ -12,6 +12,7 @@ from keras.src.random.seed_generator import SeedGenerator, global_seed_generator
 
 from trainer.core.exit_codes import DataError, ExitCode, UsageError
 from trainer.core.tf_config import Cluster
+from trainer.training import random_state
 from trainer.training import strategy as strategies
 from trainer.training.checkpoint import Checkpoint
 
@@ -28,8 +29,8 @@ class Variables:
         """Takes a model whose optimizer is built."""
         self.trained = list(model.trainable_variables)
         fixed = list(model.non_trainable_variables)
-        self.others = [variable for variable in fixed if not _is_seed(variable)]
-        self.seeds = [variable for variable in fixed if _is_seed(variable)]
+        self.others = [variable for variable in fixed if not random_state.is_seed(variable)]
+        self.seeds = [variable for variable in fixed if random_state.is_seed(variable)]
         self.optimizer = list(model.optimizer.variables)
         self.seeds.append(_global_seed())
         self._copies = {
@@ -149,17 +150,13 @@ def _write(variables: Sequence[tf.Variable], values: Sequence[tf.Tensor | None])
 
 def _weights(model: Any) -> list[Any]:
     """The variables of a model, less the hidden state of random layers, which training does not use."""
-    return [variable for variable in model.variables if not _is_seed(variable)]
+    return [variable for variable in model.variables if not random_state.is_seed(variable)]
 
 
 def _named(model: Any, *, keep_rate: bool) -> dict[str, Any]:
     named = {f"model/{index}/{variable.path}": variable for index, variable in enumerate(_weights(model))}
     kept = [variable for variable in model.optimizer.variables if keep_rate or variable.name != "learning_rate"]
     return named | {f"optimizer/{index}/{variable.path}": variable for index, variable in enumerate(kept)}
-
-
-def _is_seed(variable: Any) -> bool:
-    return bool(variable.name == "seed_generator_state")
 
 
 def _global_seed() -> Any:

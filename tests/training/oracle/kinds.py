@@ -268,7 +268,7 @@ def schedule() -> Any:
     return keras.optimizers.AdamW(rate, weight_decay=0.02, global_clipnorm=0.5)
 
 
-KINDS: dict[str, Kind] = {
+COMMON: dict[str, Kind] = {
     "adam by strings": Kind(data=classes, model=lambda: compiled(dense(), metrics=["accuracy"])),
     "uncompiled": Kind(data=classes, model=lambda: dense()),
     "uncompiled logits": Kind(data=classes, model=lambda: dense(activation=None)),

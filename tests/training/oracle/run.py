@@ -24,7 +24,8 @@ tf.config.threading.set_intra_op_parallelism_threads(1)
 
 import keras  # noqa: E402
 
-from tests.training.oracle.kinds import BATCH, KINDS, Kind  # noqa: E402
+from tests.training.oracle.every_kind import KINDS  # noqa: E402
+from tests.training.oracle.kinds import BATCH, Kind  # noqa: E402
 from trainer.core.config import Config  # noqa: E402
 from trainer.training import assembly, random_state, strategy  # noqa: E402
 from trainer.training.experiment import Experiment  # noqa: E402
@@ -66,14 +67,15 @@ def by_ours(kind: Kind, replicas: int, *, jit_compile: bool, chunk: int) -> dict
     parts = assembly.assemble(config, None, experiment)
     trainer, history = parts.trainer, []
     step = 0
+    sums: Any = trainer.scores.start()
     for epoch in range(EPOCHS):
         trainer.start_epoch(epoch)
-        sums: Any = trainer.scores.zeros()
         end = step + trainer.steps_per_epoch
         while step < end:
             outcome = trainer.run(step, min(step + chunk, end) if chunk else end, sums)
             step, sums = outcome.step, outcome.sums
         values = trainer.scores.values(sums, trainer.steps_per_epoch * BATCH)
+        sums = trainer.scores.start(sums)
         validation = trainer.evaluate()
         history.append(values | {f"val_{name}": value for name, value in validation.items()})
     trainer.finalize()
