@@ -6,17 +6,18 @@ Usage: step.py GLOBAL_BATCH STEPS. Prints the seconds of a step, the best of fiv
 import os
 import sys
 import time
+from pathlib import Path
 
 from trainer.core import experiment_flags
 from trainer.core.tf_config import Cluster
-from trainer.training import strategy, tf_logging
+from trainer.training import devices, strategy, tf_logging
 from trainer.training.experiment import load
 
 tf_logging.set_up_logging(verbosity=0)
 config, unchecked = experiment_flags.parse([f"--global_batch_size={sys.argv[1]}", "--threads=1", *sys.argv[3:]])
 count = int(sys.argv[2])
 cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
-strategy.configure_devices(config)
+devices.configure(config, cluster, Path(config.run_dir))
 
 from trainer.training.assembly import assemble  # noqa: E402  TensorFlow must know its threads first.
 

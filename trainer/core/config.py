@@ -35,6 +35,14 @@ class Config:
     precision: str = setting(
         "float32", "of the arithmetic; bfloat16 keeps float32 weights", choices=("float32", "bfloat16")
     )
+    tf32: str = setting(
+        "auto",
+        "let the matrix units of a GPU round float32 to TF32; auto: as TensorFlow does, which is true",
+        choices=("auto", "true", "false"),
+    )
+    deterministic: bool = setting(
+        True, "on GPUs, only kernels that give the same in every run; false is somewhat faster, and not exact"
+    )
     jit_compile: str = setting(
         "auto",
         "compile the steps with XLA; auto: on GPUs, where the model allows it",

@@ -16,7 +16,7 @@ from trainer.core.exit_codes import DataError, ExitCode, UsageError
 from trainer.core.log_lines import Progress
 from trainer.core.run_dir import RESULT
 from trainer.core.tf_config import Cluster
-from trainer.training import announcement, checkpoint, result, strategy, variables
+from trainer.training import announcement, checkpoint, devices, result, strategy, variables, xla
 from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.checkpoint import Checkpoint, Checkpoints
@@ -49,7 +49,7 @@ def train(
       UsageError, DataError, AcceleratorError, OutputError: see trainer.core.exit_codes.
       PeerLostError: another worker is gone.
     """
-    strategy.configure_devices(config)
+    devices.configure(config, cluster, run_dir)
     with strategy.peers_watched(cluster):
         return _Run(config, cluster, run_dir, stop, began, assemble(config, cluster, experiment)).to_its_end()
 
@@ -71,7 +71,6 @@ class _Run:
             step=0, sums=self._scores.zeros(), history=[], seconds=0.0, step_seconds=0.0, step_examples=0,
             identity=parts.identity, arrays={},
         )  # fmt: skip
-        self._compiled = False  # Whether the first chunk, and with it the compilation, is over.
         self._counted = began  # Up to when wall time is in self._state.
         self._shown = (time.monotonic(), 0)  # When progress was last shown, and its step.
 
@@ -172,7 +171,6 @@ class _Run:
     def _take_steps(self, until: int) -> None:
         began = time.monotonic()
         outcome = self._run_chunk(until)
-        self._compiled = True
         seconds, steps = time.monotonic() - began, outcome.step - self._state.step
         self._chunk.took(steps, seconds)
         self._state = dataclasses.replace(
@@ -188,9 +186,8 @@ class _Run:
                 "the checkpoints before it are kept"
             )
 
-    def _compiling(self, done: bool) -> contextlib.AbstractContextManager[None]:
-        """Tells the agent that XLA compiles in here, which takes long, unless it has done so."""
-        return agent_link.compiling() if self._trainer.jit_compile and not done else contextlib.nullcontext()
+    def _compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return xla.first_call(what, jit_compile=self._trainer.jit_compile)
 
     def _rate(self) -> str:
         if self._parts.rate_is_a_flag:
@@ -199,7 +196,7 @@ class _Run:
 
     def _run_chunk(self, until: int) -> Outcome:
         """Runs a chunk. The first is compiled, and one that XLA refuses runs as plain TensorFlow."""
-        with self._compiling(self._compiled):
+        with self._compiling("training steps"):
             try:
                 return self._trainer.run(self._state.step, until, self._state.sums)
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
@@ -217,7 +214,7 @@ class _Run:
 
     def _end_epoch(self, epoch: int, display: Display) -> bool:
         """Evaluates, writes down and saves an epoch; whether the experiment wishes to stop here."""
-        with self._compiling(bool(self._state.history)):
+        with self._compiling("evaluation"):
             validation = self._trainer.evaluate()
         examples, seconds = (
             now - before
