@@ -180,7 +180,6 @@ def test_cudas_compilations_lie_on_the_volume_of_the_run_unless_told_otherwise()
     assert len(set(names)) == len(names), "Helm 4 applies no list that has a name twice"
 
 
-
 def test_flags_keep_their_text() -> None:
     given = arguments(
         "train.global_batch_size=1000000",
