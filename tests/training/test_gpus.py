@@ -15,7 +15,7 @@ import tensorflow as tf
 from tests.support.paths import ROOT
 from tests.support.training_processes import Training, result
 from trainer.core.config import Config
-from trainer.core.exit_codes import AcceleratorError
+from trainer.core.exit_codes import AcceleratorError, UsageError
 from trainer.training import cuda, devices, xla
 from trainer.training.devices import Gpu
 
@@ -166,6 +166,18 @@ def test_what_xla_has_chosen_is_kept_once_it_is_whole(tmp_path: Path, monkeypatc
     assert [path.read_text() for path in folder.iterdir()] == ["version: 3"]
     (tmp_path / "file").touch()
     assert xla.Autotuning(tmp_path / "file", 0).flags() == [], "where nothing can be written"
+
+
+def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
+    """No operation of a CPU is one: TensorFlow's error for a GPU is raised here by hand."""
+    words = "Deterministic GPU implementation of unsorted segment reduction op not available."
+    with (
+        pytest.raises(UsageError, match=f"^{re.escape(words)}; use another operation, or .*--deterministic=false$"),
+        xla.first_call("a function", jit_compile=True),
+    ):
+        raise tf.errors.UnimplementedError(None, None, words)
+    with pytest.raises(tf.errors.UnimplementedError), xla.first_call("another", jit_compile=True):
+        raise tf.errors.UnimplementedError(None, None, "Something else.")
 
 
 def test_xla_reads_its_flags_after_tensorflow_was_imported(tmp_path: Path) -> None:

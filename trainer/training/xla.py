@@ -12,6 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from trainer.core import agent_link
+from trainer.core.exit_codes import UsageError
 from trainer.core.run_dir import autotuning_key
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops"
@@ -77,6 +78,9 @@ def first_call(what: str, *, jit_compile: bool) -> Iterator[None]:
     Args:
       what: the function, for a person; the same words every time.
       jit_compile: whether XLA compiles it.
+
+    Raises:
+      UsageError: an operation of it has no deterministic kernel.
     """
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
     if what in _called or not (jit_compile or on_gpu):
@@ -85,7 +89,13 @@ def first_call(what: str, *, jit_compile: bool) -> Iterator[None]:
     _called.add(what)
     began = time.monotonic()
     with agent_link.compiling():
-        yield
+        try:
+            yield
+        except tf.errors.UnimplementedError as error:
+            if "etermini" not in error.message:  # "Deterministic GPU implementation of ... not available", and others.
+                raise
+            line = " ".join(error.message.split())[:300]
+            raise UsageError(f"{line}; use another operation, or give up exactness: --deterministic=false") from None
     if _autotuning:
         _autotuning.keep()
     print(f"{what}: first call {time.monotonic() - began:.1f} s, compilation included", flush=True)
