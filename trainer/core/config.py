@@ -54,7 +54,9 @@ class Config:
         minimum=0,
     )
     threads: int = setting(0, "CPU threads of a worker; 0 leaves the choice to TensorFlow", minimum=0)
-    communication: str = setting("auto", "between workers", choices=("auto", "ring", "nccl"))
+    communication: str = setting(
+        "auto", "sums of gradients; auto: nccl where each worker has GPUs of its own", choices=("auto", "ring", "nccl")
+    )
     expect_gpus: int = setting(0, "exit 69 when TensorFlow sees fewer GPUs on this worker", minimum=0)
     checkpoint_every: float = setting(30.0, "seconds between checkpoints; one more at every epoch's end", above=0.0)
     keep: int = setting(3, "newest checkpoints that are kept", minimum=1)

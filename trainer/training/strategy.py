@@ -32,15 +32,14 @@ def create(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
     options = tf.distribute.experimental.CommunicationOptions(implementation=_RING)
     with tf_logging.withheld(verbosity=config.verbosity):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-    if cluster.workers > 1:
-        workers = worker_gpus.exchange(cluster)
-        try:
-            worker_gpus.check_alike(workers)
-            # The strategy reads its options at each collective; TensorFlow's own AUTO never takes NCCL.
-            options.implementation = _NCCL if worker_gpus.take_nccl(config.communication, workers) else _RING
-        except AcceleratorError:
-            time.sleep(_LEAVE_SECONDS)  # The others read, at this moment, what this process still answers.
-            raise
+    workers = worker_gpus.exchange(cluster) if cluster.workers > 1 else [worker_gpus.of_this_process()]
+    try:
+        worker_gpus.check_alike(workers)
+        # The strategy reads its options at each collective; TensorFlow's own AUTO never takes NCCL.
+        options.implementation = _NCCL if worker_gpus.take_nccl(config.communication, workers) else _RING
+    except AcceleratorError:
+        time.sleep(_LEAVE_SECONDS)  # The others read, at this moment, what this process still answers.
+        raise
     return strategy
 
 
