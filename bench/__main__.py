@@ -1,4 +1,7 @@
-"""`make bench`: runs the benchmarks, or those that are named as arguments, and prints a table of each."""
+"""`make bench`: runs the benchmarks, or those that are named as arguments, and prints a table of each.
+
+`gpu` needs one, and runs only when it is named.
+"""
 
 import importlib
 import sys

@@ -27,7 +27,7 @@ _WARM_STEPS = 200  # Between a recovery and the next signal.
 
 
 class Run:
-    """A run of two workers on this machine, as the lines of its launcher show it."""
+    """A run on this machine, as the lines of its launcher show it."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._changed = threading.Condition()
@@ -38,12 +38,12 @@ class Run:
         self._process = process
         threading.Thread(target=self._read, daemon=True).start()
 
-    def lose(self, number: signal.Signals, *, spare: bool) -> float:
-        """Sends a signal to worker 1's training process; seconds until the next step is completed."""
+    def lose(self, number: signal.Signals, *, spare: bool, worker: int = 1) -> float:
+        """Sends a signal to a worker's training process; seconds until the next step is completed."""
         begun = self._progress.step if self._progress else 0
         self._wait(lambda: self._progress is not None and self._progress.step >= begun + _WARM_STEPS)
         self._wait(lambda: all(state.spare == "ready" or not spare for state in self._states.values()))
-        state = self._states[1]
+        state = self._states[worker]
         sent = time.monotonic()
         os.kill(state.pid, number)
         self._wait(lambda: max(self._first_steps) > state.attempt)
@@ -68,11 +68,11 @@ class Run:
 
 
 @contextlib.contextmanager
-def running(*, spare: bool) -> Iterator[Run]:
-    """Two workers on the embedded MNIST, with the default flags."""
+def running(*, spare: bool, workers: int = 2) -> Iterator[Run]:
+    """Workers on the embedded MNIST, with the default flags."""
     with tempfile.TemporaryDirectory() as folder:
-        launcher_flags = ("--local", "--workers=2", "--max_restarts=100", f"--warm_spare={str(spare).lower()}")
-        flags = (f"--run_dir={pathlib.Path(folder) / 'run'}", "--epochs=1000", "--log_every=0.5")
+        launcher_flags = ("--local", f"--workers={workers}", "--max_restarts=100", f"--warm_spare={str(spare).lower()}")
+        flags = (f"--run_dir={pathlib.Path(folder) / 'run'}", "--epochs=100000", "--log_every=0.5")
         command = (sys.executable, "-m", "trainer.launch", *launcher_flags, "--", *flags)
         process = spawn(command, os.environ, output=subprocess.PIPE)
         try:

@@ -7,18 +7,19 @@ collectives. Usage: allreduce.py STEPS, with TF_CONFIG. Prints the seconds of a 
 import os
 import sys
 import time
+from pathlib import Path
 
 import tensorflow as tf
 
 from trainer.core.config import Config
 from trainer.core.tf_config import Cluster
-from trainer.training import strategy
+from trainer.training import devices, strategy
 
 FLOATS = 407_050
 
 config = Config(threads=1)
-strategy.configure_devices(config)
 cluster = Cluster.from_tf_config(os.environ["TF_CONFIG"])
+devices.configure(config, cluster, Path(config.run_dir))
 mirrored = strategy.create(config, cluster)
 
 

@@ -101,6 +101,9 @@ template:
           {{- with include "trainer.credentialsEnv" . | trim }}
           {{- . | nindent 10 }}
           {{- end }}
+          {{- with include "trainer.gpuEnv" . | trim }}
+          {{- . | nindent 10 }}
+          {{- end }}
           {{- with $worker.extraEnv }}
           {{- toYaml . | nindent 10 }}
           {{- end }}
@@ -184,6 +187,19 @@ template:
 {{/* Helm reads every number as a float, which prints as 1e+06. */}}
 {{- define "trainer.text" -}}
 {{- if kindIs "string" . }}{{ . }}{{ else if not (kindIs "invalid" .) }}{{ toJson . }}{{ end -}}
+{{- end }}
+
+{{/* What CUDA's driver has compiled for this kind of GPU outlives the container, and with a claim the pod. */}}
+{{- define "trainer.gpuEnv" -}}
+{{- if .Values.worker.gpus }}
+{{- $given := list }}
+{{- range .Values.worker.extraEnv }}{{ $given = append $given .name }}{{ end }}
+{{- range $name, $value := dict "CUDA_CACHE_PATH" "/runs/.cuda-cache" "CUDA_CACHE_MAXSIZE" "2147483648" }}
+{{- if not (has $name $given) }}
+- {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "trainer.resources" -}}

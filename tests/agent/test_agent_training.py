@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import signal
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from tests.support import tensorboard_client
 from tests.support.agents import TRAINER, Agent, Run, launched, running, wait_until_gone
 from tests.support.out_of_memory import starved
+from tests.support.training_processes import Training
 from trainer.core.log_lines import StateLine
 from trainer.core.ports import free_ports
 
@@ -106,6 +108,24 @@ def test_an_elastic_run_trains_on_with_who_is_there(
         assert chief.progress[-1].workers == 2
         assert run.attempts[-1]["step_from"] == run.attempts[-2]["step_to"]  # They stopped at a save.
         assert abs(run.result["val_accuracy"] - undisturbed["val_accuracy"]) < 0.1
+
+
+def test_a_compilation_that_takes_longer_than_a_hang_may_is_none(
+    training: Training, tmp_path: pathlib.Path, small_mnist: pathlib.Path
+) -> None:
+    flags = ["--experiment=tests.experiments.slow_to_compile", "--global_batch_size=64", "--jit_compile=true"]
+    first = training.start(f"--run_dir={tmp_path / 'first'}", *flags, "--epochs=1", environ={"COMPILE_SECONDS": "0"})
+    assert first.wait() == 0, first.text
+    # The evaluation of a run that goes on after its first epoch is compiled anew, too.
+    flags += [f"--data_dir={small_mnist}", "--epochs=2", f"--resume_from={tmp_path / 'first'}"]
+    environ, agent_flags = {"COMPILE_SECONDS": "13"}, ["--hang_timeout=10", "--max_restarts=0"]
+    with running(tmp_path, 1, program=TRAINER, agent_flags=agent_flags, trainer_flags=flags, environ=environ) as run:
+        agent = run.start(0)
+        assert run.codes() == [0], agent.text
+        for what in ("training steps", "evaluation"):
+            said = re.search(rf"(?m)^{what}: first call (\d+\.\d) s, compilation included", agent.text)
+            assert said, agent.text
+            assert 13 <= float(said[1]) < 60
 
 
 def agent_of(launcher: Agent, worker: int) -> int:

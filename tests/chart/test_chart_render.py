@@ -167,6 +167,19 @@ def test_gpus() -> None:
     assert limits == {"memory": "4Gi", "nvidia.com/gpu": 1}
 
 
+def test_cudas_compilations_lie_on_the_volume_of_the_run_unless_told_otherwise() -> None:
+    def cache(*sets: str) -> dict[str, str]:
+        return {entry["name"]: entry["value"] for entry in worker(*sets)["env"] if entry["name"].startswith("CUDA_")}
+
+    assert cache() == {"CUDA_CACHE_MAXSIZE": "2147483648", "CUDA_CACHE_PATH": "/runs/.cuda-cache"}
+    assert {"name": "runs", "mountPath": "/runs"} in worker()["volumeMounts"]
+    assert cache("worker.gpus=0") == {}
+    own = 'worker.extraEnv=[{"name": "CUDA_CACHE_PATH", "value": "/tmp/c"}]'
+    assert cache(own) == {"CUDA_CACHE_MAXSIZE": "2147483648", "CUDA_CACHE_PATH": "/tmp/c"}
+    names = [entry["name"] for entry in worker(own)["env"]]
+    assert len(set(names)) == len(names), "Helm 4 applies no list that has a name twice"
+
+
 def test_flags_keep_their_text() -> None:
     given = arguments(
         "train.global_batch_size=1000000",

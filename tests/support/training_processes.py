@@ -95,14 +95,20 @@ class Training:
         self._started.append(worker)
         return worker
 
-    def start_workers(self, count: int, *flags: str, environ: dict[str, str] | None = None) -> list[Worker]:
-        """Starts a cluster of `count` processes on this machine."""
+    def start_workers(
+        self,
+        count: int,
+        *flags: str,
+        environ: dict[str, str] | None = None,
+        environs: Sequence[dict[str, str]] | None = None,
+    ) -> list[Worker]:
+        """Starts a cluster of `count` processes on this machine; `environs` are each worker's own."""
         addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
         return [
             self.start(
                 *flags,
                 tf_config=json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}),
-                environ=environ,
+                environ=(environ or {}) | (environs[index] if environs else {}),
             )
             for index in range(count)
         ]

@@ -24,6 +24,7 @@ ATTEMPT = "TRAINER_ATTEMPT"  # Number of the attempt, from 1.
 
 NICE = 10  # A spare's imports get a tenth of a core where training wants all of it.
 BEAT_SECONDS = 1.0
+COMPILE_SECONDS = 1800.0
 ALIVE, BUSY = b".", b"c"  # What a beat says: it lives; or it lives and compiles.
 STACKS_SIGNAL = signal.SIGUSR1
 
@@ -36,14 +37,17 @@ def start_beating() -> None:
 
 
 @contextlib.contextmanager
-def compiling() -> Iterator[None]:
-    """While what is in here runs, the agent takes every beat for progress: a compilation may take minutes."""
-    global _beat_byte
-    before, _beat_byte = _beat_byte, BUSY
+def compiling(seconds: float = COMPILE_SECONDS) -> Iterator[None]:
+    """While what is in here runs, the agent takes every beat for progress: a compilation may take minutes.
+
+    Not for ever, since a function that is compiled is also called, and its collectives may hang: for `seconds` at most.
+    """
+    global _busy_until
+    before, _busy_until = _busy_until, time.monotonic() + seconds
     try:
         yield
     finally:
-        _beat_byte = before
+        _busy_until = before
 
 
 def attempt() -> int:
@@ -87,11 +91,11 @@ def is_spare() -> bool:
     return SPARE_FD in os.environ
 
 
-_beat_byte = ALIVE
+_busy_until = 0.0  # On time.monotonic's clock.
 
 
 def _beat(descriptor: int) -> None:
     with contextlib.suppress(OSError):  # The agent is gone; its parent-death signal ends this process.
         while True:
-            os.write(descriptor, _beat_byte)
+            os.write(descriptor, BUSY if time.monotonic() < _busy_until else ALIVE)
             time.sleep(BEAT_SECONDS)

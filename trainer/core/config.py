@@ -35,6 +35,14 @@ class Config:
     precision: str = setting(
         "float32", "of the arithmetic; bfloat16 keeps float32 weights", choices=("float32", "bfloat16")
     )
+    tf32: str = setting(
+        "auto",
+        "let the matrix units of a GPU round float32 to TF32; auto: as TensorFlow does, which is true",
+        choices=("auto", "true", "false"),
+    )
+    deterministic: bool = setting(
+        True, "on GPUs, only kernels that give the same in every run; false is somewhat faster, and not exact"
+    )
     jit_compile: str = setting(
         "auto",
         "compile the steps with XLA; auto: on GPUs, where the model allows it",
@@ -46,7 +54,9 @@ class Config:
         minimum=0,
     )
     threads: int = setting(0, "CPU threads of a worker; 0 leaves the choice to TensorFlow", minimum=0)
-    communication: str = setting("auto", "between workers", choices=("auto", "ring", "nccl"))
+    communication: str = setting(
+        "auto", "sums of gradients; auto: nccl where each worker has GPUs of its own", choices=("auto", "ring", "nccl")
+    )
     expect_gpus: int = setting(0, "exit 69 when TensorFlow sees fewer GPUs on this worker", minimum=0)
     checkpoint_every: float = setting(30.0, "seconds between checkpoints; one more at every epoch's end", above=0.0)
     keep: int = setting(3, "newest checkpoints that are kept", minimum=1)

@@ -3,6 +3,7 @@
     train/, validation/         event files of TensorBoard
     checkpoints/step-<n>.npz    checkpoints; a run resumes from the newest whole one
     workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
+    workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
     attempts.jsonl              one line for each attempt
     model.keras, result.json    what a run ends with
 
@@ -86,6 +87,14 @@ def newest_step(run_dir: Path) -> int:
 def log_key(worker: int, attempt: int) -> str:
     """The path, from the run directory, of the first file of a worker's log of an attempt."""
     return f"{WORKERS}/{worker}/attempt-{attempt}.log"
+
+
+def autotuning_key(worker: int, tensorflow: str) -> str:
+    """The path, from the run directory, of the kernels that XLA has chosen for a worker.
+
+    Its ending says to XLA that it is text; another version could not read it.
+    """
+    return f"{WORKERS}/{worker}/autotuning-{tensorflow}.textproto"
 
 
 def log_parts(key: str) -> tuple[int, int, int] | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import threading
 import time
@@ -15,9 +16,8 @@ from trainer.core import agent_link
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, ExitCode, UsageError
 from trainer.core.log_lines import Progress
-from trainer.core.run_dir import RESULT
 from trainer.core.tf_config import Cluster
-from trainer.training import announcement, checkpoint, result, strategy, variables
+from trainer.training import announcement, devices, result, resuming, strategy, variables, xla
 from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.checkpoint import Checkpoint, Checkpoints
@@ -28,7 +28,6 @@ from trainer.training.progress_bar import Display
 from trainer.training.signals import StopWish
 from trainer.training.summaries import Summaries
 from trainer.training.trainer import Outcome
-from trainer.training.variables import Start
 
 
 def train(
@@ -59,7 +58,7 @@ def train(
       UsageError, DataError, AcceleratorError, OutputError: see trainer.core.exit_codes.
       PeerLostError: another worker is gone.
     """
-    strategy.configure_devices(config)
+    devices.configure(config, cluster, run_dir)
     with strategy.peers_watched(cluster):
         return _Run(config, cluster, run_dir, stop, began, assemble(config, cluster, experiment, given)).to_its_end()
 
@@ -81,13 +80,13 @@ class _Run:
             step=0, sums=self._scores.start(), history=[], seconds=0.0, step_seconds=0.0, step_examples=0,
             identity=parts.identity, arrays={},
         )  # fmt: skip
-        self._compiled = False  # Whether the first chunk, and with it the compilation, is over.
         self._counted = began  # Up to when wall time is in self._state.
         self._shown = (time.monotonic(), 0)  # When progress was last shown, and its step.
 
     def to_its_end(self) -> int:
         self._agreement.check_alike(self._parts.identity)
-        start = variables.agree(self._parts.strategy, self._cluster, self._start)
+        find = functools.partial(resuming.find, self._run_dir, self._checkpoints, self._config)
+        start = variables.agree(self._parts.strategy, self._cluster, find)
         if start.finished:
             print(f"{self._run_dir} holds a finished run; nothing to do")
             self._leave()
@@ -120,39 +119,10 @@ class _Run:
         self._leave()
         return ExitCode.DONE
 
-    def _start(self) -> Start:
-        if (self._run_dir / RESULT).exists():
-            return Start(finished=True)
-        newest = self._checkpoints.newest()
-        if newest is None and self._config.resume_from:
-            newest = Checkpoints(Path(self._config.resume_from), keep=self._config.keep).newest()
-            if newest is None:
-                raise DataError(f"--resume_from={self._config.resume_from} holds no checkpoint")
-        return Start(checkpoint=newest)
-
     def _resume(self, saved: Checkpoint) -> None:
-        checkpoint.check_identity(saved, self._parts.identity)
-        variables.assign(self._parts.model, saved.arrays, keep_rate=not self._parts.rate_is_a_flag)
-        sums = saved.sums
-        if len(sums) == 2 and len(self._state.sums) == 3:  # Saved by 0.1.0, which did not count examples.
-            sums = [
-                *sums,
-                sums[1].dtype.type(saved.step % self._trainer.steps_per_epoch * self._config.global_batch_size),
-            ]
-        if [value.shape for value in sums] != [value.shape for value in self._state.sums]:
-            raise UsageError(
-                f"the checkpoint of step {saved.step} was made with other metrics; start it as before, or start "
-                "anew with "
-                "another --run_dir"
-            )
-        self._state = dataclasses.replace(saved, arrays={}, sums=sums, identity=self._parts.identity)
+        self._state = resuming.resumed(saved, self._state, self._parts, self._config)
         self._shown = (time.monotonic(), saved.step)
         print(f"resuming at step {saved.step} of {self._steps}")
-        if saved.xla not in (None, self._trainer.jit_compile):
-            print(
-                f"its steps were made {'with' if saved.xla else 'without'} XLA, these are not: they draw other random "
-                "numbers, and round otherwise"
-            )
 
     def _epochs(self, display: Display) -> bool:
         """Trains what is left; whether it was stopped before the end."""
@@ -191,7 +161,6 @@ class _Run:
     def _take_steps(self, until: int) -> None:
         began = time.monotonic()
         outcome = self._run_chunk(until)
-        self._compiled = True
         seconds, steps = time.monotonic() - began, outcome.step - self._state.step
         self._chunk.took(steps, seconds)
         self._state = dataclasses.replace(
@@ -207,9 +176,8 @@ class _Run:
                 "the checkpoints before it are kept"
             )
 
-    def _compiling(self, done: bool) -> contextlib.AbstractContextManager[None]:
-        """Tells the agent that XLA compiles in here, which takes long, unless it has done so."""
-        return agent_link.compiling() if self._trainer.jit_compile and not done else contextlib.nullcontext()
+    def _compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return xla.first_call(what, jit_compile=self._trainer.jit_compile)
 
     def _rate(self) -> str:
         if self._parts.rate_is_a_flag:
@@ -218,7 +186,7 @@ class _Run:
 
     def _run_chunk(self, until: int) -> Outcome:
         """Runs a chunk. The first is compiled, and one that XLA refuses runs as plain TensorFlow."""
-        with self._compiling(self._compiled):
+        with self._compiling("training steps"):
             try:
                 return self._trainer.run(self._state.step, until, self._state.sums)
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
@@ -236,7 +204,7 @@ class _Run:
 
     def _end_epoch(self, epoch: int, display: Display) -> bool:
         """Evaluates, writes down and saves an epoch; whether a worker wishes to stop."""
-        with self._compiling(bool(self._state.history)):
+        with self._compiling("evaluation"):
             validation = self._trainer.evaluate()
         examples, seconds = (
             now - before

@@ -10,44 +10,37 @@ import tensorflow as tf
 from trainer.core.config import Config
 from trainer.core.exit_codes import AcceleratorError, PeerLostError
 from trainer.core.tf_config import Cluster
-from trainer.training import tf_logging
+from trainer.training import tf_logging, worker_gpus
 
 # Time for the last bytes of a collective to reach the others before this process is gone.
 _LEAVE_SECONDS = 0.2
-
-
-def configure_devices(config: Config) -> None:
-    """Sets what TensorFlow must know before it starts: threads, and memory taken as needed.
-
-    Raises:
-      AcceleratorError: there are fewer GPUs than `--expect_gpus`.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    if len(gpus) < config.expect_gpus:
-        raise AcceleratorError(
-            f"asked for {config.expect_gpus} GPU{'s' * (config.expect_gpus != 1)}, TensorFlow sees {len(gpus)}; "
-            "check the driver, the device plugin and that the image is the GPU one, or train on CPUs: "
-            "--expect_gpus=0 (in the chart: worker.gpus=0)"
-        )
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if config.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(config.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(config.threads)
+_RING = tf.distribute.experimental.CommunicationImplementation.RING
+_NCCL = tf.distribute.experimental.CommunicationImplementation.NCCL
 
 
 def create(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
     """The strategy for this process; with a cluster it waits until every worker is there.
 
     TF_CONFIG must be in the environment when a cluster is given.
+
+    Raises:
+      AcceleratorError: the workers have different numbers of GPUs, or NCCL was asked for and cannot be had.
     """
     if cluster is None:
         several = len(tf.config.list_physical_devices("GPU")) > 1
         return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
-    implementation = getattr(tf.distribute.experimental.CommunicationImplementation, config.communication.upper())
-    options = tf.distribute.experimental.CommunicationOptions(implementation=implementation)
+    options = tf.distribute.experimental.CommunicationOptions(implementation=_RING)
     with tf_logging.withheld(verbosity=config.verbosity):
-        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    workers = worker_gpus.exchange(cluster) if cluster.workers > 1 else [worker_gpus.of_this_process()]
+    try:
+        worker_gpus.check_alike(workers)
+        # The strategy reads its options at each collective; TensorFlow's own AUTO never takes NCCL.
+        options.implementation = _NCCL if worker_gpus.take_nccl(config.communication, workers) else _RING
+    except AcceleratorError:
+        time.sleep(_LEAVE_SECONDS)  # The others read, at this moment, what this process still answers.
+        raise
+    return strategy
 
 
 @contextlib.contextmanager

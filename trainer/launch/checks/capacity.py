@@ -55,7 +55,7 @@ def capacity(nodes: Iterable[Json], pods: Iterable[Json], pod_spec: Json, worker
         free = {name: amount - used[name] for name, amount in total.items()}
         gpus += total.get(GPU, 0.0)
         free_gpus += max(0.0, free.get(GPU, 0.0))
-        if not _may_run(node, pod_spec):
+        if not may_run(node, pod_spec):
             continue
         usable += 1
         now += _fitting(free, worker)
@@ -120,7 +120,7 @@ def _fitting(amounts: Amounts, worker: Amounts) -> int:
     return max(0, int(min((amounts.get(name, 0.0) + 1e-9) // each for name, each in worker.items() if each)))
 
 
-def _may_run(node: Json, pod_spec: Json) -> bool:
+def may_run(node: Json, pod_spec: Json) -> bool:
     """Whether the node is ready, and the pod selects it and tolerates its taints."""
     labels = node["metadata"].get("labels", {})
     if any(labels.get(key) != value for key, value in pod_spec.get("nodeSelector", {}).items()):

@@ -8,6 +8,7 @@ from trainer.launch import rendered
 from trainer.launch.checks import quantity
 from trainer.launch.checks.capacity import GPU, Capacity, capacity, gpus_for_each, requests
 from trainer.launch.checks.check_result import CheckResult, Mark
+from trainer.launch.checks.gpu_nodes import check_gpu_nodes
 from trainer.launch.cluster.api_server import UNFINISHED, KubeError
 from trainer.launch.cluster.labels import JOB_NAME, release_labels
 from trainer.launch.cluster.watches import Kube
@@ -52,6 +53,7 @@ def check_nodes(nodes: Nodes | None, job: Json) -> Iterator[CheckResult]:
         yield gpus
         if gpus.failed:
             return
+        yield from check_gpu_nodes(nodes.nodes, rendered.pod_spec(job))
     each = ", ".join(f"{quantity.text(name, amount)} {name}" for name, amount in sorted(worker.items()))
     if free.now >= workers:
         text = f"all {workers} worker(s) fit now on {free.nodes} node(s), each with {each}"
