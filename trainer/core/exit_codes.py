@@ -82,12 +82,13 @@ TABLE = (
         job_fails=True,
     ),
     ExitRule(
-        cause="the mirror could not be flushed at the end",
+        cause="the output was away at the start, lacks something at the end, or another agent took it over (an agent's "
+        "own end); no room on the disk for the result",
         meaning="output incomplete",
         code=ExitCode.OUTPUT,
-        agent="exits 74",
+        agent="exits 74; a training process that found no room is restarted, as after a crash",
         job="counts against backoffLimit",
-        restarts=True,  # A training process that could not write its result; room may have been made meanwhile.
+        restarts=True,  # Room for the result may have been made meanwhile.
         ends_all=False,
         job_fails=False,
     ),
@@ -95,8 +96,8 @@ TABLE = (
         cause="a peer was lost",
         meaning="a peer was lost",
         code=ExitCode.PEER_LOST,
-        agent="restarts in place; exits 75 only when the rendezvous times out",
-        job="notices nothing",
+        agent="restarts in place; exits 75 itself when workers do not come in time, or only lose each other",
+        job="notices nothing; of an agent it counts against backoffLimit",
         restarts=True,
         ends_all=False,
         job_fails=False,
