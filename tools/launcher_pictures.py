@@ -1,25 +1,31 @@
 """Writes the documentation's pictures of the launcher (docs/launcher*.svg), when what it shows has changed.
 
     python -m tools.launcher_pictures RUNNING.svg ENDED.svg [arguments of the launcher]
+    python -m tools.launcher_pictures --recorded tests/recorded/NAME.jsonl ENDED.svg
 
-The launcher runs as it always does, on a cluster, with its own view. RUNNING.svg is its screen when half of the steps
-are done ("-": not wanted); ENDED.svg is all that it has left on the terminal at its end.
+In the first form the launcher runs as it always does, on a cluster, with its own view. RUNNING.svg is its screen when
+half of the steps are done ("-": not wanted); ENDED.svg is all that it has left on the terminal at its end. The second
+needs no cluster: it shows what `attach` makes of what a cluster once told (`tools/recorded_runs.py`).
 """
 
 import contextlib
 import io
+import json
 import sys
 import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import rich.console
 
+from tests.launch.report.test_watch import Replay
 from trainer.launch import cli
+from trainer.launch.cluster.watches import Kube
 from trainer.launch.report.snapshot import Snapshot
 from trainer.launch.report.verdict import Verdict
 from trainer.launch.report.view import LiveView
+from trainer.launch.report.watch import Watch
 
 WIDTH = 110
 RUNNING_LINES = 14  # So many lines of the log stand above the screen.
@@ -78,5 +84,16 @@ def main(running: str, ended: str, *arguments: str) -> int:
     return code
 
 
+def draw_recorded(record: str, ended: str) -> None:
+    """Draws what the launcher shows of a recorded run, as if somebody had watched it."""
+    replay = Replay([json.loads(line) for line in Path(record).read_text().splitlines()])
+    view = RecordingView("-", "python -m trainer.launch attach --logs=none")
+    view.end(Watch(cast(Kube, replay), replay.job, view, logs="none").run())
+    draw(ended, view.console.printed)
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    if sys.argv[1] == "--recorded":
+        draw_recorded(*sys.argv[2:])
+    else:
+        sys.exit(main(*sys.argv[1:]))

@@ -53,7 +53,7 @@ def training_codes() -> str:
         [outcome.cause, "other" if outcome.code is None else str(int(outcome.code)), outcome.agent, outcome.job]
         for outcome in TABLE
     ]
-    return table(["what ended the training process", "exit code", "the agent", "the Job"], rows)
+    return table(["what ended a training process, or its agent", "exit code", "the agent", "the Job"], rows)
 
 
 def launcher_codes() -> str:

@@ -2,7 +2,11 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tests.project.documents import code_spans, prose
 from tests.support.paths import ROOT
@@ -16,6 +20,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 TRAINER = ROOT / "trainer"
 RUN_FILES = {value for value in vars(run_dir).values() if isinstance(value, str)}
 NAMES_OF_OTHERS = {"tf.summary"}
+VALUES = yaml.safe_load((ROOT / "helm" / "values.yaml").read_text())
 
 SPANS = code_spans(PAGE)
 
@@ -67,6 +72,44 @@ def resolves(name: str) -> bool:
     return True
 
 
+def is_chart_value(name: str) -> bool:
+    """Whether the chart has a value of that name."""
+    values: Any = VALUES
+    for key in name.split("."):
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
+
+
+def contracts(kind: str) -> list[dict[str, Any]]:
+    """The contracts of a kind that import-linter holds the code to."""
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return [one for one in configuration["tool"]["importlinter"]["contracts"] if one["type"] == kind]
+
+
+def below(container: str, name: str) -> set[str]:
+    """The packages of a container that one of its members may import by the layers alone."""
+    (layers,) = [one["layers"] for one in contracts("layers") if one["containers"] == [container]]
+    members = [layer.split(" | ") for layer in layers]
+    at = next(number for number, layer in enumerate(members) if name in layer)
+    folder = ROOT / container.replace(".", "/")
+    return {member for layer in members[at + 1 :] for member in layer if (folder / member).is_dir()}
+
+
+def may_import(package: str) -> set[str]:
+    """The packages that a package of trainer/ may import by the contracts, such as output and launch/cluster."""
+    first, _, second = package.partition("/")
+    allowed = below("trainer", first)
+    for forbidden in contracts("forbidden"):
+        if f"trainer.{first}" in forbidden["source_modules"]:
+            allowed -= {module.removeprefix("trainer.") for module in forbidden["forbidden_modules"]}
+    inside = {path.name for path in (TRAINER / first).iterdir() if (path / "__init__.py").exists()}
+    if not second:
+        return allowed | {f"{first}/{name}" for name in inside}  # Its modules stand on all of them.
+    return allowed | {f"{first}/{name}" for name in below(f"trainer.{first}", second)}
+
+
 def test_what_is_no_name_does_not_resolve() -> None:
     assert resolves("core.config.Config.check")
     assert resolves("core.config.Config.global_batch_size")
@@ -78,7 +121,7 @@ def test_what_is_no_name_does_not_resolve() -> None:
 
 def test_names_are_those_of_the_code() -> None:
     names = {span for span in SPANS if re.fullmatch(r"[a-z]\w*(\.\w+)+", span)} - RUN_FILES - NAMES_OF_OTHERS
-    names -= {span for span in names if (ROOT / span).exists()}  # Files at the root.
+    names -= {span for span in names if (ROOT / span).exists() or is_chart_value(span)}  # Files at the root.
     assert len(names) >= 15
     assert [name for name in sorted(names) if not resolves(name)] == []
 
@@ -107,6 +150,22 @@ def test_every_package_has_a_line() -> None:
     packages = {f"{file.parent.relative_to(ROOT)}/" for file in TRAINER.glob("*/**/__init__.py")}
     named = {match[1] for row in rows(section("Packages")) if (match := re.match(r"\[?`(trainer/[\w/]+/)`", row[0]))}
     assert named == packages
+
+
+def test_every_package_is_said_to_import_what_the_contracts_allow() -> None:
+    for name, _, imports in rows(section("Packages")):
+        package = name.partition("`trainer/")[2].partition("/`")[0]
+        said = set(imports.partition(";")[0].split(", ")) - {"none of these"}
+        assert said == may_import(package), package
+    crossing = [one["ignore_imports"] for one in contracts("forbidden") if "trainer.agent" in one["forbidden_modules"]]
+    assert crossing == [["trainer.launch.local.flags -> trainer.agent.flags"]]
+
+
+def test_packages_without_tensorflow_are_named() -> None:
+    (contract,) = [one for one in contracts("forbidden") if "tensorflow" in one["forbidden_modules"]]
+    names = [name.removeprefix("trainer.") for name in contract["source_modules"]]
+    sentence = " ".join(section("Packages").split())
+    assert f"The packages {', '.join(names[:-1])} and {names[-1]} may not import them" in sentence
 
 
 def test_the_arrows_of_the_drawing_are_those_of_the_table() -> None:

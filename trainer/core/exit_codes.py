@@ -45,7 +45,7 @@ TABLE = (
         cause="done",
         meaning="done",
         code=ExitCode.DONE,
-        agent="flushes the mirror; all exit 0 together",
+        agent="brings everything to the output; all exit 0 together",
         job="complete",
         restarts=False,
         ends_all=True,
@@ -82,12 +82,13 @@ TABLE = (
         job_fails=True,
     ),
     ExitRule(
-        cause="the mirror could not be flushed at the end",
+        cause="the output was away at the start, lacks something at the end, or another agent took it over (an agent's "
+        "own end); no room on the disk for the result",
         meaning="output incomplete",
         code=ExitCode.OUTPUT,
-        agent="exits 74",
+        agent="exits 74; a training process that found no room is restarted, as after a crash",
         job="counts against backoffLimit",
-        restarts=True,  # A training process that could not write its result; room may have been made meanwhile.
+        restarts=True,  # Room for the result may have been made meanwhile.
         ends_all=False,
         job_fails=False,
     ),
@@ -95,8 +96,8 @@ TABLE = (
         cause="a peer was lost",
         meaning="a peer was lost",
         code=ExitCode.PEER_LOST,
-        agent="restarts in place; exits 75 only when the rendezvous times out",
-        job="notices nothing",
+        agent="restarts in place; exits 75 itself when workers do not come in time, or only lose each other",
+        job="notices nothing; of an agent it counts against backoffLimit",
         restarts=True,
         ends_all=False,
         job_fails=False,
@@ -115,7 +116,7 @@ TABLE = (
         cause="SIGTERM to this worker: preemption, drain, delete",
         meaning="SIGTERM",
         code=ExitCode.TERMINATED,
-        agent="flushes the mirror and exits 143; the others meet again and wait for the replacement",
+        agent="brings what it can to the output and exits 143; the others meet again and wait for the replacement",
         job="ignores it and replaces the pod",
         restarts=True,  # A training process that stopped because all did, while its agent may stay.
         ends_all=False,

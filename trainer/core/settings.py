@@ -198,7 +198,7 @@ def schema(cls: type) -> dict[str, Any]:
 
 
 def markdown(cls: type) -> str:
-    """The flags as a Markdown table, for the README."""
+    """The flags as a Markdown table, for the documentation."""
     rows = ["| flag | default | what it does |", "| --- | --- | --- |"]
     for field in _fields(cls):
         default = f"`{_text(field.default)}`" if _text(field.default) else ""
