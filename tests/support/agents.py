@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from tests.support.paths import ROOT, TESTS
-from trainer.core import attempts
+from trainer.core import attempts, run_token
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.ports import free_ports
 from trainer.core.process import spawn
@@ -23,6 +23,7 @@ from trainer.core.tf_config import Cluster
 
 STAND_IN = (sys.executable, str(TESTS / "support" / "stand_in.py"))
 TRAINER = (sys.executable, "-m", "trainer")
+TOKEN = "the-token-of-this-run"
 DEADLINE = 300.0  # Seconds for anything that is waited for; it takes far less.
 
 
@@ -160,6 +161,7 @@ class Run:
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "TERMINATION_MESSAGE_PATH": str(self.folder / f"termination-{index}"),
+            run_token.TOKEN: TOKEN,
             **self.environ,
         }
         if self.workers > 1:

@@ -19,7 +19,7 @@ from trainer.agent.rendezvous import Rendezvous
 from trainer.agent.status import Status
 from trainer.agent.training_flags import TrainingFlags
 from trainer.agent.watchdog import Watchdog
-from trainer.core import agent_link
+from trainer.core import agent_link, run_token
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError, meaning
 from trainer.core.log_lines import Progress
@@ -55,9 +55,12 @@ class Agent:
                 f"--min_workers={config.min_workers} is more than the {self._identity.workers} worker(s) of this run; "
                 "give at most that many, or 0 for all"
             )
+        self._token = run_token.read(environ)
         self._log = AgentLog(self._identity.index)
         self._status = Status(worker=self._identity.index, workers=self._identity.workers)
-        self._children = Children(program, environ, on_line=self._take_line, say=self._log.say)
+        # What trains has no say in the rendezvous, and its environment is easier to read than this process's.
+        of_children = {name: value for name, value in environ.items() if name != run_token.TOKEN}
+        self._children = Children(program, of_children, on_line=self._take_line, say=self._log.say)
         self._events = Events(reap=self._children.reap, say=self._log.say)
         self._ended = Ended()  # How the last attempt ended here.
 
@@ -93,8 +96,21 @@ class Agent:
         return self._end(self._own_finish(), None, rendezvous, None)
 
     def _rendezvous(self, flags: tuple[str, ...], history: AttemptHistory | None) -> Rendezvous:
+        alone = self._identity.workers == 1
+        if not (self._token or alone):
+            self._log.say(
+                f"warning: this run has no token: whoever reaches port {self._config.port} can end it or take a "
+                f"worker's place; give all workers the same {run_token.TOKEN}"
+            )
         return Rendezvous(
-            self._config, self._identity, self._events, self._log, self._status, flags=flags, history=history
+            self._config,
+            self._identity,
+            self._events,
+            self._log,
+            self._status,
+            token=self._token or (run_token.new() if alone else ""),  # Nobody has to ask a worker that is alone.
+            flags=flags,
+            history=history,
         )
 
     def _output(self, flags: TrainingFlags) -> Output:

@@ -15,9 +15,11 @@ from typing import IO
 
 from trainer.core import agent_link
 from trainer.core.process import shell_code, spawn
+from trainer.core.safe_text import one_line
 
 _KEPT_LINES = 20  # Last lines of standard error, for the verdict.
 _LONGEST_LINE = 1 << 16
+_LONGEST_ERROR = 500  # Characters of a line that is kept: it travels in messages, and into attempts.jsonl.
 _CHATTER = re.compile(
     r"[IW]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IW] "
 )  # What TensorFlow's C++ code writes to inform or warn.
@@ -159,7 +161,7 @@ class Child:
     def _read(self, stream: IO[bytes], error: bool) -> None:
         with stream:
             while line := stream.readline(_LONGEST_LINE):
-                text = line.decode(errors="replace").rstrip() if error else ""
-                if text and not _CHATTER.match(text):
+                text = line.decode(errors="replace") if error else ""
+                if not _CHATTER.match(text) and (text := one_line(text, _LONGEST_ERROR)):
                     self._errors.append(text)
                 self._on_line(line, error)

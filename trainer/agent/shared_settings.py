@@ -1,6 +1,7 @@
 """What all agents of a run must have been told alike."""
 
 from trainer.agent.messages import Join
+from trainer.core.safe_text import one_line
 
 
 class SharedSettings:
@@ -25,6 +26,6 @@ class SharedSettings:
         extra = " ".join(sorted(set(join.flags) - set(self._flags))) or "none"
         lacking = " ".join(sorted(set(self._flags) - set(join.flags))) or "none"
         return (
-            f"the training flags of worker {join.index} differ from the others': it alone has {extra}, "
-            f"they have {lacking}; give all workers the same"
+            f"the training flags of worker {join.index} differ from the others': it alone has {one_line(extra, 400)}, "
+            f"they have {one_line(lacking, 400)}; give all workers the same"
         )

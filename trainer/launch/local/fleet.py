@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 
+from trainer.core import run_token
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import ExitCode, meaning, rule
 from trainer.core.log_lines import Progress, StateLine
@@ -41,6 +42,7 @@ class Fleet:
         ports = free_ports(2 * flags.workers)
         self._cluster = Cluster(addresses=tuple(f"127.0.0.1:{port}" for port in ports[: flags.workers]), index=0)
         self._workers = [Worker(index, port) for index, port in enumerate(ports[flags.workers :])]
+        self._token = run_token.read(os.environ) or run_token.new()
         self._events: AgentEvents = queue.SimpleQueue()
         self._code: LaunchCode | None = None  # How the run ended; None: it goes on.
         self._kill_at = float("inf")  # When agents that still run are killed.
@@ -83,7 +85,8 @@ class Fleet:
         agent = agent_arguments(self._flags, port=worker.port, chief_port=self._workers[0].port)
         tf_config = dataclasses.replace(self._cluster, index=worker.index).tf_config()
         cores = share(sorted(os.sched_getaffinity(0)), worker.index, self._flags.workers)
-        worker.start((*agent, "--", *self._trainer_arguments), tf_config, cores, self._events)
+        environ = {"TF_CONFIG": tf_config, run_token.TOKEN: self._token}
+        worker.start((*agent, "--", *self._trainer_arguments), environ, cores, self._events)
 
     def _handle_event(self) -> None:
         """Waits a moment for the next event, and handles it."""

@@ -1,0 +1,44 @@
+"""What others wrote, as one line that does nothing to a terminal."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.core.safe_text import one_line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain: ü 漢 👩", "plain: ü 漢 👩"),
+        ("two\nlines\r\nof it", "two lines of it"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07left", "left"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1b]52;c;aGk=", "52;c;aGk="),  # Without its end it is no command, and hides nothing behind it.
+        ("\x9b2Jcleared", "cleared"),
+        ("a\u202eb\u2066c\u200fd\ufeffe", "abcde"),
+        ("a\ud800b", "ab"),
+        ("a\u2028b", "a b"),
+        ("\x00\x08\x7f", ""),
+        ("", ""),
+    ],
+)
+def test_examples(text: str, expected: str) -> None:
+    assert one_line(text) == expected
+
+
+def test_what_is_too_long_is_cut() -> None:
+    assert one_line("x" * 5000) == "x" * 999 + "…"
+    assert one_line("x" * 5000, 10) == "x" * 9 + "…"
+
+
+@given(st.text(st.characters(), max_size=200) | st.text("\x1b[]08;\x9b\x9d\x07m\\ a\n", max_size=30))
+def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+    line = one_line(text)
+    assert not [character for character in line if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")]
+    assert len(line) <= 1000
+    line.encode()
+    assert one_line(line) == line
