@@ -11,7 +11,7 @@ from trainer.agent.events import Events, OutputFinished
 from trainer.agent.log import AgentLog
 from trainer.agent.messages import Ended, Finish
 from trainer.agent.status import Status
-from trainer.core import formats, termination_message
+from trainer.core import formats, termination_message, typed_json
 from trainer.core.causes import KILLED_BY_AGENT, Cause
 from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, meaning, rule
 from trainer.core.process import signal_name
@@ -128,11 +128,8 @@ def leave(
       output: the output's address, or "".
       coordinator: the coordinator, on worker 0.
     """
-    result = run_dir / RESULT if run_dir and status.worker == 0 else None
-    if finish.code == ExitCode.DONE and result and result.exists():
-        fields = json.loads(result.read_text())
-    else:
-        fields = termination_fields(finish, ended, status, run=_name(run_dir), output=output)
+    result = _result(run_dir) if run_dir and status.worker == 0 and finish.code == ExitCode.DONE else None
+    fields = result or termination_fields(finish, ended, status, run=_name(run_dir), output=output)
     try:
         termination_message.write(fields, environ)
     except OSError as error:
@@ -180,6 +177,14 @@ def termination_fields(finish: Finish, ended: Ended, status: Status, *, run: str
         "output": redacted(output),
         "errors": list(ended.errors),
     }
+
+
+def _result(run_dir: pathlib.Path) -> dict[str, object] | None:
+    """What the run ended with; None where it is not there or damaged, as one from a bucket may be."""
+    try:
+        return typed_json.an_object(json.loads((run_dir / RESULT).read_bytes()), RESULT)
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _name(run_dir: pathlib.Path | None) -> str:
