@@ -71,7 +71,7 @@ class Children:
     def keep_tensorboard(self, logdir: pathlib.Path, port: int) -> None:
         """Starts TensorBoard if it does not run; of what it prints nothing is shown but the reason of its end."""
         if self._tensorboard is None and time.monotonic() >= self._tensorboard_due:
-            options = ("--logdir", str(logdir), "--host", "0.0.0.0", "--port", str(port))  # noqa: S104 (it is asked for)
+            options = ("--logdir", str(logdir), "--bind_all", "--port", str(port))
             command = (sys.executable, "-m", "trainer.board", *options)
             self._tensorboard = Child(command, self._environ, spare=False, on_line=lambda *_: None)
 

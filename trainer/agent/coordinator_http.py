@@ -22,8 +22,9 @@ from trainer.agent.coordinator import Coordinator
 from trainer.agent.messages import MOST_BYTES, Begin, Finish, Hold, Join, Over
 from trainer.core import typed_json
 from trainer.core.causes import Cause
-from trainer.core.exit_codes import ExitCode
+from trainer.core.exit_codes import ExitCode, UsageError
 from trainer.core.safe_text import one_line
+from trainer.core.tf_config import host_and_port
 
 PATH = "/rendezvous"
 
@@ -50,11 +51,18 @@ class RemoteCoordinator:
         """Takes where it is; nothing is asked yet.
 
         Args:
-          address: "host:port" of worker 0's agent.
+          address: "host:port" of worker 0's agent, "[host]:port" for IPv6.
           timeout: seconds without an answer after which it is given up.
           token: the run's; "": it has none.
           say: takes a sentence for a person.
+
+        Raises:
+          UsageError: the address is none.
         """
+        try:
+            self._host, self._port = host_and_port(address)
+        except ValueError as error:
+            raise UsageError(f"worker 0's agent is said to be at another place than can be: {error}") from None
         self._address, self._timeout, self._token, self._say = address, timeout, token, say
         self._said = ""  # What was said last.
 
@@ -104,8 +112,7 @@ class RemoteCoordinator:
             self._say(f"warning: worker 0's agent at {self._address} has refused this one, which asks again: {error}")
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        host, _, port = self._address.rpartition(":")
-        connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_CONNECT_SECONDS)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_SECONDS)
         with contextlib.closing(connection):
             connection.connect()
             keep_alive(connection.sock)

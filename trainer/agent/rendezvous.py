@@ -15,6 +15,7 @@ from trainer.agent.messages import Begin, Ended, Finish, Join
 from trainer.agent.refusals import Refusals
 from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
+from trainer.core import tf_config
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import ExitCode
 
@@ -59,7 +60,7 @@ class Rendezvous:
         if identity.index == 0:
             self._asked = self.coordinator = _coordinator(config, identity, log, history)
         else:
-            address = config.chief_agent or f"{identity.chief_host()}:{config.port}"
+            address = config.chief_agent or tf_config.address(identity.chief_host(), config.port)
             self._asked = RemoteCoordinator(address, timeout=config.rendezvous_timeout, token=token, say=log.say)
         refusals = Refusals(log.say)
         AgentServer(config.port, status=status, coordinator=self.coordinator, token=token, refusals=refusals).start()

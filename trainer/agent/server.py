@@ -53,8 +53,16 @@ class AgentServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
         Raises:
           UsageError: the port is taken.
         """
+        # IPv6 alone or beside IPv4, with one socket for both; IPv4 where the kernel has nothing else.
+        self.address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         try:
-            super().__init__(("", port), _Handler)
+            try:
+                super().__init__(("", port), _Handler)
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                self.address_family = socket.AF_INET  # The kernel knows IPv6 and is told not to speak it.
+                super().__init__(("", port), _Handler)
         except OSError as error:
             raise UsageError(
                 f"the agent cannot listen on --port={port}: {error.strerror}; give it a free one"
@@ -78,7 +86,9 @@ class AgentServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
         return hmac.compare_digest(authorization.encode(errors="replace"), expected.encode())
 
     def server_bind(self) -> None:
-        """Binds without asking the name service for this machine's name, as the base class would."""
+        """Binds, for both families; the base class would ask the name service for this machine's name."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "agent", self.server_address[1]
 
@@ -160,7 +170,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Logs no requests: the pod's log is the worker's."""
 
     def _refuse(self, status: int, why: str) -> None:
-        self.server.refusals.add(status, self.client_address[0])
+        self.server.refusals.add(status, self.client_address[0].removeprefix("::ffff:"))  # An IPv4 client's.
         self._reply(status, why)
         # What came and was not read would make the kernel reset the connection, and the client lose the answer.
         deadline, left = time.monotonic() + _LINGER_SECONDS, MOST_BYTES

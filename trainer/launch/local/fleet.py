@@ -15,8 +15,8 @@ from trainer.core import run_token
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import ExitCode, meaning, rule
 from trainer.core.log_lines import Progress, StateLine
-from trainer.core.ports import free_ports
-from trainer.core.tf_config import Cluster
+from trainer.core.ports import free_ports, loopback
+from trainer.core.tf_config import Cluster, address
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.local.agent_process import AgentEvents, AgentExit, AgentLine, Worker
 from trainer.launch.local.flags import LocalFlags, agent_arguments
@@ -40,7 +40,9 @@ class Fleet:
         """
         self._flags, self._trainer_arguments, self._view = flags, tuple(trainer_arguments), view
         ports = free_ports(2 * flags.workers)
-        self._cluster = Cluster(addresses=tuple(f"127.0.0.1:{port}" for port in ports[: flags.workers]), index=0)
+        self._host = loopback()
+        addresses = tuple(address(self._host, port) for port in ports[: flags.workers])
+        self._cluster = Cluster(addresses=addresses, index=0)
         self._workers = [Worker(index, port) for index, port in enumerate(ports[flags.workers :])]
         self._token = run_token.read(os.environ) or run_token.new()
         self._events: AgentEvents = queue.SimpleQueue()
@@ -82,7 +84,8 @@ class Fleet:
                 ) from None
 
     def _start(self, worker: Worker) -> None:
-        agent = agent_arguments(self._flags, port=worker.port, chief_port=self._workers[0].port)
+        chief_agent = address(self._host, self._workers[0].port)
+        agent = agent_arguments(self._flags, port=worker.port, chief_agent=chief_agent)
         tf_config = dataclasses.replace(self._cluster, index=worker.index).tf_config()
         cores = share(sorted(os.sched_getaffinity(0)), worker.index, self._flags.workers)
         environ = {"TF_CONFIG": tf_config, run_token.TOKEN: self._token}
