@@ -11,7 +11,7 @@ from trainer.agent.events import Events, OutputFinished
 from trainer.agent.log import AgentLog
 from trainer.agent.messages import Ended, Finish
 from trainer.agent.status import Status
-from trainer.core import formats, termination_message, typed_json
+from trainer.core import formats, termination_message, threads, typed_json
 from trainer.core.causes import KILLED_BY_AGENT, Cause
 from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, meaning, rule
 from trainer.core.process import signal_name
@@ -88,8 +88,8 @@ def _finish_output(output: Output, events: Events, grace: float, *, patient: boo
     def finish() -> OutputFinished:
         try:
             output.finish(timeout=timeout)
-        except Exception as error:
-            return OutputFinished(error)
+        except BaseException as error:
+            return OutputFinished(threads.as_exception(error))
         return OutputFinished(None)
 
     events.call(finish, name="output")

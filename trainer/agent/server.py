@@ -23,7 +23,7 @@ from trainer.agent.coordinator import Coordinator
 from trainer.agent.messages import MOST_BYTES
 from trainer.agent.refusals import Refusals
 from trainer.agent.status import Status
-from trainer.core import typed_json
+from trainer.core import threads, typed_json
 from trainer.core.exit_codes import UsageError
 
 _SILENT_CONNECTIONS = 256  # Besides those of the run's own agents, which all connect at the same moment.
@@ -76,7 +76,7 @@ class AgentServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
     def start(self) -> None:
         """Begins to answer."""
-        threading.Thread(target=self.serve_forever, name="server", daemon=True).start()
+        threads.start_patiently(threading.Thread(target=self.serve_forever, name="server", daemon=True))
 
     def admits(self, authorization: str) -> bool:
         """Whether who sends that header knows the run's token; how long that takes tells nothing of it."""

@@ -30,6 +30,10 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ) -> Store:
             "s3://bucket/path"
         )
     path = parts.path.strip("/")
+    if path and not all(part.isprintable() and part not in ("", ".", "..") for part in path.split("/")):
+        raise UsageError(
+            f"the output {redacted(url)!r} has an empty part between its slashes, or a part '.' or '..'; take it out"
+        )
     if parts.scheme == "gs":
         from trainer.output.stores.gs import GoogleStore
 
