@@ -1,12 +1,13 @@
 """What others wrote, as one line that does nothing to a terminal."""
 
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.core.safe_text import one_line
+from trainer.core.safe_text import one_line, printable
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,29 @@ def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
     assert len(line) <= 1000
     line.encode()
     assert one_line(line) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "plain", "coloured"),
+    [
+        ("\x1b[1;31mred\x1b[0m", "red", "\x1b[1;31mred\x1b[0m\x1b[0m"),
+        ("\x1b[31mred", "red", "\x1b[31mred\x1b[0m"),  # It does not colour what comes after it.
+        ("\x1b[2J\x1b[1A\x1b[32mforged", "forged", "\x1b[32mforged\x1b[0m"),
+        ("two\nlines\rand more", "two\nlines and more", "two\nlines and more"),
+        ("\x1b]52;c;aGk=\x07\x1b]0;t\x1b\\x", "x", "x"),
+        ("ü 漢", "ü 漢", "ü 漢"),
+        ("a\ud800\u202eb\x9bc", "ab", "ab"),
+    ],
+)
+def test_of_many_lines_colours_may_stay(text: str, plain: str, coloured: str) -> None:
+    assert printable(text) == plain
+    assert printable(text, colours=True) == coloured
+
+
+@given(st.text(st.characters(), max_size=200) | st.text("\x1b[]08;\x9b\x9d\x07m\\ a\n31", max_size=40))
+def test_nothing_but_colours_is_left(text: str) -> None:
+    left = re.sub(r"\x1b\[[0-9;:]*m", "", printable(text, colours=True))
+    for shown in (left, printable(text)):
+        rest = shown.replace("\n", "")
+        assert not [character for character in rest if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")]
+    printable(text, colours=True).encode()

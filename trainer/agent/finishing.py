@@ -1,6 +1,5 @@
 """How an agent ends: everything is brought to the output, then Kubernetes and the other agents hear how it ended."""
 
-import json
 import math
 import pathlib
 import time
@@ -182,8 +181,8 @@ def termination_fields(finish: Finish, ended: Ended, status: Status, *, run: str
 def _result(run_dir: pathlib.Path) -> dict[str, object] | None:
     """What the run ended with; None where it is not there or damaged, as one from a bucket may be."""
     try:
-        return typed_json.an_object(json.loads((run_dir / RESULT).read_bytes()), RESULT)
-    except (OSError, ValueError, RecursionError):
+        return typed_json.an_object(typed_json.loads((run_dir / RESULT).read_bytes(), lenient=True), RESULT)
+    except (OSError, ValueError):
         return None
 
 

@@ -22,6 +22,27 @@ _SEQUENCE = re.compile(
     r"|\x1b[ -/]*[0-~]"
 )
 
+_COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
+_NO_COLOUR = "\x1b[0m"
+
+
+def printable(text: str, *, colours: bool = False) -> str:
+    """The text, with its lines and of any length, as a terminal can be given it.
+
+    Args:
+      text: what somebody wrote.
+      colours: whether sequences that only change how characters look may stay; they end with the line.
+    """
+    return "\n".join(_printable_line(line, colours) for line in text.split("\n"))
+
+
+def _printable_line(line: str, colours: bool) -> str:
+    if line.isprintable() and line.isascii():
+        return line
+    parts = _COLOUR.split(line) if colours else [line]  # Every second one is a colour.
+    parts[::2] = [_UNSAFE_CHARACTER.sub("", _BREAKS.sub(" ", _SEQUENCE.sub("", part))) for part in parts[::2]]
+    return "".join(parts) + (_NO_COLOUR if len(parts) > 1 else "")
+
 
 def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
     """The text as one line of at most `most` characters that changes nothing but the place where it is shown."""

@@ -10,14 +10,14 @@ from typing import Any
 MOST = 2**53  # Whole numbers up to here are the same in every program that reads JSON.
 
 
-def loads(data: bytes | str) -> Any:
-    """JSON as the standard has it: without NaN and Infinity.
+def loads(data: bytes | str, *, lenient: bool = False) -> Any:
+    """JSON as the standard has it; `lenient` takes NaN and Infinity, too, as 0.1.0 wrote them.
 
     Raises:
       ValueError: it is none, or so deep or long that only somebody who means harm would write it.
     """
     try:
-        return json.loads(data, parse_constant=_refuse)
+        return json.loads(data, parse_constant=float if lenient else _refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

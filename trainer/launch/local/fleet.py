@@ -110,7 +110,7 @@ class Fleet:
                 self._kill_at = 0.0
 
     def _handle_line(self, worker: Worker, text: str, error: bool) -> None:
-        if (state := StateLine.parse(text)) is not None:
+        if (state := StateLine.parse(text)) is not None and state.worker == worker.index:
             if state.state == "meeting" and state.last in {*CRASHES, Cause.FATAL}:
                 self._show_errors(worker)
             if state.state in ("starting", "meeting"):
