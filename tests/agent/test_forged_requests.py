@@ -276,6 +276,27 @@ def test_what_a_worker_prints_reaches_nobody_as_a_command_or_as_lines_of_its_own
             assert "\\u202e" not in text
 
 
+def test_secrets_in_addresses_do_not_travel(tmp_path: pathlib.Path) -> None:
+    fails = "echo 'cannot read https://me:hidden@host/data?X-Amz-Signature=hidden: 403' >&2; exit 65"
+    with running(tmp_path, 1, program=("bash", "-c", fails)) as run:
+        agent = run.start(0)
+        assert agent.end() == 65
+        message = run.termination(0)
+        assert message["errors"] == ["cannot read https://host/data?… 403"]
+        own = [line for line in agent.lines if line.startswith("agent ")]
+        assert "hidden" not in json.dumps([message, run.attempts, own])
+
+
+@pytest.mark.parametrize("flags", [["--epochs=0"], ["--no_such_flag=1"]])
+def test_a_full_disk_at_the_termination_message_keeps_the_exit_code(tmp_path: pathlib.Path, flags: list[str]) -> None:
+    environ = {"TERMINATION_MESSAGE_PATH": "/dev/full"}
+    for options in ({"trainer_flags": flags}, {"agent_flags": ["--max_restarts=-1"]}):
+        with running(tmp_path, 1, environ=environ, **options) as run:
+            agent = run.start(0)
+            assert agent.end() == 64
+            assert "Traceback" not in agent.text
+
+
 def test_lines_without_end_leave_the_reason_readable(tmp_path: pathlib.Path) -> None:
     fails = "head -c 300000 /dev/zero | tr '\\0' x >&2; exit 65"
     with running(tmp_path, 1, program=("bash", "-c", fails)) as run:

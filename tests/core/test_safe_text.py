@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.core.safe_text import one_line, printable
+from trainer.core.safe_text import one_line, printable, redacted
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,17 @@ def test_nothing_but_colours_is_left(text: str) -> None:
         rest = shown.replace("\n", "")
         assert not [character for character in rest if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")]
     printable(text, colours=True).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("read https://user:password@host/x?X-Amz-Signature=secret&a=b: 403", "read https://host/x?… 403"),
+        ("'s3://key:secret@bucket/run'", "'s3://bucket/run'"),
+        ('see ("gs://b/c?token=secret")', 'see ("gs://b/c?…")'),
+        ("is it https://host/a? Yes", "is it https://host/a? Yes"),
+        ("what? no address", "what? no address"),
+    ],
+)
+def test_addresses_keep_no_secrets(text: str, expected: str) -> None:
+    assert redacted(text) == expected

@@ -26,6 +26,7 @@ from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError, meaning
 from trainer.core.log_lines import Progress
 from trainer.core.run_dir import RESULT
+from trainer.core.safe_text import one_line, redacted
 from trainer.output.interface import LocalOutput, Output, open_output
 
 _START_SECONDS = 60.0  # For this machine to have room for a training process: silent connections are gone by then.
@@ -94,7 +95,7 @@ class Agent:
 
     def _refuse(self, error: UsageError) -> int:
         """Training flags that cannot be used end the run on all workers: the others hear of it when all meet."""
-        self._ended = Ended(cause=Cause.FATAL, code=error.exit_code, errors=(str(error),))
+        self._ended = Ended(cause=Cause.FATAL, code=error.exit_code, errors=(one_line(redacted(str(error))),))
         rendezvous = self._rendezvous(flags=(), history=None)
         self._meet(rendezvous)
         return self._end(self._own_finish(), None, rendezvous, None)

@@ -16,7 +16,7 @@ from typing import IO
 
 from trainer.core import agent_link, threads
 from trainer.core.process import shell_code, spawn
-from trainer.core.safe_text import one_line
+from trainer.core.safe_text import one_line, redacted
 
 _KEPT_LINES = 20  # Last lines of standard error, for the verdict.
 _LONGEST_LINE = 1 << 16
@@ -177,7 +177,7 @@ class Child:
         with stream:
             while line := stream.readline(_LONGEST_LINE):
                 text = line.decode(errors="replace") if error else ""
-                if not _CHATTER.match(text) and (text := one_line(text, _LONGEST_ERROR)):
+                if not _CHATTER.match(text) and (text := one_line(redacted(text), _LONGEST_ERROR)):
                     self._errors.append(text)
                 self._on_line(line, error)
 

@@ -1,5 +1,6 @@
 """How an agent ends: everything is brought to the output, then Kubernetes and the other agents hear how it ended."""
 
+import contextlib
 import math
 import pathlib
 import time
@@ -15,8 +16,8 @@ from trainer.core.causes import KILLED_BY_AGENT, Cause
 from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, meaning, rule
 from trainer.core.process import signal_name
 from trainer.core.run_dir import RESULT
+from trainer.core.safe_text import one_line, redacted
 from trainer.output.interface import Output
-from trainer.output.stores.errors import redacted
 
 _ANSWER_SECONDS = 10.0  # For the other agents to hear how it ended.
 _AFTER_GRACE_SECONDS = 4.0  # What a pod's grace period leaves after --grace, for the output.
@@ -145,15 +146,16 @@ def leave_early(error: TrainerError, environ: Mapping[str, str]) -> None:
         "format": formats.TERMINATION_MESSAGE,
         "exit_code": int(error.exit_code),
         "meaning": meaning(error.exit_code),
-        "reason": str(error),
+        "reason": one_line(redacted(str(error))),
         "cause": None,
         "accused": [],
         "killed_by_agent": False,
         "run": "",
         "output": "",
-        "errors": [str(error)],
+        "errors": [one_line(redacted(str(error)))],
     }
-    termination_message.write(fields, environ)
+    with contextlib.suppress(OSError):  # A full disk there must not change the exit code, by which the Job decides.
+        termination_message.write(fields, environ)
 
 
 def termination_fields(finish: Finish, ended: Ended, status: Status, *, run: str, output: str) -> dict[str, object]:
@@ -165,7 +167,7 @@ def termination_fields(finish: Finish, ended: Ended, status: Status, *, run: str
         "attempt": ended.attempt,
         "exit_code": int(finish.code),
         "meaning": meaning(finish.code),
-        "reason": finish.reason,
+        "reason": one_line(redacted(finish.reason)),
         "cause": None if ended.cause is Cause.NEW else ended.cause.value,
         "accused": accused[:_MOST_ACCUSED],
         "killed_by_agent": ended.cause in KILLED_BY_AGENT,

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe to show: no control characters, and nothing that turns the direction of writing.
+"""Text that others wrote, made safe to show: no control characters, nothing that turns writing round, no secrets.
 
 What a terminal would take for a command (CVE-2021-25743 was that of kubectl), what would make one line look like two,
 and half characters, which cannot be encoded.
@@ -42,6 +42,15 @@ def _printable_line(line: str, colours: bool) -> str:
     parts = _COLOUR.split(line) if colours else [line]  # Every second one is a colour.
     parts[::2] = [_UNSAFE_CHARACTER.sub("", _BREAKS.sub(" ", _SEQUENCE.sub("", part))) for part in parts[::2]]
     return "".join(parts) + (_NO_COLOUR if len(parts) > 1 else "")
+
+
+_PASSWORD = re.compile(r"://[^/\s]*@")
+_QUERY = re.compile(r"""(://[^\s?"'<>]*)\?[^\s"'<>]+""")
+
+
+def redacted(text: str) -> str:
+    """A text without the user, the password and the query of any address in it (`scheme://user:password@host?key=…`)."""
+    return _QUERY.sub(r"\1?…", _PASSWORD.sub("://", text))
 
 
 def one_line(text: str, most: int = MOST_CHARACTERS) -> str:

@@ -9,12 +9,12 @@ from trainer.core.causes import Cause
 from trainer.core.exit_codes import DataError
 from trainer.core.result_figures import figure, sound
 from trainer.core.run_dir import ATTEMPTS, MANIFEST, WORKERS, log_parts, run_name_parts
-from trainer.core.safe_text import one_line
+from trainer.core.safe_text import one_line, redacted
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.report.end_of_worker import EndOfWorker
 from trainer.launch.report.verdict import Verdict, result_line, success_headline
 from trainer.output import reader
-from trainer.output.stores.errors import StorageError, redacted
+from trainer.output.stores.errors import StorageError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import Store
 

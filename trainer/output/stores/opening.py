@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from trainer.core.exit_codes import UsageError
-from trainer.output.stores.errors import redacted
+from trainer.core.safe_text import redacted
 from trainer.output.stores.store import Store
 
 SCHEMES = ("gs", "s3")
