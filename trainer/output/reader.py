@@ -17,7 +17,7 @@ def result(store: Store) -> dict[str, Any] | None:
     """The run's result.json; None while there is none.
 
     Args:
-      store: the objects of the run: `open_store(f"{output}/{run}")`.
+      store: the objects of the run: `open_store(output, run=run)`.
 
     Raises:
       StorageError: the store failed.

@@ -73,7 +73,7 @@ class FinishedRun:
             raise LaunchError(f"the logs in {self.address} cannot be read: {error}") from None
 
     def _store(self) -> Store:
-        return open_store(f"{self.output.rstrip('/')}/{self.run}")
+        return open_store(self.output, run=self.run)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
