@@ -14,9 +14,12 @@ print(*project['dependencies'], *project['optional-dependencies'][sys.argv[1]], 
 
 FROM ${BASE}
 # GKE mounts the driver's libcuda.so.1 here when a container starts, too late for the loader's cache (see ldconfig below).
+# No module is ever taken from the working directory or from a home: those hold data, some of it from a bucket.
 ENV PATH=/opt/venv/bin:$PATH \
     LD_LIBRARY_PATH=/usr/local/nvidia/lib64 \
     PYTHONUNBUFFERED=1 \
+    PYTHONSAFEPATH=1 \
+    PYTHONNOUSERSITE=1 \
     HOME=/tmp
 
 # The locked dependencies come before the code, so that a change of code rebuilds (and moves) a small layer only.
@@ -43,8 +46,11 @@ LABEL org.opencontainers.image.title="trainer" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
+# Nobody can write the working directory; without --run_dir a run is in its logs/, which is /tmp.
+RUN mkdir /work && ln -s /tmp /work/logs
+
 USER 10001:10001
-WORKDIR /tmp
+WORKDIR /work
 EXPOSE 2222 6006 8080
 # Flags (or nothing) are the agent's; anything else is a command: `docker run IMAGE tensorboard --logdir ...`.
 ENTRYPOINT ["/bin/sh", "-c", "case ${1:--} in -*) set -- python -m trainer.agent \"$@\" ;; esac; exec \"$@\"", "trainer"]

@@ -4,6 +4,9 @@ An object store is read through TensorFlow: gs:// by its own file system, s3:// 
 be imported first. TensorBoard's own fast reader of gs:// does not know service accounts (tensorflow/tensorboard#5850).
 Local files need no TensorFlow, and without it TensorBoard takes a quarter of the memory. It does without when there is
 a module of the name `tensorboard.compat.notf`.
+
+The projector is left out: it hands out any file that this process may read, credentials too, to whoever can put a
+`projector_config.pbtxt` among the logs (tensorflow/tensorboard#7115, #7119).
 """
 
 import os
@@ -22,8 +25,25 @@ if _SCHEMES:
 else:
     sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
 
-from tensorboard.main import run_main  # noqa: E402  TensorBoard looks for that module when it is imported.
+# TensorBoard looks for that module when it is imported.
+from absl import app  # noqa: E402
+from tensorboard import default, main_lib, program  # noqa: E402
+from tensorboard.plugins import base_plugin  # noqa: E402
+
+_LEFT_OUT = "projector"
+
+
+def main() -> None:
+    """Serves until it is killed, as `tensorboard.main` does."""
+    sys.argv[0] = "tensorboard"
+    main_lib.global_init()
+    plugins = [plugin for plugin in default.get_plugins() if getattr(plugin, "plugin_name", "") != _LEFT_OUT]
+    tensorboard = program.TensorBoard(plugins=plugins)
+    try:
+        app.run(tensorboard.main, flags_parser=tensorboard.configure)
+    except base_plugin.FlagsError as error:
+        sys.exit(f"Error: {error}")
+
 
 if __name__ == "__main__":
-    sys.argv[0] = "tensorboard"
-    run_main()
+    main()

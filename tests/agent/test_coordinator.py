@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from trainer.agent.coordinator import Coordinator
-from trainer.agent.coordinator_http import RemoteCoordinator
+from trainer.agent.coordinator_http import RemoteCoordinator, authorization
 from trainer.agent.messages import Begin, Ended, Failure, Finish, Join, Over
+from trainer.agent.refusals import Refusals
 from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
 from trainer.core.causes import Cause
@@ -224,10 +225,17 @@ def test_workers_that_were_told_different_things_are_refused(
 def test_questions_over_http(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     rendezvous = Rendezvous(pool)
     [port] = free_ports(1)
-    server = AgentServer(port, status=Status(worker=0, workers=2), coordinator=rendezvous.coordinator)
+    said: list[str] = []
+    server = AgentServer(
+        port,
+        status=Status(worker=0, workers=2),
+        coordinator=rendezvous.coordinator,
+        token="secret",
+        refusals=Refusals(said.append),
+    )
     server.start()
     try:
-        remote = RemoteCoordinator(f"127.0.0.1:{port}", timeout=5.0)
+        remote = RemoteCoordinator(f"127.0.0.1:{port}", timeout=5.0, token="secret", say=said.append)
         join = Join(index=1, workers=2, token="agent 1", ended=Ended(errors=("ü",)), flags=())
         answer = pool.submit(remote.meet, join)
         rendezvous.meet(0)
@@ -237,9 +245,10 @@ def test_questions_over_http(pool: concurrent.futures.ThreadPoolExecutor) -> Non
         assert holding.result(DEADLINE).cause is Cause.LEFT
         for body in (b"{", b"{}", b"[]", json.dumps({"ask": "meet", "join": {"index": 1}}).encode()):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
-            connection.request("POST", "/rendezvous", body)
+            connection.request("POST", "/rendezvous", body, authorization("secret"))
             assert connection.getresponse().status == 400
             connection.close()
+        assert said == []
     finally:
         server.shutdown()
         server.server_close()

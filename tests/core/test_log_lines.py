@@ -1,23 +1,34 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.core.log_lines import Progress
+from trainer.core.log_lines import Progress, StateLine
 
 counts = st.integers(0, 10**9)
 figures = st.integers(10, 10**7).map(lambda figure: figure / 10**4)  # Lines have four decimals.
 names = st.lists(st.sampled_from(["loss", "accuracy", "top5", "mean_io_u", "auc_1", "f1/b"]), unique=True)
 metrics = names.flatmap(lambda chosen: st.fixed_dictionaries(dict.fromkeys(chosen, figures)))
-lines = st.builds(
-    Progress,
-    **dict.fromkeys(["worker", "workers", "attempt", "epoch", "epochs", "step", "steps"], counts),
-    metrics=metrics,
-    examples_per_second=counts.map(float),
-    saved=st.none() | counts,
-    validation=st.none() | metrics,
-)
 
 
-@given(lines)
+@st.composite
+def lines(draw: st.DrawFn) -> Progress:
+    workers, steps = draw(st.integers(1, 10**9)), draw(st.integers(1, 10**9))
+    return Progress(
+        worker=draw(st.integers(0, workers - 1)),
+        workers=workers,
+        attempt=draw(counts),
+        epoch=draw(counts),
+        epochs=draw(counts),
+        step=draw(st.integers(0, steps)),
+        steps=steps,
+        metrics=draw(metrics),
+        examples_per_second=draw(counts.map(float)),
+        saved=draw(st.none() | counts),
+        validation=draw(st.none() | metrics),
+    )
+
+
+@given(lines())
 def test_parse_reads_what_format_wrote(progress: Progress) -> None:
     assert Progress.parse(progress.format()) == progress
 
@@ -50,3 +61,53 @@ def test_reads_the_lines_of_0_1_0() -> None:
 def test_a_loss_that_is_no_number_is_still_progress() -> None:
     line = "progress worker=0/1 attempt=1 epoch=1/1 step=1/1 loss=nan accuracy=0.0000 images/s=1"
     assert Progress.parse(line) is not None
+
+
+LINE = "progress worker=0/2 attempt=1 epoch=1/5 step=1/10 loss=0.5 examples/s=3 saved=1"
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("step=1/10", "step=1/0"),
+        ("step=1/10", "step=11/10"),
+        ("step=1/10", "step=-1/10"),
+        ("step=1/10", f"step=1/1{'0' * 400}"),
+        ("step=1/10", "step=1/10/10"),
+        ("step=1/10", "step=1_0/1_0"),
+        ("step=1/10", "step=\u0661/\u0661"),
+        ("worker=0/2", "worker=7/2"),
+        ("worker=0/2", "worker=0/0"),
+        ("attempt=1", f"attempt={'9' * 5000}"),
+        ("attempt=1", "attempt=1.5"),
+        ("saved=1", f"saved={'9' * 5000}"),
+        ("loss=0.5", "loss=half"),
+    ],
+)
+def test_impossible_numbers_are_no_progress(part: str, other: str) -> None:
+    assert Progress.parse(LINE)
+    assert Progress.parse(LINE.replace(part, other)) is None
+
+
+@pytest.mark.parametrize("speed", ["inf", "nan", "-1", "1e400", "1e300"])
+def test_an_impossible_speed_is_none(speed: str) -> None:
+    progress = Progress.parse(LINE.replace("examples/s=3", f"examples/s={speed}"))
+    assert progress
+    assert progress.examples_per_second == 0
+
+
+STATE = "agent worker=1/4 attempt=2 state=training restarts=1 pid=4711 spare=ready last=peer_lost"
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("worker=1/4", "worker=7/2"),
+        ("attempt=2", f"attempt={'9' * 5000}"),
+        ("pid=4711", "pid=٤"),
+        ("state=training", f"state={'x' * 5000}"),
+    ],
+)
+def test_impossible_numbers_are_no_state(part: str, other: str) -> None:
+    assert StateLine.parse(STATE)
+    assert StateLine.parse(STATE.replace(part, other)) is None

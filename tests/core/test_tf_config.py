@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from trainer.core.exit_codes import UsageError
-from trainer.core.tf_config import Cluster
+from trainer.core.tf_config import Cluster, address, host_and_port
 
 ADDRESSES = ["a:2222", "b:2222", "c:2222"]
 
@@ -16,6 +16,26 @@ def tf_config(cluster: Any, kind: str = "worker", index: Any = 0) -> str:
 @pytest.mark.parametrize("text", ["", "  ", "{}"])
 def test_an_empty_tf_config_is_no_cluster(text: str) -> None:
     assert Cluster.from_tf_config(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("a-0.b:2222", "a-0.b", 2222),
+        ("a_1:1", "a_1", 1),
+        ("10.0.0.1:65535", "10.0.0.1", 65535),
+        ("[::1]:2222", "::1", 2222),
+        ("[fe80::1%eth0]:2222", "fe80::1%eth0", 2222),
+        ("[::ffff:10.0.0.1]:80", "::ffff:10.0.0.1", 80),
+    ],
+)
+def test_hosts_of_both_families(text: str, host: str, port: int) -> None:
+    assert host_and_port(text) == (host, port)
+    assert address(host, port) == text
+    cluster = Cluster.from_tf_config(tf_config({"worker": [text, "b:1"]}))
+    assert cluster
+    assert cluster.addresses == (text, "b:1")
+    assert Cluster.from_tf_config(cluster.tf_config()) == cluster
 
 
 def test_what_it_writes_it_reads() -> None:
@@ -51,6 +71,15 @@ def test_a_chief_comes_before_the_workers(kind: str, index: int, rank: int) -> N
         (tf_config({"worker": []}), ["0 worker"]),
         (tf_config({"worker": "a:1"}), ["host:port"]),
         (tf_config({"worker": ["a"]}), ["host:port"]),
+        (tf_config({"worker": ["grpc://a:1"]}), ["host:port", "grpc://a:1"]),
+        (tf_config({"worker": ["::1:2222"]}), ["[host]:port"]),
+        (tf_config({"worker": ["[::1]"]}), ["[host]:port"]),
+        (tf_config({"worker": ["[host]:1"]}), ["[host]:port"]),
+        (tf_config({"worker": ["a b:1"]}), ["host:port"]),
+        (tf_config({"worker": ["user@a:1"]}), ["host:port"]),
+        (tf_config({"worker": [":1"]}), ["host:port"]),
+        (tf_config({"worker": ["a:²"]}), ["host:port"]),
+        (tf_config({"worker": ["a:65536"]}), ["host:port"]),
         (tf_config({"worker": ["a:1", "a:1"]}), ["twice", "a:1"]),
         (tf_config({"chief": ["a:1", "b:1"]}, "chief"), ["2 chiefs"]),
     ],

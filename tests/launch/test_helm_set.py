@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from trainer.core.exit_codes import UsageError
+from trainer.core.json_types import Json
+from trainer.launch.helm import HelmRelease
 from trainer.launch.helm_set import parse
 
 TAKEN: dict[str, Any] = {
@@ -94,3 +96,42 @@ def test_helm_takes_and_refuses_the_same(helm: str, tmp_path: pathlib.Path) -> N
 
     assert {text: values(text) for text in TAKEN} == TAKEN
     assert {text: values(text) for text in REFUSED} == dict.fromkeys(REFUSED)
+
+
+OVER_A_FILE = (
+    ("a.b=2",),
+    ("a.b=null",),
+    ("a=null",),
+    ("l[0]=x",),
+    ("l[3]=x",),
+    ("m[1].k=2,m[1].p=3",),
+    ("m[0].k=null", "m[0].q=1"),
+    ("new.er={1,2}", "new.er[1]=3"),
+    ("a.b=2", "a=null"),
+    ("flag=set", "given.twice=1"),
+    ("a.chart=2,c.d=5", r"a.x\.y=z\,w"),
+)
+
+
+@pytest.mark.chart
+@pytest.mark.parametrize("helm", ["helm", "helm3"])
+@pytest.mark.parametrize("sets", OVER_A_FILE, ids=" ".join)
+def test_what_travels_on_standard_input_makes_the_same_values(
+    helm: str, sets: tuple[str, ...], tmp_path: pathlib.Path
+) -> None:
+    """As helm's own --set makes over the chart's values, a file and the launcher's flags."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: values\nversion: 0.1.0\n")
+    (tmp_path / "values.yaml").write_text("a: {chart: 1, b: 0}\nl: [9]\nm: []\nc: {d: 1, e: 2}\n")
+    (tmp_path / "templates/values.yaml").write_text("values: {{ .Values | toJson | quote }}\n")
+    file = tmp_path / "mine.yaml"
+    file.write_text("a: {b: 1}\nl: [1, 2]\nm: [{k: 1}, {o: 2}]\ngiven: {twice: 0, once: 1}\n")
+    flags: Json = {"flag": "given", "given": {"twice": 2}}
+    release = HelmRelease(
+        helm=helm, name="release", namespace="", context="", chart=str(tmp_path), files=(str(file),), flag_values=flags,
+        sets=sets,
+    )  # fmt: skip
+    command = [helm, "template", "release", str(tmp_path), "--values", str(file), "--values", "-"]
+    command += [argument for text in sets for argument in ("--set", text)]
+    theirs = subprocess.run(command, input=json.dumps(flags), capture_output=True, text=True, check=True).stdout
+    assert yaml.safe_load(release.render()) == yaml.safe_load(theirs)

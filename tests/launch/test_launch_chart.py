@@ -131,6 +131,33 @@ def test_flags_win_over_files_and_set_wins_over_both(
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
 
 
+def test_set_changes_items_of_lists_that_files_give(
+    helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = tmp_path / "values.yaml"
+    extra = [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
+    values.write_text(yaml.safe_dump({"worker": {"extraEnv": extra, "nodeSelector": {"zone": "a"}}}))
+    arguments = ("--set=worker.extraEnv[1].value=secret,worker.extraEnv[2].name=C", r"--set=worker.nodeSelector.x\.y=z")
+    made = job(helm, f"--values={values}", *arguments, "--set=worker.extraEnv[2].value=three,workers=3", capsys=capsys)
+    pod = made["spec"]["template"]["spec"]
+    env = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
+    assert (env["A"], env["B"], env["C"], made["spec"]["completions"]) == ("1", "secret", "three", 3)
+    assert pod["nodeSelector"] == {"zone": "a", "x.y": "z"}
+
+
+def test_values_are_in_no_list_of_processes(
+    helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, seen = tmp_path / "helm", tmp_path / "arguments"
+    program.write_text(f'#!/bin/sh\necho "$@" >>{seen}\nexec {shutil.which(helm.removeprefix("--helm="))} "$@"\n')
+    program.chmod(0o755)
+    secret = "--set=worker.extraEnv[0].name=KEY,worker.extraEnv[0].value=hunter2"
+    made = job(f"--helm={program}", secret, capsys=capsys)
+    assert {"name": "KEY", "value": "hunter2"} in made["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert "template" in seen.read_text()
+    assert "hunter2" not in seen.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.object_stores import opened
+from tests.support.object_stores import Server, opened
 from tests.support.servers import BUCKET, SECRET, s3_environ, s3_server, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.core.exit_codes import UsageError
@@ -186,3 +186,29 @@ def test_refuses_what_is_no_address(url: str) -> None:
     with pytest.raises(UsageError, match="gs://bucket/path or s3://bucket/path") as caught:
         open_store(url)
     assert "pass@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/a//c", "gs://bucket/a/../c", "s3://bucket/./c", "gs://bucket/a\x7fb"])
+def test_refuses_a_path_that_a_client_would_fail_on(url: str) -> None:
+    with pytest.raises(UsageError, match="has an empty part between its slashes"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"])
+@pytest.mark.parametrize("value", ["ak\n", " ak", "a\x00k", "schlüssel"])
+def test_refuses_a_credential_that_can_never_work_and_names_it(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} in the environment ends in a line break") as caught:
+        open_store("s3://bucket/run", {name: value})
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("run", ["lr#1", "what?", "50%", "a b"])
+def test_the_name_of_a_run_is_no_part_of_an_address(run: str, server: Server) -> None:
+    with opened(f"{server.scheme}://{BUCKET}", server.address):
+        store = open_store(f"{server.scheme}://{BUCKET}/runs/", os.environ, run=run)
+        store.create("key", b"content")
+        found = store.get("key")
+        assert found
+        assert found.data == b"content"
+        assert store.url == f"{server.scheme}://{BUCKET}/runs/{run}"
+        assert list(open_store(f"{server.scheme}://{BUCKET}").keys(f"runs/{run}/")) == [f"runs/{run}/key"]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from tests.support.paths import ROOT, TESTS
-from trainer.core import attempts
+from trainer.core import attempts, run_token
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.ports import free_ports
 from trainer.core.process import spawn
@@ -23,6 +23,7 @@ from trainer.core.tf_config import Cluster
 
 STAND_IN = (sys.executable, str(TESTS / "support" / "stand_in.py"))
 TRAINER = (sys.executable, "-m", "trainer")
+TOKEN = "the-token-of-this-run"
 DEADLINE = 300.0  # Seconds for anything that is waited for; it takes far less.
 
 
@@ -136,10 +137,11 @@ class Run:
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
     prelude: str = ""  # Python that the agent's process runs first.
     cores: Sequence[int] = ()  # The CPU cores of an agent and what it starts; empty: all.
+    host: str = "127.0.0.1"  # As in an address: an IPv6 one has brackets.
 
     def __post_init__(self) -> None:
         ports = free_ports(2 * self.workers)
-        self.addresses = tuple(f"127.0.0.1:{port}" for port in ports[: self.workers])
+        self.addresses = tuple(f"{self.host}:{port}" for port in ports[: self.workers])
         self.ports = ports[self.workers :]
         self.run_dir = self.folder / "run"
         self.agents: dict[int, Agent] = {}
@@ -149,7 +151,7 @@ class Run:
         """Starts the agent of a worker, for the first time or again; these flags are added to those of the run."""
         agent_arguments = [
             f"--port={self.ports[index]}",
-            f"--chief_agent=127.0.0.1:{self.ports[0]}",
+            f"--chief_agent={self.host}:{self.ports[0]}",
             *self.agent_flags,
             *agent_flags,
         ]
@@ -160,6 +162,7 @@ class Run:
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "TERMINATION_MESSAGE_PATH": str(self.folder / f"termination-{index}"),
+            run_token.TOKEN: TOKEN,
             **self.environ,
         }
         if self.workers > 1:
@@ -195,7 +198,7 @@ class Run:
     def get(self, index: int, path: str) -> tuple[int, str]:
         """The status and the body of a worker's agent's answer over HTTP."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[index]}{path}", timeout=30) as response:
+            with urllib.request.urlopen(f"http://{self.host}:{self.ports[index]}{path}", timeout=30) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -17,7 +17,7 @@ import time
 from trainer.core import agent_link
 from trainer.core.experiment_flags import parse
 from trainer.core.log_lines import Progress
-from trainer.core.tf_config import Cluster
+from trainer.core.tf_config import Cluster, host_and_port
 
 STEP_SECONDS = float(os.environ.get("STEP_SECONDS", "0.03"))
 
@@ -119,15 +119,16 @@ class Ring:
     """Workers that exchange numbers: each sends one to worker 0, which sends all of them back."""
 
     def __init__(self, cluster: Cluster) -> None:
-        host, _, port = cluster.addresses[0].rpartition(":")
+        host, port = host_and_port(cluster.addresses[0])
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._chief = cluster.is_chief
         if self._chief:
-            with socket.create_server((host, int(port))) as server:
+            with socket.create_server((host, port), family=family) as server:
                 self._peers = [server.accept()[0] for _ in range(cluster.workers - 1)]
         else:
             while True:
                 try:
-                    self._peers = [socket.create_connection((host, int(port)))]
+                    self._peers = [socket.create_connection((host, port))]
                     break
                 except ConnectionRefusedError:
                     time.sleep(0.02)

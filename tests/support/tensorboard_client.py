@@ -27,11 +27,11 @@ def tensorboard(run_dir: pathlib.Path | str, port: int, *, fast: bool) -> Iterat
         process.wait()
 
 
-def wait_for_page(port: int) -> None:
+def wait_for_page(port: int, *, host: str = "127.0.0.1") -> None:
     """Waits until TensorBoard answers."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{host}:{port}", timeout=10):
             return
         time.sleep(0.25)
     raise AssertionError(f"TensorBoard on port {port} does not answer")

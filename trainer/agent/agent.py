@@ -4,11 +4,13 @@ It meets the other workers' agents, starts the training process, watches it, and
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping, Sequence
 
 from trainer.agent import finishing
 from trainer.agent.attempt_history import AttemptHistory
+from trainer.agent.child import Child
 from trainer.agent.children import Children
 from trainer.agent.events import Events, FirstStep, OutputOpened
 from trainer.agent.flags import AgentConfig
@@ -19,12 +21,15 @@ from trainer.agent.rendezvous import Rendezvous
 from trainer.agent.status import Status
 from trainer.agent.training_flags import TrainingFlags
 from trainer.agent.watchdog import Watchdog
-from trainer.core import agent_link
+from trainer.core import agent_link, run_token
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError, meaning
 from trainer.core.log_lines import Progress
 from trainer.core.run_dir import RESULT
+from trainer.core.safe_text import one_line, redacted
 from trainer.output.interface import LocalOutput, Output, open_output
+
+_START_SECONDS = 60.0  # For this machine to have room for a training process: silent connections are gone by then.
 
 
 class Agent:
@@ -55,9 +60,12 @@ class Agent:
                 f"--min_workers={config.min_workers} is more than the {self._identity.workers} worker(s) of this run; "
                 "give at most that many, or 0 for all"
             )
+        self._token = run_token.read(environ)
         self._log = AgentLog(self._identity.index)
         self._status = Status(worker=self._identity.index, workers=self._identity.workers)
-        self._children = Children(program, environ, on_line=self._take_line, say=self._log.say)
+        # What trains has no say in the rendezvous, and its environment is easier to read than this process's.
+        of_children = {name: value for name, value in environ.items() if name != run_token.TOKEN}
+        self._children = Children(program, of_children, on_line=self._take_line, say=self._log.say)
         self._events = Events(reap=self._children.reap, say=self._log.say)
         self._ended = Ended()  # How the last attempt ended here.
 
@@ -87,14 +95,27 @@ class Agent:
 
     def _refuse(self, error: UsageError) -> int:
         """Training flags that cannot be used end the run on all workers: the others hear of it when all meet."""
-        self._ended = Ended(cause=Cause.FATAL, code=error.exit_code, errors=(str(error),))
+        self._ended = Ended(cause=Cause.FATAL, code=error.exit_code, errors=(one_line(redacted(str(error))),))
         rendezvous = self._rendezvous(flags=(), history=None)
         self._meet(rendezvous)
         return self._end(self._own_finish(), None, rendezvous, None)
 
     def _rendezvous(self, flags: tuple[str, ...], history: AttemptHistory | None) -> Rendezvous:
+        alone = self._identity.workers == 1
+        if not (self._token or alone):
+            self._log.say(
+                f"warning: this run has no token: whoever reaches port {self._config.port} can end it or take a "
+                f"worker's place; give all workers the same {run_token.TOKEN}"
+            )
         return Rendezvous(
-            self._config, self._identity, self._events, self._log, self._status, flags=flags, history=history
+            self._config,
+            self._identity,
+            self._events,
+            self._log,
+            self._status,
+            token=self._token or (run_token.new() if alone else ""),  # Nobody has to ask a worker that is alone.
+            flags=flags,
+            history=history,
         )
 
     def _output(self, flags: TrainingFlags) -> Output:
@@ -151,11 +172,14 @@ class Agent:
         self._status.begin_attempt()
         self._log.begin_attempt(flags.run_dir, begin.attempt, limit=self._config.mirror_max_disk * 2**20)
         environ = {agent_link.ATTEMPT: str(begin.attempt), "TF_CONFIG": self._identity.tf_config(begin.present)}
-        child, kind = self._children.start(environ, flags.arguments)
+        rendezvous.hold(begin.attempt)
+        started = self._start_process(begin, environ, flags.arguments)
+        if isinstance(started, Ended):
+            return started
+        child, kind = started
         workers = f"{len(begin.present)} of {self._identity.workers} worker(s)"
         self._log.say(f"attempt {begin.attempt} begins with {workers}, here in {kind}")
         self._show("starting", attempt=begin.attempt, pid=child.pid, spare="none")
-        rendezvous.hold(begin.attempt)
         watchdog = Watchdog(begin.attempt, child, config=self._config, status=self._status, say=self._log.say)
         while True:
             event = self._events.next()  # It may reap the child.
@@ -176,6 +200,28 @@ class Agent:
             # Its error lines stand right above.
             self._log.say(dataclasses.replace(ended, errors=()).described(self._identity.index))
         return ended
+
+    def _start_process(
+        self, begin: Begin, environ: Mapping[str, str], arguments: Sequence[str]
+    ) -> tuple[Child, str] | Ended:
+        """Starts the training process as soon as this machine has room for it; or says how the attempt ended before."""
+        deadline, said = time.monotonic() + _START_SECONDS, False
+        while True:
+            try:
+                return self._children.start(environ, arguments)
+            except OSError as error:
+                problem = f"the training process cannot be started: {error.strerror or error}"
+            if time.monotonic() > deadline:
+                errors = (f"{problem}, for {_START_SECONDS:g} s",)
+                return Ended(cause=Cause.CRASH, attempt=begin.attempt, code=os.EX_OSERR, errors=errors)
+            if not said:
+                self._log.say(f"warning: {problem}; it is tried again for {_START_SECONDS:g} s")
+                said = True
+            event = self._events.next()
+            if self._events.terminated_at is not None:
+                return Ended(cause=Cause.LEFT, attempt=begin.attempt, step=self._status.step)
+            if isinstance(event, Over) and event.attempt == begin.attempt:
+                return Ended(cause=Cause.STOPPED, attempt=begin.attempt, step=self._status.step)
 
     def _ask_to_leave(self, watchdog: Watchdog, rendezvous: Rendezvous) -> None:
         """Asks the training process to save and leave, where it has to make way."""

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -13,11 +14,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
-from trainer.core import agent_link
+from trainer.core import agent_link, threads
 from trainer.core.process import shell_code, spawn
+from trainer.core.safe_text import one_line, redacted
 
 _KEPT_LINES = 20  # Last lines of standard error, for the verdict.
 _LONGEST_LINE = 1 << 16
+_LONGEST_ERROR = 500  # Characters of a line that is kept: it travels in messages, and into attempts.jsonl.
 _CHATTER = re.compile(
     r"[IW]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IW] "
 )  # What TensorFlow's C++ code writes to inform or warn.
@@ -44,33 +47,39 @@ class Child:
           environ: its whole environment.
           spare: whether it is to import TensorFlow and wait.
           on_line: called with each line of its output, with its end, and whether it is of standard error.
+
+        Raises:
+          OSError: this machine gives no more processes, files or threads now.
         """
         self._on_line = on_line
         self._errors: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
         self.spare = spare
         self.code: int | None = None  # Its exit code as a shell gives it; None while it runs.
-        self._beats, beat_end = os.pipe()
-        os.set_blocking(self._beats, False)
         self._last_beat: float | None = None
         self.compiles = False  # Whether its last beat says that it compiles.
         self._silence_began = self._looked_at = time.monotonic()  # Counted from here or from the last beat.
-        environ = {**environ, "PYTHONUNBUFFERED": "1", agent_link.BEAT_FD: str(beat_end)}
-        inherited = [beat_end]
         self._hand_over: int | None = None
-        if spare:
-            hand_over_end, self._hand_over = os.pipe()
-            environ[agent_link.SPARE_FD] = str(hand_over_end)
-            inherited.append(hand_over_end)
-        self._process = spawn(command, environ, pass_fds=inherited, output=subprocess.PIPE)
+        with contextlib.ExitStack() as upon_failure:
+            self._beats, beat_end = _pipe(upon_failure)
+            os.set_blocking(self._beats, False)
+            environ = {**environ, "PYTHONUNBUFFERED": "1", agent_link.BEAT_FD: str(beat_end)}
+            inherited = [beat_end]
+            if spare:
+                hand_over_end, self._hand_over = _pipe(upon_failure)
+                environ[agent_link.SPARE_FD] = str(hand_over_end)
+                inherited.append(hand_over_end)
+            self._process = spawn(command, environ, pass_fds=inherited, output=subprocess.PIPE)
+            upon_failure.callback(self._give_up)
+            self._readers = [
+                threading.Thread(target=self._read, args=(stream, error), name=f"output {self.pid}", daemon=True)
+                for stream, error in ((self._process.stdout, False), (self._process.stderr, True))
+                if stream
+            ]
+            if not all(map(threads.start, self._readers)):
+                raise OSError(errno.EAGAIN, "there is no room for another thread")
+            upon_failure.pop_all()
         for descriptor in inherited:
             os.close(descriptor)
-        self._readers = [
-            threading.Thread(target=self._read, args=(stream, error), name=f"output {self.pid}", daemon=True)
-            for stream, error in ((self._process.stdout, False), (self._process.stderr, True))
-            if stream
-        ]
-        for reader in self._readers:
-            reader.start()
 
     @property
     def pid(self) -> int:
@@ -144,6 +153,14 @@ class Child:
         if self._hand_over is not None:
             os.close(self._hand_over)
 
+    def _give_up(self) -> None:
+        """Kills and reaps what nobody would read from."""
+        self.kill()
+        self._process.wait()
+        for reader, stream in zip(self._readers, (self._process.stdout, self._process.stderr), strict=True):
+            if stream and reader.ident is None:
+                stream.close()
+
     def _stat(self) -> list[str]:
         """The fields of /proc/PID/stat from the third on: its state, and six fields later its flags."""
         try:
@@ -159,7 +176,14 @@ class Child:
     def _read(self, stream: IO[bytes], error: bool) -> None:
         with stream:
             while line := stream.readline(_LONGEST_LINE):
-                text = line.decode(errors="replace").rstrip() if error else ""
-                if text and not _CHATTER.match(text):
+                text = line.decode(errors="replace") if error else ""
+                if not _CHATTER.match(text) and (text := one_line(redacted(text), _LONGEST_ERROR)):
                     self._errors.append(text)
                 self._on_line(line, error)
+
+
+def _pipe(upon_failure: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        upon_failure.callback(os.close, end)
+    return ends

@@ -54,6 +54,9 @@ class Children:
 
         Returns:
           The process, and in words which of the two it is.
+
+        Raises:
+          OSError: this machine gives no more processes, files or threads now.
         """
         spare, self._spare = self._spare, None
         if spare and spare.code is None and spare.hand_over(environ, argv):
@@ -66,14 +69,21 @@ class Children:
     def keep_spare(self) -> None:
         """Starts a spare if there is none."""
         if self._spare is None and time.monotonic() >= self._spare_due:
-            self._spare = Child(self._program, self._environ, spare=True, on_line=self._on_line)
+            try:
+                self._spare = Child(self._program, self._environ, spare=True, on_line=self._on_line)
+            except OSError:  # Training goes on without one.
+                self._spare_due = time.monotonic() + _PAUSE
 
     def keep_tensorboard(self, logdir: pathlib.Path, port: int) -> None:
         """Starts TensorBoard if it does not run; of what it prints nothing is shown but the reason of its end."""
         if self._tensorboard is None and time.monotonic() >= self._tensorboard_due:
-            options = ("--logdir", str(logdir), "--host", "0.0.0.0", "--port", str(port))  # noqa: S104 (it is asked for)
+            options = ("--logdir", str(logdir), "--bind_all", "--port", str(port))
             command = (sys.executable, "-m", "trainer.board", *options)
-            self._tensorboard = Child(command, self._environ, spare=False, on_line=lambda *_: None)
+            try:
+                self._tensorboard = Child(command, self._environ, spare=False, on_line=lambda *_: None)
+            except OSError as error:
+                self._tensorboard_due = time.monotonic() + _PAUSE
+                self._say_of_tensorboard(f"TensorBoard cannot be started: {error.strerror}")
 
     def reap(self) -> None:
         """Reaps all that has ended: this process may be process 1, to which orphans fall."""
@@ -98,7 +108,9 @@ class Children:
             self._spare, self._spare_due = None, time.monotonic() + _PAUSE
         if child and child is self._tensorboard:
             self._tensorboard, self._tensorboard_due = None, time.monotonic() + _PAUSE
-            said = self._tensorboard_problem
-            self._tensorboard_problem = ": ".join((f"TensorBoard has ended with {child.code}", *child.errors[-1:]))
-            if self._tensorboard_problem != said:
-                self._say(f"warning: {self._tensorboard_problem}; it is started again every {_PAUSE:g} s")
+            self._say_of_tensorboard(": ".join((f"TensorBoard has ended with {child.code}", *child.errors[-1:])))
+
+    def _say_of_tensorboard(self, problem: str) -> None:
+        if problem != self._tensorboard_problem:
+            self._tensorboard_problem = problem
+            self._say(f"warning: {problem}; it is started again every {_PAUSE:g} s")

@@ -9,6 +9,7 @@ from trainer.agent.agent import Agent
 from trainer.agent.flags import AgentConfig
 from trainer.core import settings
 from trainer.core.exit_codes import TrainerError
+from trainer.core.process import raise_open_files
 
 PROGRAM = "python -m trainer.agent"
 TRAINER = (sys.executable, "-m", "trainer")
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER)
       argv: the arguments without the program's name; None: this process's.
       program: the command that the training flags are given to.
     """
+    raise_open_files()  # A worker is a connection to the coordinator, and anybody may open more.
     agent_argv, trainer_argv = settings.split(list(sys.argv[1:] if argv is None else argv))
     try:
         config = settings.parse(AgentConfig, agent_argv, program=PROGRAM)

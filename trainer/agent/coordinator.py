@@ -153,7 +153,8 @@ class Coordinator:
             return attempt.begin  # It was in this attempt from the start: the answer that said so was lost.
         self._highest = max(self._highest, join.ended.attempt)
         reason, accused = join.ended.described(join.index), (join.index,)
-        if join.ended.cause is Cause.FATAL:  # Before its flags are compared: they may be what is wrong.
+        fatal = join.ended.cause is Cause.FATAL and join.index < self._workers
+        if fatal:  # Before its flags are compared: they may be what is wrong.
             self._report_by(join)
             return self._finish_run(Finish(code=join.ended.code, reason=reason, accused=accused))
         if conflict := self._shared.conflict_with(join):

@@ -5,7 +5,7 @@ A request is a POST of one JSON object, which says under "ask" what is asked:
     {"ask": "meet", "join": Join}                           answered with {"begin": Begin} or {"finish": Finish}
     {"ask": "hold", "index": …, "token": …, "attempt": …}   answered with {"over": Over}
 
-The answer may take hours.
+The answer may take hours. Each request carries the run's token as a bearer.
 """
 
 import contextlib
@@ -19,9 +19,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from trainer.agent.coordinator import Coordinator
-from trainer.agent.messages import Begin, Finish, Join, Over
+from trainer.agent.messages import MOST_BYTES, Begin, Finish, Hold, Join, Over
+from trainer.core import typed_json
 from trainer.core.causes import Cause
-from trainer.core.exit_codes import ExitCode
+from trainer.core.exit_codes import ExitCode, UsageError
+from trainer.core.safe_text import one_line
+from trainer.core.tf_config import host_and_port
 
 PATH = "/rendezvous"
 
@@ -44,14 +47,24 @@ class AnyCoordinator(Protocol):
 class RemoteCoordinator:
     """The coordinator in worker 0's agent, asked over HTTP."""
 
-    def __init__(self, address: str, *, timeout: float) -> None:
+    def __init__(self, address: str, *, timeout: float, token: str, say: Callable[[str], None]) -> None:
         """Takes where it is; nothing is asked yet.
 
         Args:
-          address: "host:port" of worker 0's agent.
+          address: "host:port" of worker 0's agent, "[host]:port" for IPv6.
           timeout: seconds without an answer after which it is given up.
+          token: the run's; "": it has none.
+          say: takes a sentence for a person.
+
+        Raises:
+          UsageError: the address is none.
         """
-        self._address, self._timeout = address, timeout
+        try:
+            self._host, self._port = host_and_port(address)
+        except ValueError as error:
+            raise UsageError(f"worker 0's agent is said to be at another place than can be: {error}") from None
+        self._address, self._timeout, self._token, self._say = address, timeout, token, say
+        self._said = ""  # What was said last.
 
     def meet(self, join: Join) -> Begin | Finish:
         """As `Coordinator.meet`; asks again while worker 0's agent cannot be reached, as long as that is worth it."""
@@ -60,8 +73,9 @@ class RemoteCoordinator:
         while True:
             asked = time.monotonic()
             try:
-                return _begin_or_finish(self._ask({"ask": "meet", "join": dataclasses.asdict(join)}))
-            except (OSError, http.client.HTTPException, LookupError, ValueError) as error:
+                return _begin_or_finish(self._ask({"ask": "meet", "join": dataclasses.asdict(join)}), join)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self._say_once(error)
                 now = time.monotonic()
                 waited_for_an_answer = now - asked > _CONNECT_SECONDS + _RETRY_SECONDS
                 if waited_for_an_answer:  # Worker 0's agent was there and is gone: its successor may take as long.
@@ -74,10 +88,9 @@ class RemoteCoordinator:
     def hold(self, index: int, token: str, attempt: int) -> Over:
         """As `Coordinator.hold`; an attempt is over, too, when worker 0's agent is gone."""
         try:
-            return Over.from_json(
-                self._ask({"ask": "hold", "index": index, "token": token, "attempt": attempt})["over"]
-            )
-        except (OSError, http.client.HTTPException, LookupError, ValueError):
+            question = dataclasses.asdict(Hold(index=index, token=token, attempt=attempt))
+            return Over.from_json(self._ask({"ask": "hold", **question}).get("over", {}))
+        except (OSError, http.client.HTTPException, ValueError):
             reason = f"worker 0's agent at {self._address} is gone"
             return Over(attempt=attempt, cause=Cause.AGENT_LOST, reason=reason, accused=(0,))
 
@@ -89,26 +102,44 @@ class RemoteCoordinator:
             return min(self._timeout, _FATAL_SECONDS)
         return self._timeout
 
+    def _say_once(self, error: Exception) -> None:
+        """Says that worker 0's agent does not believe this one: somebody may mend it before the time is over.
+
+        It is no reason to end: the address may still be that of another run's pod.
+        """
+        if isinstance(error, _RefusedError) and str(error) != self._said:
+            self._said = str(error)
+            self._say(f"warning: worker 0's agent at {self._address} has refused this one, which asks again: {error}")
+
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        host, _, port = self._address.rpartition(":")
-        connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=_CONNECT_SECONDS)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_SECONDS)
         with contextlib.closing(connection):
             connection.connect()
             keep_alive(connection.sock)
             connection.sock.settimeout(None)  # The answer may take hours; keep-alive notices a dead machine.
-            connection.request("POST", PATH, json.dumps(question), {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", **authorization(self._token)}
+            connection.request("POST", PATH, json.dumps(question), headers)
             response = connection.getresponse()
-            body = response.read()
+            body = response.read(MOST_BYTES)
             if response.status != 200:
-                raise http.client.HTTPException(f"{response.status} {body.decode(errors='replace').strip()}")
-            return dict(json.loads(body))
+                raise _RefusedError(f"{response.status} {one_line(body.decode(errors='replace'))}")
+            return typed_json.an_object(typed_json.loads(body), "the answer")
 
     def _unreachable(self, error: Exception) -> str:
         problem = f"its name does not resolve ({error})" if isinstance(error, socket.gaierror) else str(error)
         return f"worker 0's agent at {self._address} did not answer within {self._timeout:g} s: {problem}"
 
 
-def answer(coordinator: Coordinator, question: dict[str, Any], connection: socket.socket) -> dict[str, Any]:
+class _RefusedError(http.client.HTTPException):
+    """The answer was another one than 200."""
+
+
+def authorization(token: str) -> dict[str, str]:
+    """The header in which a request carries the run's token, if there is one."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def answer(coordinator: Coordinator, question: Any, connection: socket.socket) -> dict[str, Any]:
     """Answers one request of a `RemoteCoordinator`, however long that takes.
 
     Args:
@@ -120,16 +151,21 @@ def answer(coordinator: Coordinator, question: dict[str, Any], connection: socke
       What is to be sent; for "meet" with the index of who asked.
 
     Raises:
-      AttributeError, KeyError, TypeError, ValueError: it is no request of an agent.
+      ValueError: it is no request of an agent.
     """
+    question = typed_json.an_object(question, "it")
     keep_alive(connection)
     gone = _watch(connection)
-    if question["ask"] == "meet":
-        join = Join.from_json(question["join"])
-        reply = coordinator.meet(join, gone)
-        return {type(reply).__name__.lower(): dataclasses.asdict(reply), "index": join.index}
-    over = coordinator.hold(question["index"], question["token"], question["attempt"], gone)
-    return {"over": dataclasses.asdict(over)}
+    match typed_json.text(question, "ask"):
+        case "meet":
+            join = Join.from_json(question.get("join", {}))
+            reply = coordinator.meet(join, gone)
+            return {type(reply).__name__.lower(): dataclasses.asdict(reply), "index": join.index}
+        case "hold":
+            hold = Hold.from_json(question)
+            return {"over": dataclasses.asdict(coordinator.hold(hold.index, hold.token, hold.attempt, gone))}
+        case _:
+            raise ValueError("ask is neither meet nor hold")
 
 
 def keep_alive(connection: socket.socket) -> None:
@@ -139,12 +175,13 @@ def keep_alive(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _begin_or_finish(value: dict[str, Any]) -> Begin | Finish:
-    if "begin" in value:
-        return Begin.from_json(value["begin"])
-    if "finish" in value:
-        return Finish.from_json(value["finish"])
-    raise ValueError(f"neither begin nor finish: {value!r}")
+def _begin_or_finish(value: dict[str, Any], join: Join) -> Begin | Finish:
+    if "begin" not in value:
+        return Finish.from_json(value.get("finish", {}))
+    begin = Begin.from_json(value["begin"])
+    if join.index not in begin.present or begin.present[-1] >= join.workers or begin.attempt <= join.ended.attempt:
+        raise ValueError("it begins an attempt that this worker can have no part in")
+    return begin
 
 
 def _watch(connection: socket.socket) -> Callable[[], bool]:

@@ -1,5 +1,6 @@
 """What happens to an agent, one after the other: signals, and the answers to what it asks in other threads."""
 
+import collections
 import dataclasses
 import queue
 import signal
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from trainer.agent.messages import Begin, Finish, Over
+from trainer.core import threads
 
 _TICK = 0.5  # Seconds without an event after which the main thread looks at its clocks.
 
@@ -56,6 +58,8 @@ class Events:
         """
         self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._reap, self._say = reap, say
+        self._to_start: collections.deque[threading.Thread] = collections.deque()  # There was no room for them.
+        self._is_full = False  # Whether that was said.
         self.terminated_at: float | None = None  # When SIGTERM came first, on time.monotonic's clock.
         self.upon_sigterm = "the training process saves and leaves"  # What follows from it now, for a person.
 
@@ -77,6 +81,7 @@ class Events:
         Raises:
           Exception: the event is one.
         """
+        self._start_threads()
         try:
             event = self._queue.get(timeout=_TICK)
         except queue.Empty:
@@ -92,12 +97,23 @@ class Events:
         return event
 
     def call(self, function: Callable[[], Event], *, name: str) -> None:
-        """Calls a function that takes long in a thread of that name; what it returns or raises becomes an event."""
+        """Calls a function that takes long in a thread of that name; what it returns or raises becomes an event.
+
+        Where this machine has no room for a thread, it is called once there is; only the main thread may ask for it.
+        """
 
         def run() -> None:
             try:
                 self.put(function())
-            except Exception as error:
-                self.put(error)
+            except BaseException as error:  # A client's panic, too: nobody else would hear of it.
+                self.put(threads.as_exception(error))
 
-        threading.Thread(target=run, name=name, daemon=True).start()
+        self._to_start.append(threading.Thread(target=run, name=name, daemon=True))
+        self._start_threads()
+
+    def _start_threads(self) -> None:
+        while self._to_start and threads.start(self._to_start[0]):
+            self._to_start.popleft()
+        if self._to_start and not self._is_full:
+            self._say("warning: this machine gives this process no more threads; it goes on when there is room")
+        self._is_full = bool(self._to_start)

@@ -1,6 +1,6 @@
 """How an agent ends: everything is brought to the output, then Kubernetes and the other agents hear how it ended."""
 
-import json
+import contextlib
 import math
 import pathlib
 import time
@@ -11,13 +11,13 @@ from trainer.agent.events import Events, OutputFinished
 from trainer.agent.log import AgentLog
 from trainer.agent.messages import Ended, Finish
 from trainer.agent.status import Status
-from trainer.core import formats, termination_message
+from trainer.core import formats, termination_message, threads, typed_json
 from trainer.core.causes import KILLED_BY_AGENT, Cause
 from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, meaning, rule
 from trainer.core.process import signal_name
 from trainer.core.run_dir import RESULT
+from trainer.core.safe_text import one_line, redacted
 from trainer.output.interface import Output
-from trainer.output.stores.errors import redacted
 
 _ANSWER_SECONDS = 10.0  # For the other agents to hear how it ended.
 _AFTER_GRACE_SECONDS = 4.0  # What a pod's grace period leaves after --grace, for the output.
@@ -88,8 +88,8 @@ def _finish_output(output: Output, events: Events, grace: float, *, patient: boo
     def finish() -> OutputFinished:
         try:
             output.finish(timeout=timeout)
-        except Exception as error:
-            return OutputFinished(error)
+        except BaseException as error:
+            return OutputFinished(threads.as_exception(error))
         return OutputFinished(None)
 
     events.call(finish, name="output")
@@ -128,11 +128,8 @@ def leave(
       output: the output's address, or "".
       coordinator: the coordinator, on worker 0.
     """
-    result = run_dir / RESULT if run_dir and status.worker == 0 else None
-    if finish.code == ExitCode.DONE and result and result.exists():
-        fields = json.loads(result.read_text())
-    else:
-        fields = termination_fields(finish, ended, status, run=_name(run_dir), output=output)
+    result = _result(run_dir) if run_dir and status.worker == 0 and finish.code == ExitCode.DONE else None
+    fields = result or termination_fields(finish, ended, status, run=_name(run_dir), output=output)
     try:
         termination_message.write(fields, environ)
     except OSError as error:
@@ -149,15 +146,16 @@ def leave_early(error: TrainerError, environ: Mapping[str, str]) -> None:
         "format": formats.TERMINATION_MESSAGE,
         "exit_code": int(error.exit_code),
         "meaning": meaning(error.exit_code),
-        "reason": str(error),
+        "reason": one_line(redacted(str(error))),
         "cause": None,
         "accused": [],
         "killed_by_agent": False,
         "run": "",
         "output": "",
-        "errors": [str(error)],
+        "errors": [one_line(redacted(str(error)))],
     }
-    termination_message.write(fields, environ)
+    with contextlib.suppress(OSError):  # A full disk there must not change the exit code, by which the Job decides.
+        termination_message.write(fields, environ)
 
 
 def termination_fields(finish: Finish, ended: Ended, status: Status, *, run: str, output: str) -> dict[str, object]:
@@ -169,7 +167,7 @@ def termination_fields(finish: Finish, ended: Ended, status: Status, *, run: str
         "attempt": ended.attempt,
         "exit_code": int(finish.code),
         "meaning": meaning(finish.code),
-        "reason": finish.reason,
+        "reason": one_line(redacted(finish.reason)),
         "cause": None if ended.cause is Cause.NEW else ended.cause.value,
         "accused": accused[:_MOST_ACCUSED],
         "killed_by_agent": ended.cause in KILLED_BY_AGENT,
@@ -180,6 +178,14 @@ def termination_fields(finish: Finish, ended: Ended, status: Status, *, run: str
         "output": redacted(output),
         "errors": list(ended.errors),
     }
+
+
+def _result(run_dir: pathlib.Path) -> dict[str, object] | None:
+    """What the run ended with; None where it is not there or damaged, as one from a bucket may be."""
+    try:
+        return typed_json.an_object(typed_json.loads((run_dir / RESULT).read_bytes(), lenient=True), RESULT)
+    except (OSError, ValueError):
+        return None
 
 
 def _name(run_dir: pathlib.Path | None) -> str:

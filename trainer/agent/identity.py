@@ -5,7 +5,8 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 
-from trainer.core.tf_config import Cluster
+from trainer.core.ports import loopback
+from trainer.core.tf_config import Cluster, host_and_port
 
 _PAUSE = 0.5  # Seconds between two look-ups of a name.
 
@@ -29,7 +30,7 @@ class Identity:
 
     def chief_host(self) -> str:
         """The host of worker 0."""
-        return self._cluster.addresses[0].rpartition(":")[0] if self._cluster else "127.0.0.1"
+        return host_and_port(self._cluster.addresses[0])[0] if self._cluster else loopback()
 
     def tf_config(self, present: Sequence[int]) -> str:
         """The TF_CONFIG of an attempt of the workers `present`; if that is all of them, the one that was given, if any.
@@ -55,7 +56,7 @@ class Identity:
             return None
         deadline = time.monotonic() + timeout
         for index in present:
-            host = self._cluster.addresses[index].rpartition(":")[0].strip("[]")
+            host, _ = host_and_port(self._cluster.addresses[index])
             while problem := _problem(host):
                 if time.monotonic() > deadline:
                     sentence = f"the name of worker {index}, {host!r}, did not resolve within {timeout:g} s: {problem}"

@@ -62,7 +62,9 @@ class AgentLog:
         self.pass_on(f"{line}\n".encode(), False)
 
     def _print(self, line: bytes, error: bool) -> None:
-        with contextlib.suppress(BrokenPipeError):  # Nobody reads it any more, but training goes on.
-            stream = sys.stderr.buffer if error else sys.stdout.buffer
-            stream.write(line)
-            stream.flush()
+        stream = sys.stderr if error else sys.stdout
+        if stream is None:  # It was closed before this process began.
+            return
+        with contextlib.suppress(OSError, ValueError):  # Nobody reads it, or its disk is full, but training goes on.
+            stream.buffer.write(line)
+            stream.buffer.flush()

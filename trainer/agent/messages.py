@@ -6,20 +6,42 @@ is answered when the attempt is over. There is one leader, fixed by rank: no con
 
 A message is a JSON object. A field that a reader does not know is left out, and one added after 0.1.0 has a default,
 so that agents of different versions understand each other.
+
+What is received is checked here, field by field: a message that no agent would send raises ValueError, texts for people
+are cut to one line. Nothing behind `from_json` meets another type or a number out of range.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
-from trainer.core.causes import Cause
-from trainer.core.exit_codes import meaning
+from trainer.core import typed_json
+from trainer.core.causes import CRASHES, Cause
+from trainer.core.exit_codes import ExitCode, meaning, rule
+from trainer.core.run_dir import MOST_ATTEMPTS
+from trainer.core.safe_text import one_line
+
+MOST_BYTES = 2**20  # Of a message.
+MOST_WORKERS = 100_000  # As the chart has it.
+_MOST_ATTEMPTS = 2 * MOST_ATTEMPTS  # A run goes on above what a bucket's names said.
+_MOST_CODE = 255
+_MOST_ERRORS = 20  # Lines, the last ones.
+_LONGEST_TOKEN = 100
 
 
-def _known(message: type, value: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a received message that this version knows."""
-    names = {field.name for field in dataclasses.fields(message)}
-    return {name: content for name, content in value.items() if name in names}
+def _known_cause(value: Mapping[str, Any]) -> Cause:
+    return Cause(typed_json.text(value, "cause"))
+
+
+def _accused(value: Mapping[str, Any]) -> tuple[int, ...]:
+    return typed_json.wholes({"accused": (), **value}, "accused", most=MOST_WORKERS - 1)
+
+
+def _token(value: Mapping[str, Any]) -> str:
+    token = typed_json.text(value, "token")
+    if not 0 < len(token) <= _LONGEST_TOKEN or not token.isprintable():
+        raise ValueError(f"token is no text of 1 to {_LONGEST_TOKEN} printable characters")
+    return token
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,8 +77,24 @@ class Ended:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Reads what `dataclasses.asdict` made."""
-        return cls(**{**_known(cls, value), "cause": Cause(value["cause"]), "errors": tuple(value["errors"])})
+        """Reads what `dataclasses.asdict` made.
+
+        Raises:
+          ValueError: no agent says that of itself.
+        """
+        value = typed_json.an_object(value, "ended")
+        cause, code = _known_cause(value), typed_json.whole(value, "code", most=_MOST_CODE)
+        # With 0 a forged end would let all of them succeed without a result.
+        if (cause is Cause.FATAL and not rule(code).job_fails) or (cause in CRASHES and code == ExitCode.DONE):
+            raise ValueError(f"the cause {cause.value!r} does not go with the exit code {code}")
+        errors = typed_json.texts(value, "errors")[-_MOST_ERRORS:]
+        return cls(
+            cause=cause,
+            attempt=typed_json.whole(value, "attempt", most=_MOST_ATTEMPTS),
+            code=code,
+            step=typed_json.whole(value, "step"),
+            errors=tuple(line for error in errors if (line := one_line(error))),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,9 +109,38 @@ class Join:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Reads what `dataclasses.asdict` made."""
-        ended, flags = Ended.from_json(value["ended"]), tuple(value["flags"])
-        return cls(**{**_known(cls, value), "ended": ended, "flags": flags})
+        """Reads what `dataclasses.asdict` made.
+
+        Raises:
+          ValueError: no agent asks so.
+        """
+        value = typed_json.an_object(value, "join")
+        workers = typed_json.whole(value, "workers", least=1, most=MOST_WORKERS)
+        return cls(
+            index=typed_json.whole(value, "index", most=workers - 1),
+            workers=workers,
+            token=_token(value),
+            ended=Ended.from_json(value.get("ended", {})),
+            flags=typed_json.texts(value, "flags"),
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hold:
+    """An agent holds on to the attempt that it takes part in."""
+
+    index: int
+    token: str  # As in `Join`.
+    attempt: int
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Reads what `dataclasses.asdict` made; raises as `Join.from_json`."""
+        return cls(
+            index=typed_json.whole(value, "index", most=MOST_WORKERS - 1),
+            token=_token(value),
+            attempt=typed_json.whole(value, "attempt", least=1, most=_MOST_ATTEMPTS),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,8 +152,12 @@ class Begin:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Reads what `dataclasses.asdict` made."""
-        return cls(**{**_known(cls, value), "present": tuple(value["present"])})
+        """Reads what `dataclasses.asdict` made; raises ValueError for what no coordinator answers."""
+        value = typed_json.an_object(value, "begin")
+        return cls(
+            attempt=typed_json.whole(value, "attempt", least=1, most=_MOST_ATTEMPTS),
+            present=typed_json.wholes(value, "present", most=MOST_WORKERS - 1),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,8 +170,13 @@ class Finish:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Reads what `dataclasses.asdict` made."""
-        return cls(**{**_known(cls, value), "accused": tuple(value.get("accused", ()))})
+        """Reads what `dataclasses.asdict` made; raises as `Begin.from_json`."""
+        value = typed_json.an_object(value, "finish")
+        return cls(
+            code=typed_json.whole(value, "code", most=_MOST_CODE),
+            reason=one_line(typed_json.text(value, "reason")),
+            accused=_accused(value),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,9 +190,14 @@ class Over:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Reads what `dataclasses.asdict` made."""
-        cause, accused = Cause(value["cause"]), tuple(value.get("accused", ()))
-        return cls(**{**_known(cls, value), "cause": cause, "accused": accused})
+        """Reads what `dataclasses.asdict` made; raises as `Begin.from_json`."""
+        value = typed_json.an_object(value, "over")
+        return cls(
+            attempt=typed_json.whole(value, "attempt", least=1, most=_MOST_ATTEMPTS),
+            cause=_known_cause(value),
+            reason=one_line(typed_json.text(value, "reason")),
+            accused=_accused(value),
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,10 @@ from trainer.agent.flags import AgentConfig
 from trainer.agent.identity import Identity
 from trainer.agent.log import AgentLog
 from trainer.agent.messages import Begin, Ended, Finish, Join
+from trainer.agent.refusals import Refusals
 from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
+from trainer.core import tf_config
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import ExitCode
 
@@ -31,6 +33,7 @@ class Rendezvous:
         log: AgentLog,
         status: Status,
         *,
+        token: str,
         flags: tuple[str, ...],
         history: AttemptHistory | None,
     ) -> None:
@@ -42,6 +45,7 @@ class Rendezvous:
           events: where answers become events.
           log: takes sentences for a person.
           status: what the port tells of this worker.
+          token: the run's, which all requests to the coordinator carry; "": it has none.
           flags: the training flags that must be the same for all workers.
           history: the run's attempts; None where this worker's flags let none begin.
 
@@ -49,16 +53,17 @@ class Rendezvous:
           UsageError: the port is taken.
         """
         self._identity, self._events, self._status, self._flags = identity, events, status, flags
-        self._token = uuid.uuid4().hex
+        self._token = uuid.uuid4().hex  # This agent's own: a successor has another.
         self.seconds = 0.0  # What the last rendezvous took.
         self.coordinator: Coordinator | None = None  # On worker 0.
         self._asked: AnyCoordinator
         if identity.index == 0:
             self._asked = self.coordinator = _coordinator(config, identity, log, history)
         else:
-            address = config.chief_agent or f"{identity.chief_host()}:{config.port}"
-            self._asked = RemoteCoordinator(address, timeout=config.rendezvous_timeout)
-        AgentServer(config.port, status=status, coordinator=self.coordinator).start()
+            address = config.chief_agent or tf_config.address(identity.chief_host(), config.port)
+            self._asked = RemoteCoordinator(address, timeout=config.rendezvous_timeout, token=token, say=log.say)
+        refusals = Refusals(log.say)
+        AgentServer(config.port, status=status, coordinator=self.coordinator, token=token, refusals=refusals).start()
 
     def meet(self, ended: Ended) -> tuple[Ended, Begin | Finish]:
         """Waits until the next attempt begins or there is none for this worker; SIGTERM ends the waiting.

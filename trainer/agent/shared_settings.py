@@ -1,6 +1,7 @@
 """What all agents of a run must have been told alike."""
 
 from trainer.agent.messages import Join
+from trainer.core.safe_text import one_line, redacted
 
 
 class SharedSettings:
@@ -22,9 +23,12 @@ class SharedSettings:
             self._flags = join.flags
         if join.flags == self._flags:
             return ""
-        extra = " ".join(sorted(set(join.flags) - set(self._flags))) or "none"
-        lacking = " ".join(sorted(set(self._flags) - set(join.flags))) or "none"
+        extra, lacking = _shown(set(join.flags) - set(self._flags)), _shown(set(self._flags) - set(join.flags))
         return (
             f"the training flags of worker {join.index} differ from the others': it alone has {extra}, "
             f"they have {lacking}; give all workers the same"
         )
+
+
+def _shown(flags: set[str]) -> str:
+    return one_line(redacted(" ".join(sorted(flags))), 400) or "none"

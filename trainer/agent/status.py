@@ -67,6 +67,11 @@ class Status:
         return self._line.worker
 
     @property
+    def workers(self) -> int:
+        """The number of workers."""
+        return self._line.workers
+
+    @property
     def state(self) -> str:
         """One of STATES."""
         return self._line.state

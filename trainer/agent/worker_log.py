@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer.core import threads
+
 _MOST_WAITING = 4 * 2**20  # Bytes in memory while the disk is slow.
 _FILE_BYTES = 256 * 2**10  # A file of the log grows to this size.
 
@@ -37,7 +39,8 @@ class WorkerLog:
         self._too_many = 0  # Bytes that came when too many waited.
         self._writing = self._closed = False
         self._changed = threading.Condition()
-        threading.Thread(target=self._write_all, name="log", daemon=True).start()
+        self._writer = threading.Thread(target=self._write_all, name="log", daemon=True)
+        self._started = threads.start(self._writer)
 
     def write(self, line: bytes) -> None:
         """Adds a line, unless the disk or what the logs may take of it is full, or the disk is too slow."""
@@ -47,6 +50,7 @@ class WorkerLog:
             else:
                 self._waiting.append(line)
                 self._waiting_bytes += len(line)
+            self._started = self._started or threads.start(self._writer)  # There may have been no room for it before.
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> None:

@@ -1,11 +1,10 @@
 """attempts.jsonl in a run directory, as it is read: one line an attempt, written by worker 0's agent."""
 
-import json
 import pathlib
 from typing import Any
 
-from trainer.core import formats
-from trainer.core.run_dir import ATTEMPTS
+from trainer.core import formats, typed_json
+from trainer.core.run_dir import ATTEMPTS, MOST_ATTEMPTS
 
 
 def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:
@@ -15,7 +14,7 @@ def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def parse(data: bytes) -> list[dict[str, Any]]:
-    """The lines of the file's content; one that was torn is left out.
+    """The lines of the file's content; one that was torn, or is no attempt's, is left out.
 
     Raises:
       DataError: a newer version of the trainer wrote a line.
@@ -23,12 +22,15 @@ def parse(data: bytes) -> list[dict[str, Any]]:
     lines = []
     for text in data.decode(errors="replace").splitlines():
         try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
+            line = typed_json.an_object(typed_json.loads(text), "a line")
+        except ValueError:
             continue
-        if isinstance(line, dict):
-            formats.version(line, formats.ATTEMPTS, what=f"a line of {ATTEMPTS}")
-            lines.append(line)
+        formats.version(line, formats.ATTEMPTS, what=f"a line of {ATTEMPTS}")
+        try:
+            typed_json.whole(line, "attempt", least=1, most=2 * MOST_ATTEMPTS)
+        except ValueError:
+            continue
+        lines.append(line)
     return lines
 
 

@@ -11,6 +11,7 @@ from typing import Self
 
 _PREFIX = "progress "
 _PAIR = re.compile(r"(\S+?)=(\S+)")
+_MOST_DIGITS = 15  # Of a whole number: whoever prints such a line may be a stranger, or the code that is trained.
 _OURS = ("worker", "attempt", "epoch", "step", "examples/s", "images/s", "saved")  # All else is a metric.
 _VALIDATION = "val_"
 
@@ -77,14 +78,20 @@ class Progress:
 
     @classmethod
     def parse(cls, line: str) -> Self | None:
-        """Reads a line that `format` made, or that of an older version did; None for any other line."""
+        """Reads a line that `format` made, or that of an older version did; None for any other line.
+
+        Numbers are such as a run can have: whole, no step beyond the last, no worker beyond the others.
+        """
         if not line.startswith(_PREFIX):
             return None
         pairs = dict(_PAIR.findall(line[len(_PREFIX) :]))
         try:
             (worker, workers), (epoch, epochs), (step, steps) = (
-                map(int, pairs[key].split("/")) for key in ("worker", "epoch", "step")
+                map(_whole, pairs[key].split("/")) for key in ("worker", "epoch", "step")
             )
+            speed = float(pairs["examples/s" if "examples/s" in pairs else "images/s"])
+            if worker >= workers or not 0 < steps >= step:
+                return None
             measured = {name: value for name, value in pairs.items() if name not in _OURS}
             validation = {
                 name.removeprefix(_VALIDATION): float(value)
@@ -94,14 +101,14 @@ class Progress:
             return cls(
                 worker=worker,
                 workers=workers,
-                attempt=int(pairs["attempt"]),
+                attempt=_whole(pairs["attempt"]),
                 epoch=epoch,
                 epochs=epochs,
                 step=step,
                 steps=steps,
                 metrics={name: float(value) for name, value in measured.items() if not name.startswith(_VALIDATION)},
-                examples_per_second=float(pairs["examples/s" if "examples/s" in pairs else "images/s"]),
-                saved=int(pairs["saved"]) if "saved" in pairs else None,
+                examples_per_second=speed if 0 <= speed < 10**_MOST_DIGITS else 0.0,
+                saved=_whole(pairs["saved"]) if "saved" in pairs else None,
                 validation=validation if validation or _VALIDATION in pairs else None,
             )
         except (KeyError, ValueError):
@@ -111,6 +118,12 @@ class Progress:
 def metrics_text(metrics: Mapping[str, float], *, prefix: str = "") -> str:
     """Metrics for a person: loss 0.4123  accuracy 0.8812."""
     return "  ".join(f"{prefix}{name} {_number(value)}" for name, value in metrics.items())
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+        raise ValueError(f"{text[:20]!r} is no whole number of a run")
+    return int(text)
 
 
 def _word(name: str) -> str:
@@ -155,6 +168,8 @@ class StateLine:
         if match is None:
             return None
         worker, workers, attempt, state, restarts, pid, spare, last = match.groups()
+        if int(worker) >= int(workers):
+            return None
         return cls(
             worker=int(worker),
             workers=int(workers),
@@ -168,5 +183,7 @@ class StateLine:
 
 
 _STATE_LINE = re.compile(
-    r"agent worker=(\d+)/(\d+) attempt=(\d+) state=(\w+) restarts=(\d+) pid=(\d+) spare=(\w+) last=(\w+)"
+    r"agent worker=(\d{1,15})/(\d{1,15}) attempt=(\d{1,15}) state=(\w{1,20}) restarts=(\d{1,15}) pid=(\d{1,15}) "
+    r"spare=(\w{1,20}) last=(\w{1,20})",
+    re.ASCII,
 )

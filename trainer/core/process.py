@@ -2,13 +2,29 @@
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
+_MOST_FILES = 2**20  # Some runtimes have no limit, and a program may make tables of that size.
+_soft_files: int | None = None  # The soft limit of open files that this process was started with, once it is raised.
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def raise_open_files() -> None:
+    """Lets this process open as many files as it may; what it starts has the soft limit of before.
+
+    That is 1,024 in many containers: programs that call select() break beyond it, and whoever needs more asks for it.
+    """
+    global _soft_files
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if _soft_files is None and soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        _soft_files = soft
 
 
 def spawn(
@@ -38,6 +54,8 @@ def spawn(
             os._exit(1)
         if cores:
             os.sched_setaffinity(0, cores)
+        if _soft_files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_soft_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
     return subprocess.Popen(
         command,

@@ -27,8 +27,11 @@ FINAL_FILES = (MODEL, WEIGHTS, RESULT)  # In the order of writing: with the last
 MANIFEST = "mirror.json"  # In an output only.
 EVENT_FILE = "tfevents"  # TensorBoard takes for an event file what has this in its name.
 
-_CHECKPOINT = re.compile(r"step-(\d{10})\.npz")
-_LOG = re.compile(rf"{WORKERS}/(\d+)/attempt-(\d+)\.log(?:\.(\d+))?")
+MOST_ATTEMPTS = 10**9  # No run has so many; a name in a bucket may say so all the same.
+
+_CHECKPOINT = re.compile(r"step-([0-9]{10})\.npz")
+_LOG = re.compile(rf"{WORKERS}/([0-9]{{1,9}})/attempt-([0-9]{{1,16}})\.log(?:\.([0-9]{{1,9}}))?")
+_LONGEST_NAME = 255  # Bytes of a file's name, on any file system that Linux has.
 _HEX = "[0-9a-f]{8}"  # The checksum at the end of a Job's name, and the part of its UID at the end of a run's.
 _RUN = re.compile(rf"(?P<job>(?P<release>.+)-{_HEX}|.+)-{_HEX}")
 
@@ -84,6 +87,17 @@ def newest_step(run_dir: Path) -> int:
     return (checkpoint_step(name) or 0) if name else 0
 
 
+def is_event_file(name: str) -> bool:
+    """Whether that is the name of an event file, and nothing that leads out of its folder."""
+    return (
+        EVENT_FILE in name
+        and name.isprintable()
+        and "/" not in name
+        and not name.startswith(".")
+        and len(name.encode()) <= _LONGEST_NAME
+    )
+
+
 def log_key(worker: int, attempt: int) -> str:
     """The path, from the run directory, of the first file of a worker's log of an attempt."""
     return f"{WORKERS}/{worker}/attempt-{attempt}.log"
@@ -116,7 +130,7 @@ def logs_on_disk(run_dir: Path, worker: int) -> list[str]:
 
 def highest_attempt(keys: Iterable[str]) -> int:
     """The highest number of an attempt that has a log among `keys`; 0: none has."""
-    return max((part[1] for key in keys if (part := log_parts(key))), default=0)
+    return max((part[1] for key in keys if (part := log_parts(key)) and part[1] <= MOST_ATTEMPTS), default=0)
 
 
 def highest_attempt_on_disk(run_dir: Path) -> int:

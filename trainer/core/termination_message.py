@@ -22,7 +22,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.core import formats
+from trainer.core import formats, typed_json
 
 LIMIT = 4096  # Bytes; the kubelet cuts what is longer.
 _DEFAULT_PATH = "/dev/termination-log"
@@ -69,7 +69,7 @@ def loads(text: str) -> dict[str, Any]:
       DataError: a newer version of the trainer wrote it.
     """
     try:
-        fields = json.loads(text)
+        fields = typed_json.loads(text, lenient=True)
     except ValueError:
         return {"errors": text.splitlines()[-5:]} if text else {}
     if not isinstance(fields, dict):

@@ -6,6 +6,7 @@ A cluster's workers are counted as TensorFlow counts them: the task `chief`, whe
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from trainer.core.exit_codes import UsageError
 TRAINING_PORT = 2222
 AGENT_PORT = 8080
 
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([^\s:/?#@\[\]]+)):([0-9]{1,5})")
 _EXAMPLE = '{"cluster": {"worker": ["host:2222", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -21,7 +23,7 @@ _EXAMPLE = '{"cluster": {"worker": ["host:2222", ...]}, "task": {"type": "worker
 class Cluster:
     """The workers of one job, in order, and this process's place among them."""
 
-    addresses: tuple[str, ...]  # "host:port" of each worker's training process.
+    addresses: tuple[str, ...]  # "host:port" of each worker's training process; an IPv6 address is in brackets.
     index: int
     has_chief: bool = False  # Whether TF_CONFIG calls worker 0 `chief`.
 
@@ -127,14 +129,34 @@ def _member(value: Any, name: str) -> dict[str, Any]:
 
 def _hosts(spec: dict[str, Any], name: str) -> tuple[str, ...]:
     hosts = spec.get(name, [])
-    if not isinstance(hosts, list) or not all(isinstance(host, str) and _has_port(host) for host in hosts):
-        raise UsageError(f"TF_CONFIG's {name!r} is {hosts!r}, expected a list of 'host:port'")
+    if not isinstance(hosts, list) or not all(isinstance(host, str) and _is_address(host) for host in hosts):
+        raise UsageError(
+            f"TF_CONFIG's {name!r} is {hosts!r}, expected a list of 'host:port', or '[host]:port' for IPv6 addresses"
+        )
     return tuple(hosts)
 
 
-def _has_port(host: str) -> bool:
-    name, _, port = host.rpartition(":")
-    return bool(name) and port.isdecimal() and 0 < int(port) < 65536
+def address(host: str, port: int) -> str:
+    """The address of a port, as TF_CONFIG and URLs write it: an IPv6 address goes in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """The host, without brackets, and the port of an address.
+
+    Raises:
+      ValueError: it is none.
+    """
+    if not (match := _ADDRESS.fullmatch(text)) or not 0 < int(match[3]) < 65536:
+        raise ValueError(f"{text!r} is no address, expected host:port, or [host]:port for IPv6")
+    return match[1] or match[2], int(match[3])
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(host_and_port(text))
+    except ValueError:
+        return False
 
 
 def _described(spec: dict[str, Any]) -> str:

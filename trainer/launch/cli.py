@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from trainer.core import settings
 from trainer.core.exit_codes import UsageError
+from trainer.core.safe_text import printable
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import (
     PROGRAM,
@@ -68,10 +69,10 @@ def _exit_code(argv: list[str], trainer_argv: list[str]) -> int:
     try:
         return _run(argv, trainer_argv)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return LaunchCode.USAGE
     except LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

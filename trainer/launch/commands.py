@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from trainer.core.safe_text import printable
 from trainer.launch import submission
 from trainer.launch.checks import preflight
 from trainer.launch.checks.check_result import CheckResult, Mark
@@ -57,7 +58,7 @@ def doctor(flags: SubmitFlags, trainer_argv: Sequence[str]) -> int:
 
     def report(result: CheckResult) -> None:
         nonlocal failed
-        print(json.dumps(dataclasses.asdict(result)) if flags.json else result, flush=True)
+        print(json.dumps(dataclasses.asdict(result)) if flags.json else printable(str(result)), flush=True)
         failed = failed or result.failed
 
     subject = "helm"
@@ -155,7 +156,7 @@ def delete(flags: ReleaseFlags) -> int:
 
 
 def _to_stderr(result: CheckResult) -> None:
-    print(result, file=sys.stderr, flush=True)
+    print(printable(str(result)), file=sys.stderr, flush=True)
 
 
 def _watch(flags: AttachFlags, kube: Kube, job: str, view: View) -> LaunchCode:

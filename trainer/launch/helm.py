@@ -130,13 +130,19 @@ class HelmRelease:
 
     def _values(self) -> list[str]:
         arguments = [argument for file in self.files for argument in ("--values", file)]
-        if self.flag_values:
-            arguments += ["--values", "-"]
-        return arguments + [argument for text in self.sets for argument in ("--set", text)]
+        return [*arguments, "--values", "-"] if self.flag_values or self.sets else arguments
 
     def _stdin(self) -> str | None:
-        """The flags' values, which `--values -` reads."""
-        return json.dumps(self.flag_values) if self.flag_values else None
+        """The values of the flags and of --set, which `--values -` reads.
+
+        What stands in arguments is in the list of this machine's processes, and values may be secrets.
+        """
+        if not self.sets:
+            return json.dumps(self.flag_values) if self.flag_values else None
+        before: Json = {}
+        for values in [*(values for file in self.files for values in _documents(file)), self.flag_values]:
+            before = helm_set.merged(before, values) if isinstance(values, dict) else before
+        return json.dumps(helm_set.merged(self.flag_values, helm_set.changed(self.sets, before)), default=str)
 
     def _cluster(self) -> list[str]:
         return ["--kube-context", self.context] if self.context else []

@@ -7,6 +7,7 @@ r"""The grammar of helm's --set, read as helm reads it.
 A backslash makes the next character an ordinary one. A value is true, false, null, a whole number, or else text.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,46 @@ def parse(text: str) -> Json:
         path = _path(reader)
         values = _placed(reader, values, path, _value(reader))
     return dict(values)
+
+
+def changed(texts: Sequence[str], before: Json) -> Json:
+    """What --set changes, as values that can stand in a file: of a list all items, since a file gives lists as a whole.
+
+    Args:
+      texts: what was given with --set, in order.
+      before: the values that the user's files and flags give.
+
+    Raises:
+      UsageError: helm would not take it either.
+    """
+    values, changes = before, Json()
+    paths: list[_Path] = []
+    for text in texts:
+        reader = _Reader(text)
+        while reader.rest:
+            path = _path(reader)
+            values = _placed(reader, values, path, _value(reader))
+            paths.append(list(itertools.takewhile(lambda key: isinstance(key, str), path)))
+    for keys in paths:
+        value: Any = values
+        for key in keys:
+            value = value[key] if isinstance(value, dict) else None  # A later --set may have taken the map away.
+        changes = merged(changes, _nested(keys, value))
+    return changes
+
+
+def merged(values: Json, later: Json) -> Json:
+    """The values of two files, as helm merges them: maps key by key, all else is replaced."""
+    both = {key: merged(values[key], value) for key, value in later.items() if _are_maps(values.get(key), value)}
+    return {**values, **later, **both}
+
+
+def _are_maps(first: Any, second: Any) -> bool:
+    return isinstance(first, dict) and isinstance(second, dict)
+
+
+def _nested(keys: _Path, value: Any) -> Json:
+    return {str(keys[0]): _nested(keys[1:], value) if len(keys) > 1 else value}
 
 
 class _Reader:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from trainer.core import threads
 from trainer.output.outage import Outage, retry_seconds
 from trainer.output.stores.errors import StorageError
 
@@ -40,7 +41,7 @@ class CopyThread:
 
     def start(self) -> None:
         """Begins to copy."""
-        self._thread.start()
+        threads.start_patiently(self._thread)
 
     def wake(self) -> None:
         """Lets it copy at once rather than at the end of the interval."""
@@ -72,5 +73,5 @@ class CopyThread:
                     failures = 0
                     self._woken.wait(max(self._interval - (self._clock() - start), 0.0))
                     self._woken.clear()
-        except Exception as error:
-            self._on_error(error)
+        except BaseException as error:  # A client's panic, too: nobody else would hear of it.
+            self._on_error(threads.as_exception(error))

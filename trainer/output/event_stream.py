@@ -6,17 +6,20 @@ them and what follows it (see `marks`).
 """
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from trainer.core.exit_codes import DataError
-from trainer.core.run_dir import EVENT_FILE
+from trainer.core.run_dir import EVENT_FILE, is_event_file
 from trainer.core.tfrecord import HEAD, first_record_size, whole_records
 from trainer.output.marks import Mark, end_position, marked_parts
 from trainer.output.segments import SEGMENT_BYTES, Segments
 from trainer.output.stores.errors import UnreachableError
 from trainer.output.stores.store import Store
+
+_NUMBER = re.compile("[0-9]{10}")
 
 
 class EventStream:
@@ -62,7 +65,8 @@ class EventStream:
           StorageError: the store failed; call again later.
         """
         if not self._taken_over:
-            last_segment = self._segments.take_over(self._fence, len(list(self._store.keys(self._prefix))))
+            there = [key for key in self._store.keys(self._prefix) if _NUMBER.fullmatch(key[len(self._prefix) :])]
+            last_segment = self._segments.take_over(self._fence, len(there))
             self._source, self._offset = self._end_position(last_segment)
             self._source_is_marked = self._taken_over = True
         if self._fetched_segments:  # The store failed in a call before this one, which was writing the folder anew.
@@ -73,6 +77,8 @@ class EventStream:
                 (self._directory / name).unlink()
             self._fetch()
         files = self._files()
+        if self._source and self._source not in files:
+            raise self._foreign(f"they end in {self._source}, and hold nothing of it")
         # The files before the one that the segments end in were copied, too, under whatever names.
         first = files.index(self._source) + 1 if self._source else 0
         self._known_files, self._later_files = set(files), files[first:]
@@ -117,9 +123,12 @@ class EventStream:
         try:
             return end_position(segment)
         except DataError as error:
-            raise DataError(
-                f"{self._store.url}/{self._prefix}*: {error}; the output must be the folder of this run alone"
-            ) from None
+            raise self._foreign(error) from None
+
+    def _foreign(self, problem: object) -> DataError:
+        return DataError(
+            f"{self._store.url}/{self._prefix}*: {problem}; the output must be the folder of this run alone"
+        )
 
     def _disk_lacks_some(self) -> bool:
         """Whether the disk lacks some of what is stored: its files then went on without it."""
@@ -133,24 +142,35 @@ class EventStream:
             segment = self._store.get(self._key(number))
             if segment is None:
                 raise UnreachableError(f"{self._store.url}/{self._key(number)} was listed and is not there")
-            for mark, records in marked_parts(segment.data):
+            try:
+                parts = list(marked_parts(segment.data))
+            except DataError as error:
+                raise self._foreign(error) from None
+            for mark, records in parts:
                 if mark.source:
-                    with (self._directory / mark.source).open("r+b" if mark.offset else "wb") as file:
-                        file.seek(mark.offset)
-                        file.write(records)
-                    self._fetched_files = [*(name for name in self._fetched_files if name != mark.source), mark.source]
+                    self._write_part(mark, records)
             self._fetched_segments = number + 1
         # `_files` goes by the times of the files, and a file system's clock may be too coarse to tell them apart.
         now = time.time_ns()
         for age, name in enumerate(reversed(self._fetched_files), 1):
             os.utime(self._directory / name, ns=(now - age * 10**6,) * 2)
 
+    def _write_part(self, mark: Mark, records: bytes) -> None:
+        """Writes records where their mark says; that place follows from the marks before."""
+        path = self._directory / mark.source
+        if mark.offset and (mark.source not in self._fetched_files or path.stat().st_size < mark.offset):
+            raise self._foreign(f"a mark in it goes on at byte {mark.offset} of {mark.source}, which ends before")
+        with path.open("r+b" if mark.offset else "wb") as file:
+            file.seek(mark.offset)
+            file.write(records)
+        self._fetched_files = [*(name for name in self._fetched_files if name != mark.source), mark.source]
+
     # -- Copying -------------------------------------------------------------------------------------------------------
 
     def _files(self) -> list[str]:
         """The event files in the order in which they were written; only the last one may still grow."""
         try:
-            entries = [entry for entry in os.scandir(self._directory) if EVENT_FILE in entry.name]
+            entries = [entry for entry in os.scandir(self._directory) if is_event_file(entry.name)]
         except FileNotFoundError:
             return []
         return [entry.name for entry in sorted(entries, key=lambda entry: (entry.stat().st_mtime_ns, entry.name))]

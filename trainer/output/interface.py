@@ -101,7 +101,7 @@ def open_output(
     from trainer.output.stores.opening import open_store
 
     return Mirror(
-        open_store(f"{settings.output.rstrip('/')}/{run_dir.resolve().name}"),
+        open_store(settings.output, run=run_dir.resolve().name),
         run_dir,
         worker=worker,
         interval=settings.mirror_interval,

@@ -10,7 +10,10 @@ import struct
 from collections.abc import Iterator
 from typing import Self
 
+from trainer.core import typed_json
 from trainer.core.exit_codes import DataError
+from trainer.core.run_dir import is_event_file
+from trainer.core.safe_text import one_line
 from trainer.core.tfrecord import data_of, record, whole_records
 
 # An Event of TensorFlow's (tensorflow/core/util/event.proto) begins with wall_time: a tag and a double, 9 bytes.
@@ -34,20 +37,35 @@ class Mark:
 
     @classmethod
     def parse(cls, event: bytes) -> Self | None:
-        """Reads an event; None when it is another one than a mark."""
+        """Reads an event; None when it is another one than a mark.
+
+        Raises:
+          DataError: no mirror wrote that. Whoever can write the bucket must not choose which file is written here.
+        """
         if event[_WALL_TIME_SIZE : _WALL_TIME_SIZE + len(_MARK_TAG)] != _MARK_TAG:
             return None
         start = _WALL_TIME_SIZE + len(_MARK_TAG)
-        while event[start] > 127:  # All bytes of a varint but its last have the high bit set.
+        while event[start : start + 1] > b"\x7f":  # All bytes of a varint but its last have the high bit set.
             start += 1
-        return cls(**json.loads(event[start + 1 :]))
+        try:
+            value = typed_json.an_object(typed_json.loads(event[start + 1 :]), "a mark")
+            mark = cls(
+                owner=typed_json.text(value, "owner"),
+                source=typed_json.text(value, "source"),
+                offset=typed_json.whole(value, "offset"),
+            )
+        except ValueError as error:
+            raise DataError(f"a mark in it is none that a mirror wrote: {error}") from None
+        if not is_event_file(mark.source) and (mark.source or mark.offset):
+            raise DataError(f"a mark in it names {one_line(ascii(mark.source), 100)}, which is no event file's name")
+        return mark
 
 
 def marked_parts(segment: bytes) -> Iterator[tuple[Mark, bytes]]:
     """Takes a mirrored segment apart: each mark, with the records behind it as they stood in their file.
 
     Raises:
-      DataError: the segment does not begin with a mark.
+      DataError: the segment does not begin with a mark, or has one that no mirror wrote.
     """
     mark: Mark | None = None
     records: list[bytes] = []

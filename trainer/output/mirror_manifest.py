@@ -7,13 +7,17 @@ A checkpoint is named in it only once it is stored whole. 0.1.0 wrote no "format
 
 import dataclasses
 import json
-from typing import Any
+import re
+from typing import Any, Self
 
-from trainer.core import formats
+from trainer.core import formats, typed_json
 from trainer.core.exit_codes import DataError
-from trainer.core.run_dir import MANIFEST
+from trainer.core.run_dir import MANIFEST, checkpoint_step
+from trainer.core.safe_text import one_line
 from trainer.output.owned_object import OwnedObject, SupersededError
 from trainer.output.stores.store import Store
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,21 @@ class Fingerprint:
     file: str  # Its name.
     size: int  # In bytes.
     sha256: str
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Reads a checkpoint's.
+
+        Raises:
+          ValueError: it is none. Whoever can write the bucket must not choose which file is written here.
+        """
+        entry = typed_json.an_object(value, "a checkpoint")
+        file, sha256 = typed_json.text(entry, "file"), typed_json.text(entry, "sha256")
+        if checkpoint_step(file) is None:
+            raise ValueError(f"{file!a} is no checkpoint's name")
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"{file} has the checksum {sha256!a}, expected 64 hexadecimal digits")
+        return cls(file=file, size=typed_json.whole(entry, "size"), sha256=sha256)
 
 
 class MirrorManifest:
@@ -89,22 +108,37 @@ class MirrorManifest:
           StorageError: the store failed; call again later.
         """
         stored = self._store.get(MANIFEST)
-        if stored is None or json.loads(stored.data).get("owner") != self._owner:
+        if stored is None or not self._names_this_owner(stored.data):
             raise SupersededError(
                 f"{self._url} names another owner: another agent has taken over this run, and this one stops writing "
                 "to it"
             )
 
     def _checkpoints_in(self, data: bytes) -> tuple[Fingerprint, ...]:
-        foreign = DataError(f"{self._url} is not what a mirror writes; the output must be the folder of this run alone")
-        try:
-            value: Any = json.loads(data)
-        except ValueError:
-            raise foreign from None
-        if not isinstance(value, dict):
-            raise foreign
+        value = self._value_in(data)
         formats.version(value, formats.MANIFEST, what=self._url)
+        entries = value.get("checkpoints")
+        if not isinstance(entries, list):
+            raise self._foreign("it has no list of checkpoints")
         try:
-            return tuple(Fingerprint(**entry) for entry in value["checkpoints"])
-        except (KeyError, TypeError):
-            raise foreign from None
+            return tuple(Fingerprint.from_json(entry) for entry in entries)
+        except ValueError as error:
+            raise self._foreign(error) from None
+
+    def _names_this_owner(self, data: bytes) -> bool:
+        try:
+            return self._value_in(data).get("owner") == self._owner
+        except DataError:  # Whoever wrote that, it was not this owner.
+            return False
+
+    def _value_in(self, data: bytes) -> dict[str, Any]:
+        try:
+            return typed_json.an_object(typed_json.loads(data), "it")
+        except ValueError as error:
+            raise self._foreign(error) from None
+
+    def _foreign(self, problem: object) -> DataError:
+        return DataError(
+            f"{self._url} is not what a mirror writes; the output must be the folder of this run alone "
+            f"({one_line(str(problem), 200)})"
+        )

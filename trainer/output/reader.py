@@ -1,12 +1,12 @@
 """What the launcher reads from a run's output when the pods are gone, and whether an output can be written at all."""
 
 import contextlib
-import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 from trainer.core import attempts as attempts_file
+from trainer.core import typed_json
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import ATTEMPTS, RESULT, WORKERS, log_parts, logs_in_order
 from trainer.output.stores.errors import ConflictError
@@ -17,7 +17,7 @@ def result(store: Store) -> dict[str, Any] | None:
     """The run's result.json; None while there is none.
 
     Args:
-      store: the objects of the run: `open_store(f"{output}/{run}")`.
+      store: the objects of the run: `open_store(output, run=run)`.
 
     Raises:
       StorageError: the store failed.
@@ -27,12 +27,9 @@ def result(store: Store) -> dict[str, Any] | None:
     if found is None:
         return None
     try:
-        value = json.loads(found.data)
+        return typed_json.an_object(typed_json.loads(found.data, lenient=True), RESULT)
     except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise DataError(f"{RESULT} is no JSON object: it is damaged")
-    return value
+        raise DataError(f"{RESULT} is no JSON object: it is damaged") from None
 
 
 def attempts(store: Store) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from trainer.core.exit_codes import DataError
-from trainer.core.run_dir import CHECKPOINTS, checkpoint_names
+from trainer.core.run_dir import CHECKPOINTS, checkpoint_names, checkpoint_step
 from trainer.output.mirror_manifest import MirrorManifest
 from trainer.output.stores.store import Store
 from trainer.output.whole_files import fetch_file, put_file
@@ -63,6 +63,7 @@ def _delete_older(store: Store, manifest: MirrorManifest, newest_key: str) -> No
     manifest.check_owner()  # The manifest was written a while ago: another mirror may name other checkpoints by now.
     named = {f"{CHECKPOINTS}/{checkpoint.file}" for checkpoint in manifest.checkpoints}
     for key in store.keys(f"{CHECKPOINTS}/"):
-        if key not in named and key < newest_key:
+        is_one = checkpoint_step(key.removeprefix(f"{CHECKPOINTS}/")) is not None  # All else is somebody else's.
+        if is_one and key not in named and key < newest_key:
             store.delete(key)
     manifest.older_deleted = True

@@ -1,5 +1,6 @@
 """The start of a mirror: it takes the run over from whoever mirrored it before, and brings back what the disk lacks."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from trainer.output.log_copies import LogCopies
 from trainer.output.stored_checkpoints import fetch_checkpoint
 from trainer.output.stores.store import PIECES, Store
 from trainer.output.whole_files import fetch_file
+
+_PIECE = re.compile(r"[\w-]+", re.ASCII)
 
 
 class Takeover:
@@ -79,7 +82,8 @@ class Takeover:
     def _delete_pieces(self) -> None:
         """Deletes the parts of objects that the predecessor left when it was killed."""
         for key in list(self._store.keys(PIECES)):
-            self._store.delete(key)
+            if _PIECE.fullmatch(key[len(PIECES) :]):
+                self._store.delete(key)
 
     def _find_highest_attempt(self) -> None:
         stored = highest_attempt(self._store.keys(f"{WORKERS}/"))

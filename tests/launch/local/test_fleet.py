@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import rich
 import rich.console
 
 from tests.support.agents import children, launched, wait_until_gone
+from tests.support.forging import join, message, status
 from tests.support.no_tensorflow import without_tensorflow
 from trainer.core.log_lines import Progress, StateLine
 from trainer.launch import cli
@@ -46,6 +48,24 @@ def test_ctrl_c_saves_and_ends_all(tmp_path: pathlib.Path, flags: list[str]) -> 
             wait_until_gone(pid)
     assert list(run_dir.glob("checkpoints/step-*.npz"))
     assert not (run_dir / "result.json").exists()
+
+
+def test_a_fleet_has_a_token_that_is_in_no_list_of_processes(tmp_path: pathlib.Path, flags: list[str]) -> None:
+    tokens = []
+    for number in range(2):
+        with launched("--workers=2", training=[*flags, f"--run_dir={tmp_path}/{number}"]) as launcher:
+            launcher.wait_for(lambda lines: sum("state=meeting" in line for line in lines) == 2, "two agents")
+            agents = [pathlib.Path(f"/proc/{pid}") for pid in children(launcher.process.pid)]
+            environs = [(agent / "environ").read_text() for agent in agents]
+            (token,) = {environ.partition("TRAINER_TOKEN=")[2].partition("\0")[0] for environ in environs}
+            assert len(token) >= 32
+            assert all(token not in (agent / "cmdline").read_text() for agent in agents)
+            port = int(re.search(r"--port=(\d+)", (agents[0] / "cmdline").read_text())[1])  # type: ignore[index]
+            assert status(port, message(join(), token=None)) == 401
+            assert token not in launcher.text
+            assert "has no token" not in launcher.text
+            tokens.append(token)
+    assert tokens[0] != tokens[1]
 
 
 def test_a_killed_launcher_leaves_no_process_behind(tmp_path: pathlib.Path, flags: list[str]) -> None:

@@ -78,7 +78,7 @@ def test_the_result_of_0_1_0_is_read() -> None:
 def test_which_runs_are_of_a_release(run: str, job: str, is_one: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore(etags=True)
     store.create(f"{run}/mirror.json", b"{}")
-    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda _: store)
+    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda *_, **__: store)
     if is_one:
         assert newest_in_output("s3://b/runs", "mnist-train", job).run == run
     else:
@@ -91,7 +91,7 @@ def test_the_chart_cuts_the_name_of_a_long_release(monkeypatch: pytest.MonkeyPat
     run = f"{release[:52]}-1a2b3c4d-01234567"
     store = MemoryStore(etags=True)
     store.create(f"{run}/mirror.json", b"{}")
-    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda _: store)
+    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda *_, **__: store)
     assert newest_in_output("s3://b/runs", release).run == run
 
 
@@ -102,7 +102,7 @@ def test_damaged_files_are_named_not_raised(files: dict[str, bytes], monkeypatch
     store = MemoryStore(etags=True)
     for key, data in files.items():
         store.create(key, data)
-    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda _: store)
+    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda *_, **__: store)
     with pytest.raises(LaunchError, match=f"the run in s3://b/runs/run cannot be read: {next(iter(files))} "):
         FinishedRun("s3://b/runs", "run").verdict()
 
@@ -110,6 +110,6 @@ def test_damaged_files_are_named_not_raised(files: dict[str, bytes], monkeypatch
 def test_attempts_of_a_newer_version_are_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryStore(etags=True)
     store.create("attempts.jsonl", b'{"format": 99, "try": 1}\n')
-    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda _: store)
+    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", lambda *_, **__: store)
     with pytest.raises(LaunchError, match="is of format 99"):
         FinishedRun("s3://b/runs", "run").verdict()

@@ -74,7 +74,9 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for key, data in {**logs, "mirror.json": b"{}"}.items():
         stores[OUTPUT].create(f"{RUN}/{key}", data)
         stores[f"{OUTPUT}/{RUN}"].create(key, data)
-    monkeypatch.setattr("trainer.launch.report.finished_run.open_store", stores.__getitem__)
+    monkeypatch.setattr(
+        "trainer.launch.report.finished_run.open_store", lambda output, run="": stores[f"{output}/{run}".rstrip("/")]
+    )
 
 
 def logs(

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from trainer.core.json_types import Json
+from trainer.core.safe_text import redacted
 from trainer.launch.checks.check_result import CheckResult, Mark, unless_forbidden
 from trainer.launch.cluster.watches import Kube
 from trainer.output import reader
-from trainer.output.stores.errors import NoBucketError, StorageError, redacted
+from trainer.output.stores.errors import NoBucketError, StorageError
 from trainer.output.stores.opening import open_store
 
 

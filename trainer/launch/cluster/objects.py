@@ -2,10 +2,10 @@
 
 import dataclasses
 import datetime
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+from trainer.core import typed_json
 from trainer.core.json_types import Json
 from trainer.core.run_dir import run_name
 from trainer.launch.cluster.labels import INDEX, OUTPUT, QUEUE, RELEASE
@@ -232,13 +232,16 @@ def in_order(pods: Iterable[Pod]) -> tuple[Pod, ...]:
 
 
 def seconds(stamp: str | None) -> float | None:
-    """The Unix time of an RFC 3339 time stamp."""
-    return datetime.datetime.fromisoformat(stamp).timestamp() if stamp else None
+    """The Unix time of an RFC 3339 time stamp; None where there is none, or no such."""
+    try:
+        return datetime.datetime.fromisoformat(stamp).timestamp() if stamp else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _facts(message: str) -> Mapping[str, Any]:
     try:
-        value = json.loads(message)
+        value = typed_json.loads(message, lenient=True)
     except ValueError:
         return {"errors": message.splitlines()[-5:]} if message else {}
     return value if isinstance(value, dict) else {}

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 
+from trainer.core.ports import loopback
 from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.labels import release_selector, selector
 from trainer.launch.cluster.watches import Kube
@@ -26,7 +27,9 @@ class TensorBoardForward:
     def __enter__(self) -> "TensorBoardForward":
         """Begins to listen. Where the port is not free it says so, and watching goes on without it."""
         try:
-            self._listener = socket.create_server(("127.0.0.1", PORT))
+            host = loopback()
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, PORT), family=family)
         except OSError as error:
             why = os.strerror(error.errno or 0)
             self._say(f"TensorBoard is not forwarded: port {PORT} of this machine cannot be opened ({why})")

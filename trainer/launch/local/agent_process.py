@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from trainer.core.process import spawn
@@ -50,12 +50,14 @@ class Worker:
         default_factory=lambda: collections.deque(maxlen=_KEPT_LINES)
     )  # The last ones, which say why it failed, if it does.
 
-    def start(self, arguments: Sequence[str], tf_config: str, cores: Sequence[int], events: AgentEvents) -> None:
+    def start(
+        self, arguments: Sequence[str], environ: Mapping[str, str], cores: Sequence[int], events: AgentEvents
+    ) -> None:
         """Starts an agent, and threads that put what it does among the events.
 
         Args:
           arguments: the agent's, and those of the training program after `--`.
-          tf_config: TF_CONFIG for the agent.
+          environ: what the agent's environment has besides this one's.
           cores: those that it and its training process may use.
           events: take its lines and its end.
 
@@ -64,7 +66,7 @@ class Worker:
         """
         self.process = process = spawn(
             (sys.executable, "-m", "trainer.agent", *arguments),
-            {**os.environ, "TF_CONFIG": tf_config},
+            {**os.environ, **environ},
             output=subprocess.PIPE,
             cores=cores,
         )

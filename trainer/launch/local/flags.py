@@ -29,7 +29,7 @@ def check(flags: LocalFlags) -> None:
         raise UsageError(f"--min_workers={flags.min_workers} is more than --workers={flags.workers}")
 
 
-def agent_arguments(flags: LocalFlags, *, port: int, chief_port: int) -> list[str]:
-    """The command line of an agent that listens on `port`; that of the chief listens on `chief_port`."""
+def agent_arguments(flags: LocalFlags, *, port: int, chief_agent: str) -> list[str]:
+    """The command line of an agent that listens on `port`; that of the chief is at the address `chief_agent`."""
     shared = settings.values(flags, Survival)
-    return settings.arguments(AgentConfig(port=port, chief_agent=f"127.0.0.1:{chief_port}", **shared))
+    return settings.arguments(AgentConfig(port=port, chief_agent=chief_agent, **shared))

@@ -11,11 +11,12 @@ import signal
 import time
 from collections.abc import Sequence
 
+from trainer.core import run_token
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import ExitCode, meaning, rule
 from trainer.core.log_lines import Progress, StateLine
-from trainer.core.ports import free_ports
-from trainer.core.tf_config import Cluster
+from trainer.core.ports import free_ports, loopback
+from trainer.core.tf_config import Cluster, address
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.local.agent_process import AgentEvents, AgentExit, AgentLine, Worker
 from trainer.launch.local.flags import LocalFlags, agent_arguments
@@ -39,8 +40,11 @@ class Fleet:
         """
         self._flags, self._trainer_arguments, self._view = flags, tuple(trainer_arguments), view
         ports = free_ports(2 * flags.workers)
-        self._cluster = Cluster(addresses=tuple(f"127.0.0.1:{port}" for port in ports[: flags.workers]), index=0)
+        self._host = loopback()
+        addresses = tuple(address(self._host, port) for port in ports[: flags.workers])
+        self._cluster = Cluster(addresses=addresses, index=0)
         self._workers = [Worker(index, port) for index, port in enumerate(ports[flags.workers :])]
+        self._token = run_token.read(os.environ) or run_token.new()
         self._events: AgentEvents = queue.SimpleQueue()
         self._code: LaunchCode | None = None  # How the run ended; None: it goes on.
         self._kill_at = float("inf")  # When agents that still run are killed.
@@ -80,10 +84,12 @@ class Fleet:
                 ) from None
 
     def _start(self, worker: Worker) -> None:
-        agent = agent_arguments(self._flags, port=worker.port, chief_port=self._workers[0].port)
+        chief_agent = address(self._host, self._workers[0].port)
+        agent = agent_arguments(self._flags, port=worker.port, chief_agent=chief_agent)
         tf_config = dataclasses.replace(self._cluster, index=worker.index).tf_config()
         cores = share(sorted(os.sched_getaffinity(0)), worker.index, self._flags.workers)
-        worker.start((*agent, "--", *self._trainer_arguments), tf_config, cores, self._events)
+        environ = {"TF_CONFIG": tf_config, run_token.TOKEN: self._token}
+        worker.start((*agent, "--", *self._trainer_arguments), environ, cores, self._events)
 
     def _handle_event(self) -> None:
         """Waits a moment for the next event, and handles it."""
@@ -104,7 +110,7 @@ class Fleet:
                 self._kill_at = 0.0
 
     def _handle_line(self, worker: Worker, text: str, error: bool) -> None:
-        if (state := StateLine.parse(text)) is not None:
+        if (state := StateLine.parse(text)) is not None and state.worker == worker.index:
             if state.state == "meeting" and state.last in {*CRASHES, Cause.FATAL}:
                 self._show_errors(worker)
             if state.state in ("starting", "meeting"):

@@ -7,9 +7,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from trainer.core import experiment_flags, settings
+from trainer.core import experiment_flags, settings, typed_json
 from trainer.core.exit_codes import ExitCode
-from trainer.core.result_figures import metrics
+from trainer.core.result_figures import figure, metrics
 from trainer.core.run_dir import RESULT, default_run_dir
 from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import PROGRAM
@@ -50,9 +50,9 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
 
 def _result(run_dir: pathlib.Path) -> str:
     """The result of a run that succeeded, for a person."""
-    result = json.loads((run_dir / RESULT).read_text())
+    result = typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
     measured = metrics(result)
     shown = {name: value for name, value in measured.items() if name.startswith("val_")} or measured
     figures = [f"{name} {value:.4f}" for name, value in reversed(shown.items())]
-    figures += [f"{result['seconds']:.1f} s", f"{result['restarts']} restart(s)"]
+    figures += [f"{figure(result, 'seconds'):.1f} s", f"{figure(result, 'restarts'):.0f} restart(s)"]
     return f"succeeded: {', '.join(figures)}\nrun directory: {run_dir} (tensorboard --logdir {run_dir.parent})"

@@ -9,8 +9,10 @@ import rich.console
 import rich.live
 import rich.progress
 import rich.table
+import rich.text
 
 from trainer.core.log_lines import Progress, StateLine, metrics_text
+from trainer.core.safe_text import one_line, printable
 
 
 class FleetView(Protocol):
@@ -31,16 +33,16 @@ class PlainFleetView:
 
     def state(self, state: StateLine, line: str) -> None:  # noqa: ARG002
         """Prints the line."""
-        print(line, flush=True)
+        print(printable(line), flush=True)
 
     def progress(self, progress: Progress, line: str) -> None:
         """Prints the line of worker 0; those of the others say the same."""
         if progress.worker == 0:
-            print(line, flush=True)
+            print(printable(line), flush=True)
 
     def say(self, text: str) -> None:
         """Prints the text."""
-        print(text, flush=True)
+        print(printable(text, colours=True), flush=True)
 
 
 class LiveFleetView:
@@ -51,7 +53,7 @@ class LiveFleetView:
         self._states: list[StateLine | None] = [None] * workers
         self._steps = [0] * workers
         self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(),
             rich.progress.TaskProgressColumn(),
             rich.progress.TimeRemainingColumn(),
@@ -62,25 +64,32 @@ class LiveFleetView:
 
     def state(self, state: StateLine, line: str) -> None:  # noqa: ARG002
         """Redraws its worker's line."""
+        if state.worker >= len(self._states):
+            return
         self._states[state.worker] = state
         self.live.update(self._screen())
 
     def progress(self, progress: Progress, line: str) -> None:  # noqa: ARG002
         """Redraws the bar and its worker's line."""
+        if progress.worker >= len(self._steps):
+            return
         self._steps[progress.worker] = progress.step
         if progress.worker == 0:
             self._bar.update(
                 self._task,
                 total=progress.steps,
                 completed=progress.step,
-                description=f"epoch {progress.epoch}/{progress.epochs}  {metrics_text(progress.first_metrics())}  "
-                f"{progress.examples_per_second:.0f} examples/s",
+                description=one_line(
+                    f"epoch {progress.epoch}/{progress.epochs}  {metrics_text(progress.first_metrics())}  "
+                    f"{progress.examples_per_second:.0f} examples/s"
+                ),
             )
         self.live.update(self._screen())
 
     def say(self, text: str) -> None:
         """Prints the text above the screen."""
-        self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        line = rich.text.Text(printable(text, colours=True))
+        self.live.console.print(line, highlight=False, soft_wrap=True)
 
     def _screen(self) -> rich.console.Group:
         table = rich.table.Table(box=None, pad_edge=False)

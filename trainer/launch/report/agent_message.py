@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
-from trainer.core import formats
+from trainer.core import formats, typed_json
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import DataError
 from trainer.launch.cluster.objects import Pod
@@ -49,7 +49,7 @@ class AgentMessage:
             signal=_text(facts.get("signal")),
             step=_whole(facts.get("step")),
             restarts=_whole(facts.get("restarts")) or 0,
-            errors=tuple(str(line) for line in _list(facts.get("errors"))),
+            errors=tuple(line for line in _list(facts.get("errors")) if isinstance(line, str)),
         )
 
     @property
@@ -71,7 +71,7 @@ def _text(value: object) -> str:
 
 
 def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if type(value) is int and 0 <= value <= typed_json.MOST else None
 
 
 def _list(value: object) -> list[Any]:

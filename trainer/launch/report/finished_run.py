@@ -1,17 +1,20 @@
 """A run that the cluster no longer knows, as its output tells of it."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from trainer.core import typed_json
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import DataError
-from trainer.core.run_dir import ATTEMPTS, MANIFEST, WORKERS, run_name_parts
+from trainer.core.result_figures import figure, sound
+from trainer.core.run_dir import ATTEMPTS, MANIFEST, WORKERS, log_parts, run_name_parts
+from trainer.core.safe_text import one_line, redacted
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.report.end_of_worker import EndOfWorker
 from trainer.launch.report.verdict import Verdict, result_line, success_headline
 from trainer.output import reader
-from trainer.output.stores.errors import StorageError, redacted
+from trainer.output.stores.errors import StorageError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import Store
 
@@ -59,7 +62,7 @@ class FinishedRun:
         store = self._store()
         only = "" if wanted == "all" else f"{0 if wanted == 'chief' else wanted}/"
         try:
-            workers = {int(key.split("/")[1]) for key in store.keys(f"{WORKERS}/{only}")}
+            workers = {part[0] for key in store.keys(f"{WORKERS}/{only}") if (part := log_parts(key))}
             for worker in sorted(workers):
                 for attempt, lines in reader.logs(store, worker):
                     if before is not None and attempt >= before:
@@ -70,7 +73,7 @@ class FinishedRun:
             raise LaunchError(f"the logs in {self.address} cannot be read: {error}") from None
 
     def _store(self) -> Store:
-        return open_store(f"{self.output.rstrip('/')}/{self.run}")
+        return open_store(self.output, run=self.run)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,7 @@ class StoredAttempt:
     number: int
     step: int  # The last one that it made.
     reason: str  # A sentence for people.
-    failure: Mapping[str, Any]  # What ended it first; empty: nothing failed.
+    failure: Mapping[str, Any]  # What ended it first, as far as it is what an agent writes; empty: nothing failed.
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
@@ -90,10 +93,14 @@ class StoredAttempt:
           DataError: it lacks what every line has.
         """
         try:
-            failure = dict(line.get("failure") or {})
-            return cls(number=line["attempt"], step=line["step_to"], reason=line["reason"], failure=failure)
-        except KeyError as error:
-            raise DataError(f"{ATTEMPTS} has a line without {error}: it is damaged") from None
+            return cls(
+                number=typed_json.whole(line, "attempt"),
+                step=typed_json.whole(line, "step_to"),
+                reason=typed_json.text(line, "reason"),
+                failure=_failure(typed_json.an_object(line.get("failure") or {}, "failure")),
+            )
+        except ValueError as error:
+            raise DataError(f"{ATTEMPTS} has a damaged line: {one_line(str(error), 200)}") from None
 
     @property
     def text(self) -> str:
@@ -103,6 +110,18 @@ class StoredAttempt:
             return self.reason
         end = EndOfWorker.of_process(self.failure["exit_code"], cause, explained=bool(self.failure.get("errors")))
         return f"worker {self.failure.get('worker')} {end.text}"
+
+
+def _failure(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A failure's fields, checked; what is not there stays out. Raises ValueError."""
+    checks: dict[str, Callable[[Mapping[str, Any], str], object]] = {
+        "worker": typed_json.whole,
+        "cause": typed_json.text,
+        "exit_code": lambda value, name: typed_json.whole(value, name, most=255),
+        "signal": typed_json.text,
+        "errors": lambda value, name: list(typed_json.texts(value, name)),
+    }
+    return {name: check(value, name) for name, check in checks.items() if value.get(name) is not None}
 
 
 def newest_in_output(output: str, release: str, job: str = "") -> FinishedRun:
@@ -140,9 +159,9 @@ def stored_verdict(
     if result is not None:
         return Verdict(
             code=LaunchCode.DONE,
-            headline=success_headline(run, result, float(result.get("seconds", 0))),
+            headline=success_headline(run, result, figure(result, "seconds")),
             lines=(result_line(result), *earlier, kept),
-            facts={"result": dict(result)},
+            facts={"result": sound(result)},
         )
     if not attempts:
         headline = f"not finished: {run} has neither a result nor an attempt that ended"

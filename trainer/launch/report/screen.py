@@ -8,6 +8,7 @@ import rich.table
 import rich.text
 
 from trainer.core.log_lines import metrics_text
+from trainer.core.safe_text import one_line, printable
 from trainer.launch.report.snapshot import Row, Snapshot, bar, eta
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red")
@@ -61,11 +62,12 @@ def progress_texts(snapshot: Snapshot, width: int) -> list[rich.console.Renderab
     )
     if snapshot.attempt > 1:
         figures += f"  attempt {snapshot.attempt}"
-    return [rich.text.Text(line.rstrip(), no_wrap=True, overflow="ellipsis") for line in (head, figures)]
+    return [rich.text.Text(one_line(line.rstrip()), no_wrap=True, overflow="ellipsis") for line in (head, figures)]
 
 
 def log_text(worker: int, text: str, *, prefixed: bool) -> rich.text.Text:
     """A line of a worker's log; `prefixed` puts the worker before it, in its colour."""
+    text = printable(text, colours=True)
     prefix = (f"worker {worker} | ", _COLOURS[worker % len(_COLOURS)])
     return rich.text.Text.assemble(prefix, text) if prefixed else rich.text.Text(text)
 
@@ -76,7 +78,7 @@ def _table(rows: Sequence[Row], width: int) -> rich.table.Table:
     texts_by_column: list[list[str]] = []
     for column in columns:
         values = [column.value(row) for row in rows]
-        texts = ["" if value is None else str(value) for value in values]
+        texts = ["" if value is None else one_line(str(value)) for value in values]
         texts_by_column.append(texts)
         table.add_column(
             column.title,
@@ -85,5 +87,5 @@ def _table(rows: Sequence[Row], width: int) -> rich.table.Table:
             min_width=None if column.shrinks else max(map(len, (column.title, *texts))),
         )
     for texts_of_row in zip(*texts_by_column, strict=True):
-        table.add_row(*texts_of_row)
+        table.add_row(*map(rich.text.Text, texts_of_row))  # What stands in brackets is text, too.
     return table

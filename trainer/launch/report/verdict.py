@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trainer.core.result_figures import metrics, speed
+from trainer.core.result_figures import figure, metrics, speed
 from trainer.launch.cluster.objects import Job, Pod, Seen
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.end_of_worker import EndOfWorker
@@ -42,8 +42,9 @@ def success_headline(run: str, result: Mapping[str, Any], seconds: float) -> str
 def result_line(result: Mapping[str, Any]) -> str:
     """How large a run was, and how fast."""
     return (
-        f"{result.get('workers')} worker(s), {result.get('epochs')} epoch(s), {result.get('steps')} steps, "
-        f"{speed(result):,.0f} examples/s, {int(result.get('restarts', 0))} restart(s)"
+        f"{figure(result, 'workers'):.0f} worker(s), {figure(result, 'epochs'):.0f} epoch(s), "
+        f"{figure(result, 'steps'):.0f} steps, {speed(result):,.0f} examples/s, "
+        f"{figure(result, 'restarts'):.0f} restart(s)"
     )
 
 

@@ -13,6 +13,7 @@ import rich.live
 import rich.text
 
 from trainer.core.log_lines import Progress, StateLine
+from trainer.core.safe_text import one_line, printable
 from trainer.launch.report.screen import log_text, progress_texts, worker_parts
 from trainer.launch.report.snapshot import Snapshot, reason_lines
 from trainer.launch.report.verdict import Verdict
@@ -52,13 +53,14 @@ class PlainView:
 
     def say(self, text: str) -> None:
         """Prints a notice."""
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
     def log(self, worker: int, text: str) -> None:
         """Prints a line of a log."""
         if self._terminal:
             self._terminal.print(log_text(worker, text, prefixed=True), soft_wrap=True, highlight=False)
         else:
+            text = printable(text, colours=True)
             print(f"worker {worker} | {text}" if self._prefixed else text, flush=True)
 
     def show(self, snapshot: Snapshot) -> None:
@@ -123,7 +125,7 @@ class LiveView:
 
     def say(self, text: str) -> None:
         """Prints a notice above the screen."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def log(self, worker: int, text: str) -> None:
         """Prints a line of a log above the screen, unless the screen itself shows what it tells."""
@@ -140,7 +142,9 @@ class LiveView:
         self.live.stop()
         headline, *lines = verdict.text.splitlines()
         colour = "green" if verdict.code == 0 else "red"
-        self._console.print(rich.text.Text(headline, style=f"bold {colour}"), soft_wrap=True, highlight=False)
+        self._console.print(
+            rich.text.Text(printable(headline), style=f"bold {colour}"), soft_wrap=True, highlight=False
+        )
         for line in lines:
             self.say(line)
 
@@ -155,7 +159,7 @@ class LiveView:
         width = self._console.width
         parts = worker_parts(snapshot, space, width)
         for line in waiting:
-            parts.append(rich.text.Text(line, style="yellow", no_wrap=True, overflow="ellipsis"))
+            parts.append(rich.text.Text(one_line(line), style="yellow", no_wrap=True, overflow="ellipsis"))
         return rich.console.Group(*parts, *progress_texts(snapshot, width))
 
 

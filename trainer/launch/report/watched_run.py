@@ -2,7 +2,7 @@
 
 import enum
 
-from trainer.core.result_figures import metrics
+from trainer.core.result_figures import metrics, sound
 from trainer.launch.cluster.objects import Seen
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.failed_run import failed_verdict
@@ -78,7 +78,7 @@ def _never_started(seen: Seen, name: str, limit: float) -> Verdict:
 
 
 def _succeeded(seen: Seen, spent: TimeSpent) -> Verdict:
-    messages = [pod.facts for pod in seen.pods if pod.index == 0 and pod.exit_code == 0]
+    messages = [sound(pod.facts) for pod in seen.pods if pod.index == 0 and pod.exit_code == 0]
     # A chief whose result did not fit leaves another message.
     result = next((facts for facts in messages if metrics(facts)), {})
     missing = "left none in its termination message" if 0 in seen.current() else "is gone"

@@ -8,7 +8,7 @@ StorageError             says which object, and what the store answered
  └── ConflictError       the object is not the version that was expected
 """
 
-import re
+from trainer.core.safe_text import redacted
 
 
 class StorageError(Exception):
@@ -37,8 +37,3 @@ class MissingError(StorageError):
 
 class ConflictError(StorageError):
     """The object exists already, or is no longer the version that was to be changed."""
-
-
-def redacted(text: str) -> str:
-    """A text without the user and password of any address in it (`scheme://user:password@…`)."""
-    return re.sub(r"://[^/\s]*@", "://", text)

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from trainer.core.exit_codes import UsageError
-from trainer.output.stores.errors import redacted
+from trainer.core.safe_text import redacted
 from trainer.output.stores.store import Store
 
 SCHEMES = ("gs", "s3")
 
 
-def open_store(url: str, environ: Mapping[str, str] = os.environ) -> Store:
+def open_store(url: str, environ: Mapping[str, str] = os.environ, *, run: str = "") -> Store:
     """Opens the objects below `url`, without asking the store anything yet.
 
     Args:
@@ -19,6 +19,7 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ) -> Store:
         `s3://bucket/path` (AWS_* environment variables, IRSA, an instance's role; AWS_ENDPOINT_URL or S3_ENDPOINT for
         servers that are not Amazon's).
       environ: the environment that the credentials and endpoints are taken from.
+      run: the name of a run's folder below it, which may have characters that an address gives a meaning.
 
     Raises:
       UsageError: it is no such address, or the endpoint in the environment is no address.
@@ -29,7 +30,11 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ) -> Store:
             f"the output {redacted(url)!r} is no address of an object store; expected gs://bucket/path or "
             "s3://bucket/path"
         )
-    path = parts.path.strip("/")
+    path = "/".join(filter(None, (parts.path.strip("/"), run)))
+    if path and not all(part.isprintable() and part not in ("", ".", "..") for part in path.split("/")):
+        raise UsageError(
+            f"the output {redacted(url)!r} has an empty part between its slashes, or a part '.' or '..'; take it out"
+        )
     if parts.scheme == "gs":
         from trainer.output.stores.gs import GoogleStore
 

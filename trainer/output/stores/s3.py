@@ -35,15 +35,24 @@ WHOLE_BYTES = 16 * 2**20  # A file up to this size is sent in one request, which
 # WHOLE_BYTES takes this long at 70 kB/s.
 LARGE_SECONDS = 240.0
 
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
+)  # fmt: skip
+
 
 class S3Store:
     """A `Store` in a bucket of S3."""
 
     def __init__(self, bucket: str, path: str, environ: Mapping[str, str]) -> None:
-        """Opens the objects below a path in a bucket; no path means all of it. UsageError: no usable endpoint."""
+        """Opens the objects below a path in a bucket; no path means all of it.
+
+        Raises:
+          UsageError: the endpoint or a credential in the environment can never work.
+        """
         self.url = f"s3://{join(bucket, path)}" if path else f"s3://{bucket}"
         self._path = path
         self._pieces: set[str] = set()  # Keys of temporary objects of this process, which are to be deleted.
+        _check_credentials(environ)
         endpoint = _endpoint(environ)
         with self._translated_errors(""):
             self._client = _client(bucket, endpoint, TIMEOUT_SECONDS)
@@ -196,6 +205,10 @@ class S3Store:
                 r"status code: 40[13] |<Code>(ExpiredToken|InvalidAccessKeyId|SignatureDoes)", str(error)
             )
             raise (RefusedError if refused else UnreachableError)(f"{what}: {_one_line(error)}") from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # Rust's, of no class that could be imported.
+                raise
+            raise UnreachableError(f"{what}: the client has failed: {_one_line(error)}") from None
 
 
 def _client(bucket: str, endpoint: str, seconds: float) -> Client:
@@ -206,6 +219,17 @@ def _client(bucket: str, endpoint: str, seconds: float) -> Client:
         client_options={"allow_http": True, "connect_timeout": "5s", "timeout": timedelta(seconds=seconds)},
         retry_config={"max_retries": 0},
     )
+
+
+def _check_credentials(environ: Mapping[str, str]) -> None:
+    """Refuses what no header can carry: the client would panic, or the server would refuse it for ever."""
+    for name in _CREDENTIALS:
+        value = environ.get(name, "")
+        if not value.isascii() or not value.isprintable() or value != value.strip():
+            raise UsageError(
+                f"{name} in the environment ends in a line break, or has a blank around it or a character that is not "
+                "visible ASCII (a secret made with `echo` ends in a line break: use `echo -n`)"
+            )
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:
@@ -225,7 +249,7 @@ def _endpoint(environ: Mapping[str, str]) -> str:
     return endpoint
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """What the server said, in one short line: the client's texts repeat the request and go on for pages."""
     text = str(error)
     code, message = re.search(r"<Code>([^<]*)", text), re.search(r"<Message>([^<]*)", text)

@@ -1,0 +1,48 @@
+"""The Dockerfile's environment, without the image: what `python -m` runs there does not come from where data lies."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+HOSTILE = 'import sys; sys.exit("the code of the bucket ran")\n'
+
+
+@pytest.mark.parametrize("program", ["trainer.agent", "trainer.launch", "trainer"])
+def test_no_module_comes_from_the_working_directory_or_from_home(tmp_path: Path, program: str) -> None:
+    block = re.search(r"^ENV ((?:.*\\\n)*.*)", DOCKERFILE, re.MULTILINE)
+    assert block
+    environ = dict(re.findall(r"(PYTHON\w+)=(\S+)", block[1]))
+    home = tmp_path / "home"
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    user_site = home / ".local" / "lib" / version / "site-packages"
+    user_site.mkdir(parents=True)
+    (user_site / "usercustomize.py").write_text(HOSTILE)
+    for name in ("absl", "keras", "numpy", "rich", "prometheus_client", "dataclasses", "json"):
+        (tmp_path / f"{name}.py").write_text(HOSTILE)
+    ended = subprocess.run(
+        [sys.executable, "-m", program, "--help"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "the code of the bucket ran" not in ended.stdout + ended.stderr
+    assert "usage:" in ended.stdout
+
+
+def test_nobody_can_write_the_working_directory() -> None:
+    """It is made by root, after nothing that gives it away; relative run directories go to /tmp."""
+    (folder,) = re.findall(r"^WORKDIR (\S+)$", DOCKERFILE, re.MULTILINE)
+    assert folder not in ("/", "/tmp", "/runs")
+    made = DOCKERFILE.partition("USER 10001")[0]
+    assert f"mkdir {folder} && ln -s /tmp {folder}/logs" in made
+    assert "chown" not in DOCKERFILE
+    assert "chmod" not in DOCKERFILE
