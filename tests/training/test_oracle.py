@@ -6,8 +6,11 @@ Each way of training is one process, which goes through all kinds; see tests/tra
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,8 +24,22 @@ SOME = [name for name in NAMES if KINDS[name].replicas][::7]
 
 
 @functools.cache
+def checkpoints() -> str:
+    """The folder of the checkpoints that the undisturbed runs have written on their way."""
+    return tempfile.mkdtemp(prefix="oracle-")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_checkpoints_left() -> Iterator[None]:
+    yield
+    shutil.rmtree(checkpoints())
+
+
+@functools.cache
 def ended(mode: str, *names: str) -> dict[str, Any]:
     """What each kind ends with, trained that way."""
+    if mode == "1":
+        names = (f"--save={checkpoints()}", *names)
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.oracle.run", mode, *names],
         cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}, capture_output=True, text=True, check=False,
@@ -39,7 +56,12 @@ def test_every_kind_is_read() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "kind"),
-    [(mode, kind) for mode in ("1", "1x", "3") for kind in NAMES if mode != "3" or KINDS[kind].replicas],
+    [
+        (mode, kind)
+        for mode in ("1", "1x", "3")
+        for kind in NAMES
+        if (mode != "3" or KINDS[kind].replicas) and (mode != "1x" or KINDS[kind].xla)
+    ],
 )
 def test_ends_as_keras_fit_does(mode: str, kind: str) -> None:
     theirs, ours = ended("fit")[kind], ended(mode)[kind]
@@ -52,6 +74,22 @@ def test_ends_as_keras_fit_does(mode: str, kind: str) -> None:
         assert set(one) == set(other), f"epoch {epoch}"
         for name, value in other.items():
             np.testing.assert_allclose(one[name], value, rtol=tolerance, atol=tolerance, err_msg=f"{name} of {epoch}")
+
+
+@pytest.mark.parametrize(("one", "several"), [("1:0", "3"), ("1x", "2x")])
+def test_examples_are_augmented_alike_by_any_number_of_replicas(one: str, several: str) -> None:
+    alone, shared = ended(one, "augmented")["augmented"], ended(several, "augmented")["augmented"]
+    for weights, theirs in zip(alone["weights"], shared["weights"], strict=True):
+        np.testing.assert_allclose(weights, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_goes_on_from_a_checkpoint_to_the_same_bits(kind: str) -> None:
+    """In another process, as after a kill: all that training changes is in the checkpoint."""
+    undisturbed = ended("1")[kind]
+    resumed = ended("1:0", f"--resume={checkpoints()}")[kind]
+    assert "error" not in resumed, resumed["error"]
+    assert resumed == undisturbed
 
 
 @pytest.mark.parametrize("mode", ["1:1", "1:7", "1x:7", "2x:5"])

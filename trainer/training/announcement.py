@@ -42,15 +42,33 @@ def show(config: Config, cluster: Cluster | None, run_dir: Path, parts: Assembly
         )
 
 
-def check_graph(graph: tf.Graph) -> None:
-    """Refuses steps whose random numbers nobody could draw again.
+def check_graph(graph: tf.Graph, known: set[int]) -> None:
+    """Refuses steps that a restarted run would not make again: with hidden random numbers, or state of their own.
+
+    Args:
+      graph: of the compiled steps.
+      known: the variables that a checkpoint holds or that follow from the step, by `id`.
 
     Raises:
-      UsageError: names the operation.
+      UsageError: names the operation or the variable.
     """
+    for variable in graph.variables:
+        if id(variable) not in known:
+            raise UsageError(
+                f"the model or preprocess uses the tf.Variable {variable.name}, which is no weight of the model: no "
+                "checkpoint would hold it; make it by add_weight(trainable=False) of a layer"
+            )
     definition = graph.as_graph_def()
     nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
     for node in nodes:
+        if node.op.startswith("LookupTable") and tf.string.as_datatype_enum in (
+            node.attr["Tin"].type,
+            node.attr["Tout"].type,
+        ):
+            raise UsageError(
+                f"the model or preprocess looks up text ({node.name}), which a compiled step cannot on every device; "
+                "turn text into numbers in load_data"
+            )
         if node.op in _HIDDEN_RANDOMNESS:
             raise UsageError(
                 f"the model or preprocess draws random numbers by {node.op} ({node.name}), which a restarted run would "

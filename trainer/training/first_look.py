@@ -73,8 +73,10 @@ def look(
     """
     examples = min(train.examples, max(2, min(config.global_batch_size, _EXAMPLES)))
     x, y, weight = _head(train, preprocess, examples)
-    with explained(f"the model {model.name}", x), untouched() as scope:
+    _check_keys(model, x)
+    with explained(f"the model {model.name}", x), untouched(model) as scope:
         outputs = call(model, x, training=False)
+        added = bool(scope.losses)
     changed = [scope.get_current_value(variable) for variable in model.non_trainable_variables]
     by_flags = not model.compiled
     if by_flags:
@@ -82,18 +84,17 @@ def look(
     if not model.trainable_variables:
         raise UsageError("the model has no weights that are trained; set trainable=True for some of its layers")
     _check_size(y, outputs)
-    _check_keys(model, x)
     _score(model, x, y, outputs, weight, "training")
     for split in (train, validation):
         if split is not None and has_classes(model):
             check_labels(model, _labels(split, preprocess), outputs, split=split.name)
     if validation is not None:
         x_, y_, weight_ = _head(validation, preprocess, min(validation.examples, 2))
-        with explained(f"the model {model.name} on the validation data", x_), untouched():
+        with explained(f"the model {model.name} on the validation data", x_), untouched(model):
             outputs_ = call(model, x_, training=False)
         _score(model, x_, y_, outputs_, weight_, "validation")
     synchronized = any(getattr(layer, "synchronized", False) for layer in model._flatten_layers())
-    independent = _is_independent(model, outputs, weight)
+    independent = not added and _is_independent(model, outputs, weight)
     seen = FirstLook(
         x=x, y=y, weight=weight, outputs=outputs, synchronized=synchronized, independent=independent,
         assigns=any(value is not None and not random_state.is_seed(variable) for variable, value in zip(
@@ -104,9 +105,16 @@ def look(
 
 
 @contextlib.contextmanager
-def untouched() -> Iterator[keras.StatelessScope]:
-    """Where a model can be tried: what it assigns does not stay, and the losses that its layers add are gathered."""
-    with keras.StatelessScope(collect_losses=True) as scope:
+def untouched(model: Any, more: Sequence[tuple[Any, Any]] = ()) -> Iterator[keras.StatelessScope]:
+    """Where a model can be tried: what it assigns does not stay, and the losses that its layers add are gathered.
+
+    Args:
+      model: the model.
+      more: variables and the values that they have in here.
+    """
+    # Keras takes the weights that it regularizes from the scope, and fails where one is not in it.
+    weights = [(variable, tf.convert_to_tensor(variable.value)) for variable in model.trainable_variables]
+    with keras.StatelessScope([*weights, *more], collect_losses=True) as scope:
         yield scope
 
 
@@ -118,7 +126,7 @@ def call(model: Any, x: Nest, *, training: bool) -> Nest:
 def _score(model: Any, x: Nest, y: Nest, outputs: Nest, weight: Nest, split: str) -> None:
     """Builds losses and metrics, and tries them."""
     try:
-        with explained(f"what the model is compiled with, on the {split} data", x), untouched():
+        with explained(f"what the model is compiled with, on the {split} data", x), untouched(model):
             model._compute_loss(x, y, outputs, weight, training=False)
             results = model.compute_metrics(x, y, outputs, weight)
             expected = model.get_metrics_result()
@@ -195,8 +203,6 @@ def _is_independent(model: Any, outputs: Nest, weight: Nest) -> bool:
     if any(getattr(leaf, "_keras_mask", None) is not None for leaf in keras.tree.flatten(outputs)):
         return False
     if compiled.metrics:  # With several losses each batch counts as one, however large.
-        return False
-    if any(layer._get_own_losses() for layer in model._flatten_layers()):  # What add_loss has added.
         return False
     return all(_is_mean_of_keras(part.loss, weighted=weight is not None) for part in compiled._flat_losses)
 

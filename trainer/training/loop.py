@@ -97,7 +97,7 @@ class _Run:
             announcement.show(self._config, self._cluster, self._run_dir, self._parts)
         with explained(f"a step of the model {self._parts.model.name}", self._parts.look.x):
             graph = self._trainer.graph()  # Traced before the first step, whose time counts.
-        announcement.check_graph(graph)
+        announcement.check_graph(graph, self._trainer.known_variables)
         self._stop.on_wish(self._wish_to_stop)
         with Display(self._news, every=self._config.log_every) as display:
             if self._chief:

@@ -7,14 +7,13 @@ how its states are merged, by a method `merge_replicas`.
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core.exit_codes import UsageError
 from trainer.training.arrays import Nest, sliced
-from trainer.training.first_look import FirstLook, call
+from trainer.training.first_look import FirstLook, call, untouched
 from trainer.training.scores import Scores, Sums
 
 MERGE = "merge_replicas"
@@ -125,8 +124,7 @@ class Merging:
         """The metrics' variables after some of the examples."""
         x, y, weight = (sliced(nest, begin, end) for nest in (look.x, look.y, look.weight))
         model = self._model
-        mapping = zip(self._scores.variables, self._start[1:], strict=True)
-        with keras.StatelessScope(list(mapping), collect_losses=True) as scope:
+        with untouched(model, list(zip(self._scores.variables, self._start[1:], strict=True))) as scope:
             outputs: Nest = call(model, x, training=False)
             model._compute_loss(x, y, outputs, weight, training=False)
             model.compute_metrics(x, y, outputs, weight)

@@ -83,7 +83,7 @@ class Sharing:
     def _kind_of_own_loss(self, look: FirstLook) -> str:
         def value(part: tuple[Nest, Nest, Nest, Nest]) -> float:
             x, y, outputs, weight = part
-            with untouched():
+            with untouched(self._model):
                 return float(tf.reduce_sum(self._model._compute_loss(x, y, outputs, weight, training=True)))
 
         return self._kind(f"{type(self._model).__name__}.compute_loss", look, value)
@@ -127,7 +127,7 @@ class Sharing:
     def _added_kinds_in(self, look: FirstLook, *, training: bool) -> list[str | None]:
         values = []
         for x, *_ in ((look.x, look.y, look.outputs, look.weight), *self._parts):
-            with untouched():
+            with untouched(self._model):
                 call(self._model, x, training=training)
                 values.append([float(tf.reduce_sum(tf.cast(added, tf.float32))) for added in self._model.losses])
         whole, *parts = values
@@ -147,7 +147,7 @@ class Sharing:
 
     def _has_unknown_divisors(self, look: FirstLook) -> bool:
         shares = Shares(share=look.examples, batch=look.examples)
-        with objective.sharing(self._shared, shares), untouched():
+        with objective.sharing(self._shared, shares), untouched(self._model):
             self._model._compile_loss(look.y, look.outputs, look.weight)
         return any(count is not None for count in shares.counted)
 

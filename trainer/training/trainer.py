@@ -148,6 +148,13 @@ class Trainer:
         zero = tf.constant(0, tf.int64)
         return self._run.get_concrete_function(zero, zero, _tensors(self.scores.start())).graph
 
+    @property
+    def known_variables(self) -> set[int]:
+        """What the steps may read and write, by `id`."""
+        own = (self._order, self._epoch_seed)
+        locals_ = (one for value in own for one in self._strategy.experimental_local_results(value))
+        return {*map(id, own), *map(id, locals_), *self._variables.ids}
+
     def evaluate(self) -> dict[str, float]:
         """The loss and the metrics over the validation split after this epoch, by name; nothing without one."""
         return self._evaluation.run(self._epoch) if self._evaluation else {}

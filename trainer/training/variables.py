@@ -46,6 +46,12 @@ class Variables:
         """The optimizer's."""
         return self._of(self.optimizer, local)
 
+    @property
+    def ids(self) -> set[int]:
+        """All copies of all variables, by `id`, with what a strategy keeps them in."""
+        kept = (*self.trained, *self.others, *self.optimizer)
+        return {id(copy) for copies in self._copies.values() for copy in copies} | {id(one.value) for one in kept}
+
     def read_trained(self, local: int) -> Tensors:
         """Values of the variables that are trained."""
         return [variable.read_value() for variable in self.of_trained(local)]

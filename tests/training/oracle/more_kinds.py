@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, ops
 
 from tests.training.oracle.kinds import (
@@ -263,6 +264,7 @@ LESS_COMMON: dict[str, Kind] = {
                 [keras.Input((1,), dtype="int32"), layers.CategoryEncoding(12), layers.Dense(3, "softmax")]
             )
         ),
+        xla=False,
     ),
     "both directions, with a mask": Kind(
         data=sequences, model=lambda: compiled(sequence_model(layers.Bidirectional(layers.GRU(4))))
@@ -311,4 +313,14 @@ LESS_COMMON: dict[str, Kind] = {
     "scaled loss": with_optimizer(
         lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05), initial_scale=4, dynamic_growth_steps=5)
     ),
+}
+
+
+def moved(x: Any, y: Any, seed: Any, training: bool) -> Any:
+    """Each example with noise of its own."""
+    return (x + 0.5 * tf.random.stateless_normal(x.shape, seed) if training else x), y
+
+
+OURS_ALONE: dict[str, Kind] = {
+    "augmented": Kind(data=classes, model=lambda: compiled(dense(), metrics=["accuracy"]), preprocess=moved),
 }

@@ -1,6 +1,6 @@
 """Trains kinds of models by Keras' `fit` and by ours, and prints what they end with: a line of JSON a kind.
 
-python -m tests.training.oracle.run MODE [KIND ...]
+python -m tests.training.oracle.run MODE [--save=FOLDER | --resume=FOLDER] [KIND ...]
 
 MODE: fit; or the number of replicas, each a logical device of this process; with "x" behind it XLA compiles the steps,
 with a number behind ":" chunks have that many.
@@ -24,13 +24,15 @@ tf.config.threading.set_intra_op_parallelism_threads(1)
 
 import keras  # noqa: E402
 
-from tests.training.oracle.every_kind import KINDS  # noqa: E402
+from tests.training.oracle.every_kind import KINDS, WITH_OURS  # noqa: E402
 from tests.training.oracle.kinds import BATCH, Kind  # noqa: E402
 from trainer.core.config import Config  # noqa: E402
-from trainer.training import assembly, random_state, strategy  # noqa: E402
+from trainer.training import assembly, random_state, strategy, variables  # noqa: E402
+from trainer.training.checkpoint import Checkpoint, check_identity  # noqa: E402
 from trainer.training.experiment import Experiment  # noqa: E402
 
 EPOCHS, SEED = 3, 5
+SAVED = 10  # Steps, of which an epoch has 7.
 
 
 def by_fit(kind: Kind) -> dict[str, Any]:
@@ -55,8 +57,10 @@ def by_fit(kind: Kind) -> dict[str, Any]:
     return _ended(model, [{name: values[epoch] for name, values in history.history.items()} for epoch in range(EPOCHS)])
 
 
-def by_ours(kind: Kind, replicas: int, *, jit_compile: bool, chunk: int) -> dict[str, Any]:
-    """What our loop ends with."""
+def by_ours(
+    kind: Kind, replicas: int, *, jit_compile: bool, chunk: int, save: Path | None, resume: Path | None
+) -> dict[str, Any]:
+    """What our loop ends with; `save` and `resume` name the file of a checkpoint in the midst of the second epoch."""
     experiment = Experiment(
         name="kind", load_data=lambda _: kind.data(), build_model=lambda _: kind.model(), preprocess=kind.preprocess
     )
@@ -68,12 +72,28 @@ def by_ours(kind: Kind, replicas: int, *, jit_compile: bool, chunk: int) -> dict
     trainer, history = parts.trainer, []
     step = 0
     sums: Any = trainer.scores.start()
-    for epoch in range(EPOCHS):
+    by_flags = parts.rate_is_a_flag
+    if resume:
+        saved = Checkpoint.decode(resume.read_bytes())
+        check_identity(saved, parts.identity)
+        variables.assign(parts.model, saved.arrays, keep_rate=not by_flags)
+        step, sums, history = saved.step, saved.sums, saved.history
+    for epoch in range(step // trainer.steps_per_epoch, EPOCHS):
         trainer.start_epoch(epoch)
-        end = step + trainer.steps_per_epoch
+        end = (epoch + 1) * trainer.steps_per_epoch
         while step < end:
-            outcome = trainer.run(step, min(step + chunk, end) if chunk else end, sums)
+            until = min(step + chunk, end) if chunk else end
+            until = min(until, SAVED) if step < SAVED else until
+            outcome = trainer.run(step, until, sums)
             step, sums = outcome.step, outcome.sums
+            if save and step == SAVED:
+                save.write_bytes(
+                    Checkpoint(
+                        step=step, sums=[np.asarray(value) for value in sums], history=list(history), seconds=0.0,
+                        step_seconds=0.0, step_examples=0, identity=parts.identity,
+                        arrays=variables.arrays(parts.model, keep_rate=not by_flags),
+                    ).encode()
+                )  # fmt: skip
         values = trainer.scores.values(sums, trainer.steps_per_epoch * BATCH)
         sums = trainer.scores.start(sums)
         validation = trainer.evaluate()
@@ -112,21 +132,29 @@ def _compile_as_the_flags(model: Any, train: Any) -> None:
     compile_by_flags(model, Config(), y, model(train[0][:40]))
 
 
-def main(mode: str, names: list[str]) -> None:
+def main(mode: str, arguments: list[str]) -> None:
     name, _, chunk = mode.partition(":")
+    options = dict(option.removeprefix("--").split("=") for option in arguments if option.startswith("--"))
+    names = [argument for argument in arguments if not argument.startswith("--")]
+
+    def file(option: str, kind: str) -> Path | None:
+        return Path(options[option]) / f"{list(WITH_OURS).index(kind)}.npz" if option in options else None
+
     for kind in names or KINDS:
         keras.backend.clear_session()
         try:
             if mode == "fit":
-                ended = by_fit(KINDS[kind])
+                ended = by_fit(WITH_OURS[kind])
             else:
                 replicas = int(name.rstrip("x"))
-                ended = by_ours(KINDS[kind], replicas, jit_compile=name.endswith("x"), chunk=int(chunk or 0))
+                ended = by_ours(
+                    WITH_OURS[kind], replicas, jit_compile=name.endswith("x"), chunk=int(chunk or 0),
+                    save=file("save", kind), resume=file("resume", kind),
+                )  # fmt: skip
         except Exception:
             ended = {"error": traceback.format_exc()}
         print(json.dumps({"kind": kind} | ended), flush=True)
 
 
 if __name__ == "__main__":
-    assert Path(__file__).exists()
     main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,177 @@
+"""What is refused before the first step, in one line: a model, data or functions that do not fit."""
+
+import dataclasses
+from collections.abc import Callable, Set
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.core import experiment_flags
+from trainer.core.config import Config
+from trainer.core.exit_codes import DataError, TrainerError, UsageError
+from trainer.core.settings import setting
+from trainer.training import announcement
+from trainer.training.assembly import Assembly, assemble
+from trainer.training.experiment import Experiment
+
+X = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
+Y = (np.arange(40) % 3).astype("int64")
+GOOD = (X, Y), (X[:10], Y[:10])
+
+
+def network(**more: Any) -> Any:
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, "softmax")])
+    model.compile(**{"optimizer": "sgd", "loss": "sparse_categorical_crossentropy"} | more)
+    return model
+
+
+def put_together(
+    data: Any = GOOD, model: Callable[[Any], Any] = lambda _: network(), given: Set[str] = frozenset(), **more: Any
+) -> Assembly:
+    """A run of an experiment with these parts, up to its first step."""
+    preprocess = more.pop("preprocess", None)
+    experiment = Experiment(name="e", load_data=lambda _: data, build_model=model, preprocess=preprocess)
+    parts = assemble(Config(experiment="e", global_batch_size=8, **more), None, experiment, given)
+    announcement.check_graph(parts.trainer.graph(), parts.trainer.known_variables)
+    return parts
+
+
+def wrong_at(row: int, value: int, split: int = 0) -> Any:
+    labels = Y.copy(), Y[:10].copy()
+    labels[split][row] = value
+    return (X, labels[0]), (X[:10], labels[1])
+
+
+class Raises(keras.Model):
+    """Whose call does not work."""
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.reshape(x, (7, 7))
+
+
+class MoreMetrics(keras.Model):
+    """Whose compute_metrics gives what is no metric."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = keras.layers.Dense(3, "softmax")
+
+    def call(self, x: Any) -> Any:
+        return self.out(x)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        return super().compute_metrics(x, y, y_pred, sample_weight) | {"spread": keras.ops.std(y_pred)}
+
+
+class OwnVariable(keras.layers.Layer):
+    """With state that Keras does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = [tf.Variable(0.0, name="seen")]
+
+    def call(self, x: Any) -> Any:
+        self.seen[0].assign_add(1.0)
+        return x
+
+
+def compiled(model: Any) -> Any:
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def two_inputs() -> Any:
+    inputs = {"a": keras.Input((5,), name="a")}
+    return compiled(keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs["a"])))
+
+
+def text() -> Any:
+    layer = keras.layers.StringLookup(vocabulary=["0", "1"], output_mode="one_hot")
+    lookup = keras.layers.Lambda(lambda x: layer(tf.strings.as_string(tf.cast(x[:, :1], tf.int32))))
+    return compiled(keras.Sequential([keras.Input((5,)), lookup, keras.layers.Dense(3, "softmax")]))
+
+
+def twice(x: Any, y: Any, *_: Any) -> Any:
+    return x * 2, y
+
+
+def one_less(x: Any, y: Any, *_: Any) -> Any:
+    return x, tf.maximum(y - 1, 0)
+
+
+def out_of_reach(x: Any, y: Any, *_: Any) -> Any:
+    return x[99, 99], y
+
+
+def raises(config: Any) -> Any:
+    return {}[config.seed]
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "parts"),
+    [
+        (DataError, "label 7 of example 3 of the training data", {"data": wrong_at(3, 7)}),
+        (DataError, "label -1 of example 39 of the training data", {"data": wrong_at(39, -1)}),
+        (DataError, "label 3 of example 9 of the validation data", {"data": wrong_at(9, 3, 1)}),
+        (DataError, "label 7 of example 38 of the training data",
+         {"data": wrong_at(38, 7), "preprocess": twice}),
+        (DataError, "label 8 of example 38 of the training data",
+         {"data": wrong_at(38, 9), "preprocess": one_less}),
+        (DataError, "takes labels from 0 to 1, and that of example 2 of the training data is 2",
+         {"model": lambda _: network(loss="binary_crossentropy"), "data": ((X, np.tile([[0], [1], [2], [1]], (10, 3))),
+                                                                          None)}),
+        (DataError, "(NaN)", {"data": ((X * np.nan, Y), None)}),
+        (UsageError, "x[1] is None", {"data": (([X, None], Y), None)}),
+        (UsageError, "holds datetime64[D]", {"data": ((np.full((40, 5), np.datetime64("2020-01-01")), Y), None)}),
+        (UsageError, "x has b, which the model functional", {"model": lambda _: two_inputs(),
+                                                             "data": (({"a": X, "b": X}, Y), None)}),
+        (UsageError, "on the validation data", {"data": (GOOD[0], (X[:10], None))}),
+        (UsageError, "--optimizer=adam is of a model that is not compiled", {"given": {"optimizer"}}),
+        (UsageError, "--loss=crossentropy is of a model", {"given": {"loss", "epochs"}}),
+        (UsageError, "in raises)", {"model": raises}),
+        (UsageError, "it raised KeyError: 0 (test_refusals.py:", {"model": raises}),
+        (UsageError, "optimizer identifier: adamm (test_refusals.py:", {"model": lambda _: network(optimizer="adamm")}),
+        (UsageError, "the model raises cannot be run with x of float32 [", {"model": lambda _: compiled(Raises())}),
+        (UsageError, "returns other values than the model's metrics have (spread)",
+         {"model": lambda _: compiled(MoreMetrics())}),
+        (UsageError, "preprocess cannot be run with x of float32 [",
+         {"preprocess": out_of_reach}),
+        (UsageError, "the tf.Variable seen", {"model": lambda _: compiled(
+            keras.Sequential([keras.Input((5,)), OwnVariable(), keras.layers.Dense(3, "softmax")]))}),
+        (UsageError, "looks up text", {"model": lambda _: text()}),
+    ],
+)  # fmt: skip
+def test_refused_in_one_line(error: type[TrainerError], words: str, parts: dict[str, Any]) -> None:
+    with pytest.raises(error) as refusal:
+        put_together(**parts)
+    said = str(refusal.value)
+    assert words in said
+    for noise in ("\n", "\x1b", "{{", "Arguments received", "in user code"):
+        assert noise not in said, said
+
+
+def test_the_users_own_code_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError):
+        put_together(model=raises)
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback (most recent call last):\n")
+    assert "return {}[config.seed]\n" in said
+    assert "assembly.py" not in said
+
+
+def test_a_flag_that_build_model_reads_is_honoured() -> None:
+    parts = put_together(
+        model=lambda config: network(optimizer=keras.optimizers.SGD(config.learning_rate)),
+        given={"learning_rate"}, learning_rate=0.25,
+    )  # fmt: skip
+    assert float(parts.model.optimizer.learning_rate) == 0.25
+
+
+@pytest.mark.parametrize("name", ["check", "own_flags", "epochs", "help"])
+def test_a_flag_of_the_experiment_with_a_name_that_is_taken(name: str) -> None:
+    flags = dataclasses.make_dataclass("Flags", [(name, int, setting(3, "mine"))], frozen=True, kw_only=True)
+    with pytest.raises(UsageError, match=f"--{name} has the name of one of the trainer's own"):
+        experiment_flags.with_flags(flags)
