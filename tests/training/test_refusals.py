@@ -175,3 +175,8 @@ def test_a_flag_of_the_experiment_with_a_name_that_is_taken(name: str) -> None:
     flags = dataclasses.make_dataclass("Flags", [(name, int, setting(3, "mine"))], frozen=True, kw_only=True)
     with pytest.raises(UsageError, match=f"--{name} has the name of one of the trainer's own"):
         experiment_flags.with_flags(flags)
+
+
+def test_an_optimizer_that_does_not_end_as_fit_does_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    put_together(model=lambda _: network(optimizer=keras.optimizers.ScheduleFreeAdamW()))
+    assert "ScheduleFreeAdamW is computed as published" in caplog.text

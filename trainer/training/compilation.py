@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from keras.src.trainers.trainer import Trainer
 
 from trainer.core.config import Config
@@ -90,6 +91,8 @@ def check_model(model: Any, experiment: str) -> None:
             )
     if model.compiled:
         update.check(model.optimizer)
+        if known := update.differs_from_fit(model.optimizer):
+            logging.warning("%s", known)
 
 
 def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest) -> None:

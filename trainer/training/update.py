@@ -119,6 +119,16 @@ def check(optimizer: Any) -> None:
         )
 
 
+def differs_from_fit(optimizer: Any) -> str | None:
+    """What a user of `fit` should know of an optimizer, where it does not end as `fit` does."""
+    if type(_inner(optimizer)).__name__ == "ScheduleFreeAdamW":  # Not every Keras has it.
+        return (
+            "ScheduleFreeAdamW is computed as published; Keras' fit with TensorFlow reads its momentum after having "
+            "changed it, and ends elsewhere"
+        )
+    return None
+
+
 def _inner(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
