@@ -1,11 +1,11 @@
-"""An experiment whose model cannot be built: a bug in a user's code."""
+"""An experiment whose data cannot be loaded: a bug in a user's code, or a network that is away."""
 
 from typing import Any
 
 from trainer import mnist
 
-load_data, Flags = mnist.load_data, mnist.Flags
+build_model, preprocess, Flags = mnist.build_model, mnist.preprocess, mnist.Flags
 
 
-def build_model(config: Any) -> Any:
-    raise RuntimeError(f"no model of {config.hidden_units} units")
+def load_data(config: Any) -> Any:
+    raise RuntimeError(f"no data for {config.hidden_units} units")

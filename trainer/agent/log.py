@@ -1,5 +1,6 @@
 """What an agent prints: the training process's lines as they are, and its own."""
 
+import collections
 import contextlib
 import sys
 import threading
@@ -7,7 +8,9 @@ from pathlib import Path
 
 from trainer.agent.worker_log import WorkerLog
 from trainer.core.run_dir import log_key
+from trainer.core.safe_text import one_line
 
+_TOLD = 20  # Lines, the last ones.
 _FLUSH_SECONDS = 1.0  # At the end, for a disk that is slow.
 
 
@@ -19,6 +22,7 @@ class AgentLog:
         self._worker = worker
         self._lock = threading.Lock()
         self._file: WorkerLog | None = None
+        self._told: collections.deque[str] = collections.deque(maxlen=_TOLD)  # Reasons that stand above already.
 
     def begin_attempt(self, run_dir: Path, attempt: int, *, limit: int) -> None:
         """From now on lines go into this attempt's log too, and no longer into the one before.
@@ -43,14 +47,23 @@ class AgentLog:
         """Takes a line of the training process."""
         if not line.endswith(b"\n"):
             line += b"\n"
+        if error:
+            self._told.append(one_line(line.decode(errors="replace").rstrip()))
+        self._pass_on(line, error)
+
+    def _pass_on(self, line: bytes, error: bool) -> None:
         with self._lock:
             self._print(line, error)
             if self._file:
                 self._file.write(line)
 
     def say(self, text: str) -> None:
-        """Takes a sentence for a person."""
-        self.pass_on(f"agent {self._worker}: {text}\n".encode(), True)
+        """Takes a sentence for a person. A reason in it, behind a colon, that stands above already is left out."""
+        shown = text
+        for told in filter(None, self._told):
+            shown = shown.removesuffix(f": {told}").replace(f": {told}; ", "; ")
+        self._told.append(text.partition(": ")[2])
+        self._pass_on(f"agent {self._worker}: {shown}\n".encode(), True)
 
     def warn(self, text: str) -> None:
         """Takes a sentence about the log of the attempt, which for that reason does not go there."""
@@ -59,7 +72,7 @@ class AgentLog:
 
     def show(self, line: str) -> None:
         """Takes a line for programs that watch."""
-        self.pass_on(f"{line}\n".encode(), False)
+        self._pass_on(f"{line}\n".encode(), False)
 
     def _print(self, line: bytes, error: bool) -> None:
         stream = sys.stderr if error else sys.stdout

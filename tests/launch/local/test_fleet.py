@@ -104,8 +104,18 @@ def test_a_crash_is_shown_with_its_lines_and_ends_with_125(tmp_path: pathlib.Pat
     training = [*flags, "--experiment=tests.experiments.crashing", f"--run_dir={tmp_path}/run"]
     with launched("--workers=1", "--max_restarts=0", training=training) as launcher:
         assert launcher.end() == 125
-        assert "worker 0 | RuntimeError: no model of 512 units" in launcher.text
+        assert launcher.text.count("RuntimeError: no data for 512 units") == 1  # Not once more in each sentence of it.
+        assert "worker 0 | RuntimeError: no data for 512 units" in launcher.text
         assert "failed: worker 0 ended with 1 (a crash)" in launcher.text
+
+
+def test_what_a_run_ends_with_is_said_once(tmp_path: pathlib.Path, flags: list[str]) -> None:
+    training = [*flags, "--data_dir=/nowhere", f"--run_dir={tmp_path}/run"]
+    with launched("--workers=1", training=training) as launcher:
+        assert launcher.end() == 125
+        assert launcher.text.count("is not a folder") == 1
+        assert "worker 0 | error: --data_dir=/nowhere is not a folder" in launcher.text
+        assert "failed: worker 0 ended with 65" in launcher.text
 
 
 def test_a_run_that_takes_too_long_ends_with_124(tmp_path: pathlib.Path, flags: list[str]) -> None:

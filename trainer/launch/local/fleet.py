@@ -121,9 +121,10 @@ class Fleet:
                 self._saved_step, self._replaced = progress.saved, 0
             self._view.progress(progress, text)
         elif error:
-            worker.error_lines.append(text)
             if worker.index == 0 and text.startswith("agent 0: "):
                 self._view.say(text)
+            elif not text.startswith(f"agent {worker.index}: attempt "):  # What worker 0's agent says, too.
+                worker.error_lines.append(text)
         elif worker.index == 0:
             self._view.say(text)
 
