@@ -47,7 +47,7 @@ def submit(flags: SubmitFlags, trainer_argv: Sequence[str]) -> int:
         code = _watch(flags, kube, job, view)
         if code == LaunchCode.NOT_STARTED:
             view.say(f"removing {flags.name}, which never started")
-            existing_release(flags, kube).uninstall()
+            remove(existing_release(flags, kube), kube)  # All of it: what helm has let go of may still be there.
         return code
 
 
