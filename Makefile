@@ -43,7 +43,7 @@ test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37
 	bin=$$(tests/tools/build helm helm3 kubeconform kubectl) && PATH=$$bin:$$PATH $(python) -m pytest -m chart $(ARGS)
 
 .PHONY: e2e
-e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (21 min)
+e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (18 min)
 	tests/e2e/run -m 'e2e and not soak' --numprocesses=2 $(ARGS)
 
 .PHONY: e2e-smoke
