@@ -53,6 +53,15 @@ def test_it_ends_the_run_with_a_result(training: Training, tmp_path: Path) -> No
     assert (tmp_path / "asked").read_text().splitlines() == asked
 
 
+def test_a_run_that_goes_on_from_another_does_not_end_with_it(training: Training, tmp_path: Path) -> None:
+    environ = experiment(tmp_path, "ends", ENDS)
+    ended_early(training.start(f"--run_dir={tmp_path / 'one'}", "--experiment=ends", "--epochs=4", environ=environ))
+    flags = (f"--run_dir={tmp_path / 'two'}", f"--resume_from={tmp_path / 'one'}", "--experiment=ends", "--epochs=4")
+    on = training.start(*flags, environ=environ)
+    assert on.wait() == 0, on.text
+    assert (result(tmp_path / "two")["epochs"], result(tmp_path / "two")["steps"]) == (4, 20)
+
+
 def test_it_ends_all_workers(training: Training, tmp_path: Path) -> None:
     environ = experiment(tmp_path, "ends", ENDS)
     flags = (f"--run_dir={tmp_path / 'run'}", "--experiment=ends", "--epochs=4")
