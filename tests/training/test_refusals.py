@@ -16,6 +16,7 @@ from trainer.core.settings import setting
 from trainer.training import announcement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.experiment import Experiment
+from trainer.training.explaining import explained
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
 Y = (np.arange(40) % 3).astype("int64")
@@ -35,7 +36,8 @@ def put_together(
     preprocess = more.pop("preprocess", None)
     experiment = Experiment(name="e", load_data=lambda _: data, build_model=model, preprocess=preprocess)
     parts = assemble(Config(experiment="e", global_batch_size=8, **more), None, experiment, given)
-    announcement.check_graph(parts.trainer.graph(), parts.trainer.known_variables)
+    with explained("a step", parts.look.x):
+        announcement.check_graph(parts.trainer.graph(), parts.trainer.known_variables)
     return parts
 
 
@@ -76,6 +78,41 @@ class OwnVariable(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         self.seen[0].assign_add(1.0)
         return x
+
+
+class Hidden(keras.layers.Layer):
+    """Whose weight a tf.function of its own hides."""
+
+    def build(self, _: Any) -> None:
+        self.w = self.add_weight(shape=(5, 5), name="w")
+
+    @tf.function
+    def inner(self, x: Any) -> Any:
+        return x @ self.w.value
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+class Unused(keras.layers.Layer):
+    """With a weight that nothing depends on."""
+
+    def build(self, _: Any) -> None:
+        self.w = self.add_weight(shape=(5, 5), name="w")
+
+    def call(self, x: Any) -> Any:
+        return x
+
+
+class Again(Unused):
+    """Whose weight is hidden by keras.remat."""
+
+    def call(self, x: Any) -> Any:
+        return keras.remat(lambda x: keras.ops.matmul(x, self.w))(x)
+
+
+def between(layer: Any) -> Any:
+    return compiled(keras.Sequential([keras.Input((5,)), layer, keras.layers.Dense(3, "softmax")]))
 
 
 def compiled(model: Any) -> Any:
@@ -141,6 +178,9 @@ def raises(config: Any) -> Any:
          {"preprocess": out_of_reach}),
         (UsageError, "the tf.Variable seen", {"model": lambda _: compiled(
             keras.Sequential([keras.Input((5,)), OwnVariable(), keras.layers.Dense(3, "softmax")]))}),
+        (UsageError, "Hidden.inner of the layer hidden is a tf.function",
+         {"model": lambda _: between(Hidden())}),
+        (UsageError, "again/w would not be trained: a keras.remat", {"model": lambda _: between(Again())}),
         (UsageError, "looks up text", {"model": lambda _: text()}),
     ],
 )  # fmt: skip
@@ -175,6 +215,13 @@ def test_a_flag_of_the_experiment_with_a_name_that_is_taken(name: str) -> None:
     flags = dataclasses.make_dataclass("Flags", [(name, int, setting(3, "mine"))], frozen=True, kw_only=True)
     with pytest.raises(UsageError, match=f"--{name} has the name of one of the trainer's own"):
         experiment_flags.with_flags(flags)
+
+
+def test_a_weight_that_nothing_depends_on_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """As Keras does, which trains the others."""
+    put_together(model=lambda _: between(Unused()))
+    assert "the loss does not depend on" in caplog.text
+    assert "unused" in caplog.text
 
 
 def test_an_optimizer_that_does_not_end_as_fit_does_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -83,6 +83,12 @@ def check_model(model: Any, experiment: str) -> None:
                 f"the layer {layer.name} is stateful: its state would go on from one shuffled batch to the next; leave "
                 "stateful=True out"
             )
+        for name in dir(type(layer)):
+            if isinstance(getattr(type(layer), name, None), tf.types.experimental.PolymorphicFunction):
+                raise UsageError(
+                    f"{type(layer).__name__}.{name} of the layer {layer.name} is a tf.function, which would keep the "
+                    "weights that it saw first; leave the decorator out, the steps are compiled as they are"
+                )
         if isinstance(layer, keras.layers.StringLookup | keras.layers.TextVectorization):
             raise UsageError(
                 f"the layer {layer.name} computes with text, which a compiled step cannot; call it in load_data "

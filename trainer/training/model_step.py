@@ -12,7 +12,7 @@ from absl import logging
 
 from trainer.core.exit_codes import UsageError
 from trainer.training.arrays import Nest
-from trainer.training.first_look import call
+from trainer.training.first_look import FirstLook, call
 from trainer.training.scores import Scores, Sums
 from trainer.training.sharing import Sharing
 from trainer.training.variables import Variables
@@ -21,10 +21,13 @@ from trainer.training.variables import Variables
 class ModelStep:
     """Gradients and scores of a model that is compiled and built."""
 
-    def __init__(self, model: Any, variables: Variables, scores: Scores, sharing: Sharing | None) -> None:
+    def __init__(
+        self, model: Any, variables: Variables, scores: Scores, sharing: Sharing | None, look: FirstLook
+    ) -> None:
         """`sharing` says how several replicas share a batch; None: there is one."""
         self._model, self._variables, self._scores, self._sharing = model, variables, scores, sharing
-        self._warned = False
+        self._look = look
+        self._without: list[int] = []  # Weights on which the loss does not depend, as the steps are traced.
         self.scales_loss = hasattr(model.optimizer, "dynamic_scale")
 
     def gradients(
@@ -71,7 +74,7 @@ class ModelStep:
                     loss, parts, _ = self._sharing.loss(x, y, outputs, weight, divisors)
                 scaled = self._model.optimizer.scale_loss(loss)
         gradients = scope.gradients(tape, scaled, trained)
-        self._check(gradients)
+        self._without = [place for place, gradient in enumerate(gradients) if gradient is None]
         with scope:
             self._model.compute_metrics(x, y, outputs, weight)
         after = [scope.get_current_value(variable) for variable in self._variables.others]
@@ -81,21 +84,41 @@ class ModelStep:
         changed = [None if new is old else new for new, old in zip(after, before, strict=True)]
         return gradients, [*changed, *scope.assigned()], loss, measured
 
-    def _check(self, gradients: Any) -> None:
-        """Says, or refuses, what would not be trained."""
-        without = [
-            variable.path
-            for variable, gradient in zip(self._variables.trained, gradients, strict=True)
-            if gradient is None
-        ]
-        if without and not self._warned:
-            self._warned = True
-            logging.warning("the loss does not depend on %s: not trained", ", ".join(without))
-        if len(without) == len(gradients):
+    def check_trained(self) -> None:
+        """Says what would not be trained, once the steps are traced.
+
+        Raises:
+          UsageError: that is all, or Keras' fit would train it.
+        """
+        if not self._without:
+            return
+        names, by_fit = [variable.path for variable in self._variables.trained], self._trained_by_fit()
+        if hidden := [names[place] for place in self._without if by_fit[place]]:
             raise UsageError(
-                "the loss depends on no weight of the model, so that nothing would be trained; look for a rounding, a "
-                "tf.function or a keras.remat between the weights and the loss"
+                f"{', '.join(hidden)} would not be trained: a keras.remat or a custom gradient keeps weights from a "
+                "step that is a function of them; leave it out"
             )
+        if len(self._without) == len(names):
+            raise UsageError(
+                "the loss depends on no weight of the model, so that nothing would be trained; look for a rounding "
+                "between the weights and the loss"
+            )
+        untrained = ", ".join(names[place] for place in self._without)
+        logging.warning("the loss does not depend on %s: not trained", untrained)
+
+    def _trained_by_fit(self) -> list[bool]:
+        """Whether the loss depends on each weight, where the model computes with its variables themselves."""
+        look, weights = self._look, [variable.value for variable in self._variables.trained]
+        known: list[bool] = []
+
+        def traced() -> None:  # And never run, so that nothing is assigned.
+            with tf.GradientTape() as tape:
+                outputs = call(self._model, look.x, training=True)
+                loss = self._whole_loss(look.x, look.y, outputs, look.weight, training=True)
+            known.extend(gradient is not None for gradient in tape.gradient(loss, weights))
+
+        tf.function(traced, autograph=False).get_concrete_function()
+        return known
 
     def counts(self, *arguments: Any) -> tf.Tensor:
         """What a replica adds to the divisor of each loss: float32 [losses]. Takes what `gradients` takes but the last.

@@ -79,7 +79,7 @@ class Trainer:
         several = self._replicas > 1
         self._merging = Merging(model, self.scores, look, self._replicas)
         self._sharing = Sharing(model, self.scores, look, config.global_batch_size) if several else None
-        self._model_step = ModelStep(model, self._variables, self.scores, self._sharing)
+        self._model_step = ModelStep(model, self._variables, self.scores, self._sharing, look)
         devices = strategy.extended.worker_devices if several else (None,)
         self._devices = list(devices)
         self._data = [train.on(device) for device in devices]
@@ -144,9 +144,15 @@ class Trainer:
         return Outcome(step=int(step_), finite=bool(finite), sums=list(after))
 
     def graph(self) -> tf.Graph:
-        """The graph of the compiled steps."""
+        """The graph of the compiled steps.
+
+        Raises:
+          UsageError: a weight would not be trained; see `ModelStep.check_trained`.
+        """
         zero = tf.constant(0, tf.int64)
-        return self._run.get_concrete_function(zero, zero, _tensors(self.scores.start())).graph
+        graph = self._run.get_concrete_function(zero, zero, _tensors(self.scores.start())).graph
+        self._model_step.check_trained()
+        return graph
 
     @property
     def known_variables(self) -> set[int]:

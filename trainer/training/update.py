@@ -5,6 +5,7 @@ use from inside. The same optimizer's methods run here on tensors instead: Keras
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -49,7 +50,8 @@ class Update:
         Returns:
           New values of both.
         """
-        with self._on_tensors():
+        with self._on_tensors(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Gradients do not exist")  # `ModelStep` has said which.
             after, state_after = self.optimizer.stateless_apply(list(state), list(gradients), list(trained))
         return list(after), list(state_after)
 
