@@ -4,10 +4,9 @@ import contextlib
 import os
 import pathlib
 import resource
-import time
 from collections.abc import Iterator
 
-_ROOT = pathlib.Path("/sys/fs/cgroup")
+from tests.support import cgroups
 
 
 @contextlib.contextmanager
@@ -27,34 +26,16 @@ def starved(pid: int) -> Iterator[None]:
         (group / "cgroup.procs").write_text(str(pid))
         yield
     finally:
-        _remove(group)
+        cgroups.remove(group)
 
 
 def _make_group() -> pathlib.Path:
-    controllers = {
-        line.split(":")[1]: line.split(":", 2)[2] for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines()
-    }
-    if "memory" in controllers:
-        group = _ROOT / "memory" / controllers["memory"].strip("/") / f"starved-{os.getpid()}"
-        limit = "memory.limit_in_bytes"
-    else:
-        group, limit = _ROOT / controllers[""].strip("/") / f"starved-{os.getpid()}", "memory.max"
+    home, of_version_1 = cgroups.hierarchy("memory")
+    group = home / f"starved-{os.getpid()}"
     group.mkdir()
     try:
-        (group / limit).write_text("2000000")
+        (group / ("memory.limit_in_bytes" if of_version_1 else "memory.max")).write_text("2000000")
     except OSError:
         group.rmdir()
         raise
     return group
-
-
-def _remove(group: pathlib.Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            group.rmdir()
-            return
-        except OSError:  # The process is still in it.
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
