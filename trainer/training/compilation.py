@@ -1,7 +1,7 @@
 """The model as it is trained: compiled by its user, or by the flags; built; and refused where it cannot be honoured."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -165,8 +165,7 @@ def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str) -> None:
     Raises:
       DataError: names the label and where it stands.
     """
-    compiled = model._compile_loss
-    for part in compiled._flat_losses if compiled is not None and compiled.built else ():
+    for part in _losses(model):
         try:
             labels, output = y, outputs
             for step in part.path:
@@ -183,9 +182,13 @@ def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str) -> None:
 
 def has_classes(model: Any) -> bool:
     """Whether one of a model's losses takes labels that `check_labels` looks at."""
+    return any(_is_sparse(part.loss) or _is_binary(part.loss) for part in _losses(model))
+
+
+def _losses(model: Any) -> Sequence[Any]:
+    """The single losses of a compiled model, with the path of what each is of; none before they are built."""
     compiled = model._compile_loss
-    losses = compiled._flat_losses if compiled is not None and compiled.built else ()
-    return any(_is_sparse(part.loss) or _is_binary(part.loss) for part in losses)
+    return compiled._flat_losses if compiled is not None and compiled.built else ()
 
 
 _FIX = "mend the labels, or give the model an output a class"

@@ -25,7 +25,7 @@ _CALLED = re.compile(r"Exception encountered when calling (?:layer ['\"])?(\w+)(
 _USER_CODE = re.compile(r"^in user code:.*\n\s*\w+: ", re.DOTALL)
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (keras, tf, np))
 _HERE = str(Path(__file__).parents[1])
-_EXAMPLES = str(Path(__file__).parents[1] / "examples")
+_EXAMPLES = str(Path(_HERE) / "examples")
 # May pass by another time: a download, a disk, another worker.
 _PASSING = (OSError, MemoryError, tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
             tf.errors.DeadlineExceededError, tf.errors.InternalError, tf.errors.ResourceExhaustedError)  # fmt: skip
@@ -50,8 +50,8 @@ def explained(what: str, x: Nest = None) -> Iterator[None]:
         own = _own_frames(error)
         given = f" with x of {describe(x)}" if x is not None else ""
         where = f" ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name})" if own else ""
-        if not _is_library(error):
-            sys.stderr.write("".join(_traceback(error)))
+        if own and not _is_of_library(error):
+            sys.stderr.write("".join(_traceback(error, own[0])))
             raise UsageError(
                 f"{what} cannot be run{given}: it raised {type(error).__name__}: {words(error)}{where}"
             ) from None
@@ -100,15 +100,14 @@ def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
     ]  # fmt: skip
 
 
-def _is_library(error: BaseException) -> bool:
-    """Whether the innermost frame of the traceback is not the user's."""
+def _is_of_library(error: BaseException) -> bool:
+    """Whether the innermost frame of the traceback is a library's."""
     last = traceback.extract_tb(error.__traceback__)[-1].filename
-    return not _own_frames(error) or "site-packages" in last or last.startswith(_LIBRARIES)
+    return "site-packages" in last or last.startswith(_LIBRARIES)
 
 
-def _traceback(error: BaseException) -> list[str]:
-    """The traceback from the first frame of the user's own code on."""
-    frames = traceback.extract_tb(error.__traceback__)
-    first = next((index for index, frame in enumerate(frames) if frame in _own_frames(error)), 0)
-    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames[first:])]
+def _traceback(error: BaseException, first: traceback.FrameSummary) -> list[str]:
+    """The traceback from a frame on."""
+    frames = list(traceback.extract_tb(error.__traceback__))
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames[frames.index(first) :])]
     return [*lines, *traceback.format_exception_only(error)]

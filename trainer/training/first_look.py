@@ -154,10 +154,8 @@ def _labels(split: Arrays, preprocess: Preprocess | None) -> Nest:
     """All labels of a split, as the losses get them."""
     if preprocess is None or split.y is None:
         return split.y
-    x, before, _ = split.head(_EXAMPLES)
-    seeds = random_state.row_seeds(tf.constant(0, tf.int64), tf.range(len(keras.tree.flatten(x)[0]), dtype=tf.int64))
-    _, after = prepare(preprocess, x, before, seeds, training=False)
-    if _is_same(after, before):
+    examples = min(_EXAMPLES, split.examples)
+    if _is_same(_head(split, preprocess, examples)[1], split.head(examples)[1]):
         return split.y
     # Of what is computed here TensorFlow leaves out all that the labels do not need.
     labels = tf.function(lambda x, y, seeds: prepare(preprocess, x, y, seeds, training=False)[1], autograph=False)

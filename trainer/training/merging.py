@@ -35,43 +35,36 @@ class Merging:
         self.adds_up = True  # Whether every metric is a sum over examples, however they are put into batches.
         if look.examples > 1:
             self._look_at(look)
+        self._places = {self._place[id(variable)] for metric in self._merged for variable in metric.variables}
 
     def begun(self, sums: Sequence[Any]) -> Sums:
         """What a replica's metrics hold when a batch begins, of which it has a share; `sums` begins with the loss."""
-        merged = self._places_of_merged()
-        pairs = zip(self._start[1:], sums[1:], strict=True)
-        return [now if index in merged else tf.convert_to_tensor(start) for index, (start, now) in enumerate(pairs)]
+        pairs = enumerate(zip(self._start[1:], sums[1:], strict=True))
+        return [now if index in self._places else tf.convert_to_tensor(start) for index, (start, now) in pairs]
 
     def contributions(self, after: Sequence[Any], replica: int) -> Sums:
         """What a replica gives to a sum over all of them, of its metrics' variables as they are now."""
-        merged = self._places_of_merged()
         return [
-            self._placed(value, replica) if index in merged else value - tf.cast(start, value.dtype)
+            self._placed(value, replica) if index in self._places else value - tf.cast(start, value.dtype)
             for index, (value, start) in enumerate(zip(after, self._start[1:], strict=True))
         ]
 
     def joined(self, before: Sequence[Any], summed: Sequence[Any]) -> Sums:
         """The metrics' variables: those before, with the sum over all replicas of their contributions."""
-        after = [old + tf.cast(new, old.dtype) for old, new in zip(before, self._flat(summed, before), strict=True)]
+        after = [
+            old if index in self._places else old + tf.cast(new, old.dtype)
+            for index, (old, new) in enumerate(zip(before, summed, strict=True))
+        ]
         for metric in self._merged:
             places = [self._place[id(variable)] for variable in metric.variables]
             states = {
                 variable.name: tf.cast(summed[place], variable.dtype)
                 for variable, place in zip(metric.variables, places, strict=True)
             }
+            merged = _merge(metric, states)
             for variable, place in zip(metric.variables, places, strict=True):
-                after[place] = tf.cast(_merge(metric, states)[variable.name], variable.dtype)
+                after[place] = tf.cast(merged[variable.name], variable.dtype)
         return after
-
-    def _flat(self, summed: Sequence[Any], before: Sequence[Any]) -> list[Any]:
-        merged = self._places_of_merged()
-        return [
-            tf.zeros_like(old) if index in merged else new
-            for index, (new, old) in enumerate(zip(summed, before, strict=True))
-        ]
-
-    def _places_of_merged(self) -> set[int]:
-        return {self._place[id(variable)] for metric in self._merged for variable in metric.variables}
 
     def _placed(self, value: tf.Tensor, replica: int) -> tf.Tensor:
         """A row for each replica, of which this one fills its own."""
