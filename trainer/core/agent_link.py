@@ -25,7 +25,7 @@ ATTEMPT = "TRAINER_ATTEMPT"  # Number of the attempt, from 1.
 NICE = 10  # A spare's imports get a tenth of a core where training wants all of it.
 BEAT_SECONDS = 1.0
 COMPILE_SECONDS = 1800.0
-ALIVE, BUSY = b".", b"c"  # What a beat says: it lives; or it lives and compiles.
+ALIVE, BUSY, HUNGRY = b".", b"c", b"d"  # What a beat says: it lives; or it compiles; or it waits for data.
 STACKS_SIGNAL = signal.SIGUSR1
 
 
@@ -48,6 +48,17 @@ def compiling(seconds: float = COMPILE_SECONDS) -> Iterator[None]:
         yield
     finally:
         _busy_until = before
+
+
+@contextlib.contextmanager
+def waiting_for_data() -> Iterator[None]:
+    """While what is in here runs, the agent knows that no step can be made for want of data."""
+    global _waits_for_data
+    _waits_for_data = True
+    try:
+        yield
+    finally:
+        _waits_for_data = False
 
 
 def attempt() -> int:
@@ -92,10 +103,12 @@ def is_spare() -> bool:
 
 
 _busy_until = 0.0  # On time.monotonic's clock.
+_waits_for_data = False
 
 
 def _beat(descriptor: int) -> None:
     with contextlib.suppress(OSError):  # The agent is gone; its parent-death signal ends this process.
         while True:
-            os.write(descriptor, BUSY if time.monotonic() < _busy_until else ALIVE)
+            busy = BUSY if time.monotonic() < _busy_until else ALIVE
+            os.write(descriptor, HUNGRY if _waits_for_data else busy)
             time.sleep(BEAT_SECONDS)

@@ -31,6 +31,18 @@ class Config:
     optimizer: str = setting("adam", "update rule of a model that is not compiled", choices=("adam", "sgd"))
     learning_rate: float = setting(0.001, "step size of that optimizer", above=0.0)
     momentum: float = setting(0.0, "of --optimizer=sgd: share of the last update that is kept", minimum=0.0, below=1.0)
+    shuffle: bool = setting(True, "go through the training data in another order in each epoch; false: as it stands")
+    prefetch: int = setting(
+        0, "batches of a source that a worker reads ahead; 0: as many as take 64 MiB, at least 2", minimum=0
+    )
+    reader_processes: int = setting(
+        0, "processes that read a source whose code keeps Python busy; 0: threads of the training process", minimum=0
+    )
+    skip_bad_records: int = setting(
+        0, "damaged examples of a source that a worker may pass over, each replaced by the next one", minimum=0
+    )
+    data_cache: str = setting("", "folder in which a worker keeps what it has read of files in a bucket")
+    data_cache_gib: float = setting(10.0, "the most that --data_cache takes, GiB", above=0.0)
     seed: int = setting(0, "of the initial weights, the shuffling and all random numbers", minimum=0)
     precision: str = setting(
         "float32", "of the arithmetic; bfloat16 keeps float32 weights", choices=("float32", "bfloat16")

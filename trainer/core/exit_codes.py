@@ -5,6 +5,7 @@ The README, the agent and the chart are all checked against `TABLE`.
     TrainerError          the base: carries the exit code its process ends with
      ├── UsageError       64  flags, configuration, TF_CONFIG, another model's checkpoint
      ├── DataError        65  data missing or damaged, no whole checkpoint, loss NaN
+     │    └── DamagedRecordError  one example that cannot be read
      ├── AcceleratorError 69  fewer accelerators than asked for
      ├── OutputError      74  what was written could not be brought to its output
      └── PeerLostError    75  another worker is gone
@@ -156,6 +157,10 @@ class DataError(TrainerError):
     """Data or checkpoints are missing or damaged, or the loss is no longer a number."""
 
     exit_code = ExitCode.DATA
+
+
+class DamagedRecordError(DataError):
+    """One example of a source cannot be read, while those beside it may be: `--skip_bad_records` may pass it over."""
 
 
 class AcceleratorError(TrainerError):

@@ -43,13 +43,18 @@ class Arrays:
         if not self.examples:
             raise DataError(f"load_data's {name} data holds no examples; give None for no validation data")
         for what, leaf in leaves:
-            _check_numbers(what, leaf)
+            check_numbers(what, leaf)
 
     def add_to(self, digest: "hashlib._Hash") -> None:
         """Adds all of it to a digest."""
         for _, array in self._named_leaves():
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(array.data if array.flags.c_contiguous else array.tobytes())
+
+    @property
+    def known(self) -> "Arrays":
+        """The examples that are at hand before the first step: all."""
+        return self
 
     def head(self, count: int) -> tuple[Nest, Nest, Nest]:
         """The first examples, as they will arrive on a device."""
@@ -162,14 +167,24 @@ def _part(value: Any, what: str) -> Nest:
     return _nest(value, what)
 
 
-def _check_numbers(what: str, leaf: npt.NDArray[Any]) -> None:
+def check_numbers(what: str, leaf: npt.NDArray[Any], rows: npt.NDArray[np.int64] | None = None) -> None:
+    """Refuses values that are not numbers.
+
+    Args:
+      what: the array, for a person.
+      leaf: the array.
+      rows: the numbers of its examples, where they are not 0, 1, 2 …
+
+    Raises:
+      DataError: names the first.
+    """
     if leaf.dtype.kind != "f" or not leaf.size or not np.isnan(leaf.max()):
         return
     first = int(np.argmax(np.isnan(leaf)))
     row = first // max(leaf.size // len(leaf), 1)
     raise DataError(
-        f"{what} holds {int(np.isnan(leaf).sum())} value(s) that are not a number (NaN), the first in example {row}; "
-        "take them out, or fill them in, in load_data"
+        f"{what} holds {int(np.isnan(leaf).sum())} value(s) that are not a number (NaN), the first in example "
+        f"{row if rows is None else rows[row]}; take them out, or fill them in, in load_data"
     )
 
 

@@ -18,8 +18,11 @@ from trainer.training.arrays import Arrays
 from trainer.training.compilation import Compilations, check_model
 from trainer.training.experiment import Experiment
 from trainer.training.explaining import explained
+from trainer.training.feeding import Split
 from trainer.training.first_look import FirstLook
+from trainer.training.order import LARGEST_ARRAY
 from trainer.training.saving import ModelFile, as_its_user_made_it
+from trainer.training.source_split import SourceSplit, is_source
 from trainer.training.trainer import Trainer
 
 
@@ -91,7 +94,7 @@ def assemble(
         trainer=trainer,
         look=look,
         file=ModelFile(model, compiled_by_flags=by_flags),
-        identity=_identity(config, model, digest, by_flags=by_flags),
+        identity=_identity(config, model, digest, train.examples, by_flags=by_flags),
         examples=train.examples,
         rate_is_a_flag=by_flags,
     )
@@ -122,22 +125,36 @@ def _check_flags(config: Config, unread: Set[str]) -> None:
             )
 
 
-def _load(experiment: Experiment, config: Config) -> tuple[Arrays, Arrays | None, str]:
-    """The data, checked, and a digest of all of it."""
+def _load(experiment: Experiment, config: Config) -> tuple[Split, Split | None, dict[str, Any] | str]:
+    """The data, checked, and what tells it from other data."""
     loaded = experiment.load_data(config)
     if not isinstance(loaded, tuple | list) or len(loaded) != 2:
         raise UsageError(
             f"load_data returned a {type(loaded).__name__}; expected two: the training data and the validation data, "
             "None for none"
         )
-    train = Arrays(loaded[0], "training")
-    validation = None if loaded[1] is None else Arrays(loaded[1], "validation")
+    train = _split(loaded[0], "training", config)
+    validation = None if loaded[1] is None else _split(loaded[1], "validation", config)
     if validation is not None:
-        train.check_alike(validation)
-    return train, validation, arrays.digest([train] if validation is None else [train, validation])
+        train.known.check_alike(validation.known)
+    return train, validation, _told_apart([train] if validation is None else [train, validation])
 
 
-def _steps_per_epoch(config: Config, experiment: Experiment, train: Arrays) -> int:
+def _split(loaded: Any, name: str, config: Config) -> Split:
+    if is_source(loaded):
+        return SourceSplit(loaded, name, may_skip=config.skip_bad_records)
+    return Arrays(loaded, name)
+
+
+def _told_apart(splits: list[Split]) -> dict[str, Any] | str:
+    """Of arrays a digest of all of them; of a source what it says of itself, since nobody reads all of it."""
+    held = [split for split in splits if isinstance(split, Arrays)]
+    if len(held) == len(splits):
+        return arrays.digest(held)
+    return {split.name: arrays.digest([split]) if isinstance(split, Arrays) else split.identity() for split in splits}
+
+
+def _steps_per_epoch(config: Config, experiment: Experiment, train: Split) -> int:
     if config.global_batch_size > train.examples:
         raise UsageError(
             f"--global_batch_size={config.global_batch_size} is more than the {train.examples} training examples; "
@@ -171,14 +188,18 @@ def _uses_xla(config: Config, compiled: bool | None) -> bool:
     return bool(tf.config.list_physical_devices("GPU")) if compiled is None else compiled
 
 
-def _identity(config: Config, model: Any, digest: str, *, by_flags: bool) -> dict[str, Any]:
+def _identity(config: Config, model: Any, data: Any, examples: int, *, by_flags: bool) -> dict[str, Any]:
     common = {
         "seed": config.seed,
         "global batch size": config.global_batch_size,
-        "data set": digest,
+        "data set": data,
         "model": variables.shapes(model),
         "layers": _layers(model),
     }
+    if not config.shuffle:
+        common["order"] = "as it stands"
+    elif examples > LARGEST_ARRAY:  # 0.1.0 had another.
+        common["order"] = "keyed permutation"
     if by_flags:
         return common | {"optimizer": config.optimizer, "loss": config.loss, "experiment's flags": _own_flags(config)}
     settings = model._compile_config.config if hasattr(model._compile_config, "config") else {}

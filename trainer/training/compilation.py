@@ -153,7 +153,7 @@ def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest) -> None
     model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
 
 
-def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str) -> None:
+def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str, rows: Any = None) -> None:
     """Refuses labels that are none of a loss's classes, before they give a loss that means nothing.
 
     Args:
@@ -161,6 +161,7 @@ def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str) -> None:
       y: labels of a split, as arrays.
       outputs: what the model gives for some of its examples.
       split: what the split is called.
+      rows: the numbers of the examples, where they are not 0, 1, 2 …
 
     Raises:
       DataError: names the label and where it stands.
@@ -175,9 +176,9 @@ def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str) -> None:
         if labels is None:
             continue
         if _is_sparse(part.loss):
-            _check_classes(np.asarray(labels), output.shape[-1], part.loss, split)
+            _check_classes(np.asarray(labels), output.shape[-1], part.loss, split, rows)
         elif _is_binary(part.loss):
-            _check_probabilities(np.asarray(labels), part.loss, split)
+            _check_probabilities(np.asarray(labels), part.loss, split, rows)
 
 
 def has_classes(model: Any) -> bool:
@@ -194,7 +195,7 @@ def _losses(model: Any) -> Sequence[Any]:
 _FIX = "mend the labels, or give the model an output a class"
 
 
-def _check_classes(labels: Any, classes: int, loss: Any, split: str) -> None:
+def _check_classes(labels: Any, classes: int, loss: Any, split: str, rows: Any) -> None:
     ignored = getattr(loss, "ignore_class", None)
     counted = labels if ignored is None else labels[labels != ignored]
     if not counted.size:
@@ -208,26 +209,26 @@ def _check_classes(labels: Any, classes: int, loss: Any, split: str) -> None:
         wrong = (labels < 0) | (labels >= classes)
         if ignored is not None:
             wrong &= labels != ignored
-        value, at = _first(labels, wrong)
+        value, at = _first(labels, wrong, rows)
         raise DataError(
             f"the label {value} of example {at} of the {split} data is none of the model's {classes} classes, 0 to "
             f"{classes - 1}; {_FIX}"
         )
 
 
-def _check_probabilities(labels: Any, loss: Any, split: str) -> None:
+def _check_probabilities(labels: Any, loss: Any, split: str, rows: Any) -> None:
     if labels.size and (labels.min() < 0 or labels.max() > 1):
-        value, at = _first(labels, (labels < 0) | (labels > 1))
+        value, at = _first(labels, (labels < 0) | (labels > 1), rows)
         raise DataError(
             f"the loss {loss.name} takes labels from 0 to 1, and that of example {at} of the {split} data is {value}; "
             "mend the labels, or compile the model with another loss"
         )
 
 
-def _first(labels: Any, wrong: Any) -> tuple[Any, int]:
+def _first(labels: Any, wrong: Any, rows: Any) -> tuple[Any, int]:
     """The first label that is wrong, and its example."""
     at = int(np.argmax(wrong.reshape(len(labels), -1).any(axis=1)))
-    return (labels[at] if labels.ndim == 1 else labels[at][wrong[at]].flat[0]), at
+    return (labels[at] if labels.ndim == 1 else labels[at][wrong[at]].flat[0]), at if rows is None else int(rows[at])
 
 
 def _is_sparse(loss: Any) -> bool:

@@ -9,15 +9,17 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core.config import Config
-from trainer.training import arrays, collective, random_state
-from trainer.training.arrays import Arrays
+from trainer.training import collective, random_state
 from trainer.training.collective import WorkersSum
 from trainer.training.experiment import Preprocess
+from trainer.training.feeding import Split
 from trainer.training.first_look import FirstLook
 from trainer.training.merging import Merging
 from trainer.training.model_step import ModelStep
 from trainer.training.preparation import prepare
+from trainer.training.read_ahead import Readers
 from trainer.training.scores import Scores, Sums
+from trainer.training.validation_feed import Batches, validation_feed
 from trainer.training.variables import Variables
 
 _BATCH = 1000
@@ -33,7 +35,7 @@ class Evaluation:
         config: Config,
         strategy: tf.distribute.Strategy,
         look: FirstLook,
-        validation: Arrays,
+        validation: Split,
         preprocess: Preprocess | None,
         model_step: ModelStep,
         variables: Variables,
@@ -41,6 +43,7 @@ class Evaluation:
         merging: Merging,
         bases: list[int],
         devices: Sequence[str | None],
+        readers: Readers,
         jit_compile: bool,
     ) -> None:
         """Moves the split to the devices.
@@ -57,6 +60,7 @@ class Evaluation:
           merging: how those of several replicas become one.
           bases: of the seed generators; see `random_state.layer_bases`.
           devices: of this process's replicas.
+          readers: what reads a split that is not in memory.
           jit_compile: whether XLA compiles the pass.
         """
         self._config, self._strategy, self._look = config, strategy, look
@@ -66,22 +70,26 @@ class Evaluation:
         self._replicas = strategy.num_replicas_in_sync
         # State that validation changes, too, must be the same everywhere: then every replica passes over all batches.
         self._alike = look.assigns
-        self._devices, self._data = list(devices), [validation.on(device) for device in devices]
-        self._workers_sum = WorkersSum(strategy, len(self._data))
-        self._first = collective.first_replica(strategy, len(self._data))
-        self._passes = [
-            tf.function(
-                functools.partial(self._pass_over, replica=self._first + local, local=local),
-                autograph=False,
-                jit_compile=True if jit_compile else None,
-            )
-            for local in range(len(self._data))
+        self._devices = list(devices)
+        self._workers_sum = WorkersSum(strategy, len(self._devices))
+        self._first = collective.first_replica(strategy, len(self._devices))
+        self._batch = self._evaluation_batch()
+        self._feeds = [
+            validation_feed(config, validation, self._batches_of(self._first + local), device, readers)
+            for local, device in enumerate(self._devices)
         ]
+        self._whole, self._short = (
+            [
+                tf.function(functools.partial(of, local=local), autograph=False, jit_compile=jit_compile or None)
+                for local in range(len(self._devices))
+            ]
+            for of in (self._whole_batches, self._short_batch)
+        )
 
     def run(self, epoch: int) -> dict[str, float]:
         """The loss and the metrics, by name: each replica passes over batches of its own, then all are added up."""
         start = self._scores.start()
-        sums = [self._pass_of(local, epoch, start) for local in range(len(self._data))]
+        sums = [self._pass_of(local, epoch, start) for local in range(len(self._devices))]
         if self._replicas == 1:
             return self._scores.values(sums[0], self._validation.examples)
         total = [np.sum(parts, axis=0) for parts in zip(*sums, strict=True)]
@@ -89,12 +97,21 @@ class Evaluation:
         joined = self._merging.joined([tf.convert_to_tensor(value) for value in start[1:]], metrics)
         return self._scores.values([loss, *joined], self._validation.examples)
 
+    def _batches_of(self, replica: int) -> Batches:
+        """The batches that a replica evaluates; where state must be the same on all of them, every one."""
+        first, apart = (0, 1) if self._alike else (replica, self._replicas)
+        return Batches(size=self._batch, examples=self._validation.examples, first=first, apart=apart)
+
     def _pass_of(self, local: int, epoch: int, start: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """What a replica adds to the sums; where there is one, the sums."""
         with tf.device(self._devices[local]):
-            batches = tf.constant(self._validation.examples // self._evaluation_batch(), tf.int64)
-            tensors = [tf.convert_to_tensor(value) for value in start]
-            loss, *metrics = self._passes[local](batches, tf.constant(epoch, tf.int64), tensors)
+            sums = [tf.convert_to_tensor(value) for value in start]
+            number = tf.constant(epoch, tf.int64)
+            for call in self._feeds[local].calls():
+                begin, end = tf.constant(call.begin, tf.int64), tf.constant(call.end, tf.int64)
+                evaluate = (self._short if call.short else self._whole)[local]
+                sums = evaluate(begin, end, number, sums, call.given)
+            loss, *metrics = sums
             if self._replicas == 1:
                 return [value.numpy() for value in (loss, *metrics)]
             replica = self._first + local
@@ -102,35 +119,58 @@ class Evaluation:
             mine = not self._alike or replica == 0
             return [value.numpy() if mine else np.zeros_like(value) for value in parts]
 
-    def _pass_over(self, batches: tf.Tensor, epoch: tf.Tensor, sums: Sums, *, replica: int, local: int) -> Sums:
-        """Every batch in turn that is this replica's."""
-        batch = self._evaluation_batch()
-        full, rest = divmod(self._validation.examples, batch)
-        first, apart = (0, 1) if self._alike else (replica, self._replicas)
-        trained, others = self._variables.read_trained(local), self._variables.read_others(local)
-        state = others if self._alike else []
-
-        def evaluated(index: tf.Tensor, count: int, sums: Sums, state: Any) -> tuple[Sums, Any]:
-            rows = index * batch + tf.range(count, dtype=tf.int64)
-            x, y, weight = arrays.take(self._data[local], rows)
-            seed = random_state.epoch_seed(self._config.seed, 0, training=False)
-            seeds = random_state.row_seeds(tf.constant(seed, tf.int64), rows)
-            x, y = prepare(self._preprocess, x, y, seeds, training=False)
-            layers = random_state.validation_seeds(self._bases, epoch, index)
-            sums, after = self._model_step.evaluated(x, y, weight, layers, trained, state or others, sums)
-            return sums, after if self._alike else []
-
+    def _whole_batches(
+        self, begin: tf.Tensor, end: tf.Tensor, epoch: tf.Tensor, sums: Sums, given: Any, *, local: int
+    ) -> Sums:
+        """A replica's full batches from one on, in turn."""
+        apart = self._batches_of(self._first + local).apart
         _, sums, state = tf.while_loop(
-            lambda index, *_: index < batches,
-            lambda index, sums, state: (index + apart, *evaluated(index, batch, sums, state)),
-            [tf.constant(first, tf.int64), sums, state],
+            lambda index, *_: index < end,
+            lambda index, sums, state: (
+                index + apart, *self._evaluated(given, index, epoch, sums, state, local=local, count=self._batch)
+            ),
+            [begin, sums, self._state(local)],
             parallel_iterations=1,
-        )
-        if rest and (self._alike or full % self._replicas == replica):
-            sums, state = evaluated(tf.constant(full, tf.int64), rest, sums, state)
+        )  # fmt: skip
+        self._keep(local, state)
+        return list(sums)
+
+    def _short_batch(
+        self,
+        begin: tf.Tensor,
+        end: tf.Tensor,  # noqa: ARG002
+        epoch: tf.Tensor,
+        sums: Sums,
+        given: Any,
+        *,
+        local: int,
+    ) -> Sums:
+        """The last batch, which is not full."""
+        count = self._validation.examples % self._batch
+        sums, state = self._evaluated(given, begin, epoch, sums, self._state(local), local=local, count=count)
+        self._keep(local, state)
+        return sums
+
+    def _evaluated(
+        self, given: Any, index: tf.Tensor, epoch: tf.Tensor, sums: Sums, state: Any, *, local: int, count: int
+    ) -> tuple[Sums, Any]:
+        """The sums and the state after one more batch."""
+        x, y, weight, rows = self._feeds[local].take(given, index, count)
+        seed = random_state.epoch_seed(self._config.seed, 0, training=False)
+        seeds = random_state.row_seeds(tf.constant(seed, tf.int64), rows)
+        x, y = prepare(self._preprocess, x, y, seeds, training=False)
+        layers = random_state.validation_seeds(self._bases, epoch, index)
+        trained, others = self._variables.read_trained(local), state or self._variables.read_others(local)
+        sums, after = self._model_step.evaluated(x, y, weight, layers, trained, others, sums)
+        return sums, after if self._alike else []
+
+    def _state(self, local: int) -> list[tf.Tensor]:
+        """What a pass changes."""
+        return self._variables.read_others(local) if self._alike else []
+
+    def _keep(self, local: int, state: Any) -> None:
         if self._alike:
             self._variables.write_others(local, state)
-        return sums
 
     def _evaluation_batch(self) -> int:
         """Examples of the validation split that are evaluated at once.

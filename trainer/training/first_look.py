@@ -5,6 +5,7 @@ Whatever does not fit together is said here, on every worker alike, before anyth
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,7 +21,10 @@ from trainer.training.arrays import Arrays, Nest
 from trainer.training.compilation import check_labels, compile_by_flags, has_classes
 from trainer.training.experiment import Preprocess
 from trainer.training.explaining import explained
+from trainer.training.feeding import Split
+from trainer.training.order import Rows
 from trainer.training.preparation import prepare
+from trainer.training.source_split import SourceSplit
 
 _LABELS = 4096  # Looked at at once, where preprocess makes them.
 _EXAMPLES = 48  # At most: enough to see how losses and metrics of a batch follow from those of its parts.
@@ -44,7 +48,7 @@ class FirstLook:
         return int(keras.tree.flatten(self.x)[0].shape[0])
 
 
-def build(model: Any, strategy: tf.distribute.Strategy, train: Arrays, preprocess: Preprocess | None) -> None:
+def build(model: Any, strategy: tf.distribute.Strategy, train: Split, preprocess: Preprocess | None) -> None:
     """Makes the variables of a model that is not built yet, from the shapes of the data.
 
     Raises:
@@ -60,7 +64,7 @@ def build(model: Any, strategy: tf.distribute.Strategy, train: Arrays, preproces
 
 
 def look(
-    model: Any, config: Config, train: Arrays, validation: Arrays | None, preprocess: Preprocess | None
+    model: Any, config: Config, train: Split, validation: Split | None, preprocess: Preprocess | None
 ) -> tuple[FirstLook, bool]:
     """Runs the model on the first examples; compiles it by the flags if its user has not; builds losses and metrics.
 
@@ -87,7 +91,7 @@ def look(
     _score(model, x, y, outputs, weight, "training")
     for split in (train, validation):
         if split is not None and has_classes(model):
-            check_labels(model, _labels(split, preprocess), outputs, split=split.name)
+            _check_all_labels(model, split, preprocess, outputs)
     if validation is not None:
         x_, y_, weight_ = _head(validation, preprocess, min(validation.examples, 2))
         with explained(f"the model {model.name} on the validation data", x_), untouched(model):
@@ -142,7 +146,7 @@ def _score(model: Any, x: Nest, y: Nest, outputs: Nest, weight: Nest, split: str
         )
 
 
-def _head(split: Arrays, preprocess: Preprocess | None, examples: int) -> tuple[Nest, Nest, Nest]:
+def _head(split: Split, preprocess: Preprocess | None, examples: int) -> tuple[Nest, Nest, Nest]:
     x, y, weight = split.head(examples)
     seeds = random_state.row_seeds(tf.constant(0, tf.int64), tf.range(examples, dtype=tf.int64))
     with explained("preprocess", x):
@@ -150,13 +154,31 @@ def _head(split: Arrays, preprocess: Preprocess | None, examples: int) -> tuple[
     return x, y, weight
 
 
-def _labels(split: Arrays, preprocess: Preprocess | None) -> Nest:
-    """All labels of a split, as the losses get them."""
+def _check_all_labels(model: Any, split: Split, preprocess: Preprocess | None, outputs: Nest) -> None:
+    """Of arrays now; of a source as far as it was read, and of the rest as it is read."""
+    own = _leaves_labels(split, preprocess)
+    if isinstance(split, SourceSplit):
+        check_labels(model, split.y if own else _head(split, preprocess, split.at_hand)[1], outputs, split=split.name)
+        if own:
+            split.check_labels = functools.partial(_check_labels_of, model, outputs, split.name)
+    else:
+        check_labels(model, split.y if own else _made_labels(split, preprocess), outputs, split=split.name)
+
+
+def _check_labels_of(model: Any, outputs: Nest, name: str, y: Nest, rows: Rows) -> None:
+    check_labels(model, y, outputs, split=name, rows=rows)
+
+
+def _leaves_labels(split: Split, preprocess: Preprocess | None) -> bool:
+    """Whether the losses get a split's labels as they are."""
     if preprocess is None or split.y is None:
-        return split.y
+        return True
     examples = min(_EXAMPLES, split.examples)
-    if _is_same(_head(split, preprocess, examples)[1], split.head(examples)[1]):
-        return split.y
+    return _is_same(_head(split, preprocess, examples)[1], split.head(examples)[1])
+
+
+def _made_labels(split: Arrays, preprocess: Preprocess | None) -> Nest:
+    """All labels of a split, as the losses get them."""
     # Of what is computed here TensorFlow leaves out all that the labels do not need.
     labels = tf.function(lambda x, y, seeds: prepare(preprocess, x, y, seeds, training=False)[1], autograph=False)
     parts = []

@@ -159,15 +159,14 @@ class _Run:
         return stop
 
     def _take_steps(self, until: int) -> None:
-        began = time.monotonic()
         outcome = self._run_chunk(until)
-        seconds, steps = time.monotonic() - began, outcome.step - self._state.step
-        self._chunk.took(steps, seconds)
+        steps = outcome.step - self._state.step
+        self._chunk.took(steps, outcome.seconds)
         self._state = dataclasses.replace(
             self._state,
             step=outcome.step,
             sums=outcome.sums,
-            step_seconds=self._state.step_seconds + seconds,
+            step_seconds=self._state.step_seconds + outcome.seconds,
             step_examples=self._state.step_examples + steps * self._config.global_batch_size,
         )
         if not outcome.finite or not math.isfinite(float(outcome.sums[0])):

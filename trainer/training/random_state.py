@@ -48,8 +48,3 @@ def row_seeds(epoch_seed: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """The seed of each example: int32 [rows, 2]."""
     second = tf.cast(tf.math.floormod(rows, _RANGE), tf.int32)
     return tf.stack([tf.fill(tf.shape(second), tf.cast(epoch_seed, tf.int32)), second], axis=1)
-
-
-def order(seed: int, epoch: int, examples: int) -> "np.typing.NDArray[np.int64]":
-    """The order in which an epoch goes through the examples: a permutation, int64 [examples]."""
-    return np.random.default_rng([seed, epoch]).permutation(examples)

@@ -1,7 +1,7 @@
 """The compiled part: many steps of training, or a pass over the validation split, in one call.
 
-Each replica holds the whole data set on its device. A global batch is a slice of the epoch's order, and every replica
-takes its share of that slice, so any number of replicas sees the same batches in the same order.
+A global batch is a slice of the epoch's order, and every replica takes its share of that slice, so any number of
+replicas sees the same batches in the same order. Where the examples come from, `feeding` knows.
 
 One replica runs a chunk of steps as one computation, which XLA may compile as a whole. Of several, each computes its
 gradients, all of them are summed in one collective, and each makes the same update.
@@ -9,21 +9,23 @@ gradients, all of them are summed in one collective, and each makes the same upd
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from trainer.core.config import Config
-from trainer.training import arrays, collective, random_state
-from trainer.training.arrays import Arrays, Nest
+from trainer.training import collective, random_state
+from trainer.training.arrays import Nest
 from trainer.training.evaluation import Evaluation
 from trainer.training.experiment import Preprocess
+from trainer.training.feeding import Shares, Split, feed
 from trainer.training.first_look import FirstLook
 from trainer.training.merging import Merging
 from trainer.training.model_step import ModelStep, traced_alone
 from trainer.training.preparation import prepare
+from trainer.training.read_ahead import Readers
 from trainer.training.scores import Scores, Sums
 from trainer.training.sharing import Sharing
 from trainer.training.update import Update
@@ -37,6 +39,7 @@ class Outcome:
     step: int  # Completed steps of the run.
     sums: Sums  # Over the examples of the epoch so far.
     finite: bool  # Whether every loss was.
+    seconds: float  # Of the steps alone, without waiting for data.
 
 
 def shares(examples: int, replicas: int) -> list[int]:
@@ -58,19 +61,19 @@ class Trainer:
         strategy: tf.distribute.Strategy,
         model: Any,
         look: FirstLook,
-        train: Arrays,
-        validation: Arrays | None,
+        train: Split,
+        validation: Split | None,
         preprocess: Preprocess | None,
         steps_per_epoch: int,
         jit_compile: bool,
     ) -> None:
-        """Takes a model that is compiled and built, and moves the data to the devices.
+        """Takes a model that is compiled and built, and moves data in memory to the devices.
 
         Raises:
           UsageError: the model cannot be trained by this number of replicas.
         """
         self._config, self._strategy, self._model, self._look = config, strategy, model, look
-        self._train, self._validation, self._preprocess = train, validation, preprocess
+        self._validation, self._preprocess = validation, preprocess
         self.steps_per_epoch = steps_per_epoch
         self._replicas = strategy.num_replicas_in_sync
         self._shares = shares(config.global_batch_size, self._replicas)
@@ -80,10 +83,13 @@ class Trainer:
         self._merging = Merging(model, self.scores, look, self._replicas)
         self._sharing = Sharing(model, self.scores, look, config.global_batch_size) if several else None
         self._model_step = ModelStep(model, self._variables, self.scores, self._sharing, look)
-        devices = strategy.extended.worker_devices if several else (None,)
-        self._devices = list(devices)
-        self._data = [train.on(device) for device in devices]
-        self._order = tf.Variable(np.arange(train.examples, dtype=np.int64), trainable=False, name="order")
+        devices = list(strategy.extended.worker_devices) if several else [None]
+        first = collective.first_replica(strategy, len(devices))
+        self._of_batch = Shares(
+            batch=config.global_batch_size, of_replicas=self._shares, first=first, devices=devices
+        )  # fmt: skip
+        self._readers = Readers(processes=config.reader_processes, may_skip=config.skip_bad_records)
+        self.feed = feed(config, train, self._of_batch, steps_per_epoch, self._readers)
         self._epoch_seed = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch_seed")
         self._bases = random_state.layer_bases(config.seed, len(self._variables.seeds))
         self.jit_compile = jit_compile and not (several and look.synchronized)
@@ -119,7 +125,8 @@ class Trainer:
             scores=self.scores,
             merging=self._merging,
             bases=self._bases,
-            devices=self._devices,
+            devices=self._of_batch.devices,
+            readers=self._readers,
             jit_compile=self.jit_compile,
         )
 
@@ -130,18 +137,26 @@ class Trainer:
 
     def start_epoch(self, epoch: int) -> None:
         """Sets the order and the examples' seeds of an epoch (from 0), functions of the seed and the epoch alone."""
-        self._order.assign(random_state.order(self._config.seed, epoch, self._train.examples))
+        self.feed.start_epoch(epoch)
         self._epoch_seed.assign(random_state.epoch_seed(self._config.seed, epoch, training=True))
         self._epoch = epoch
 
     def run(self, step: int, until: int, sums: Sequence[Any]) -> Outcome:
-        """Trains from `step` until step `until`, which is of the same epoch.
+        """Trains from `step` until step `until`, which is of the same epoch, or as far as examples were read ahead.
 
-        All workers must call it with the same arguments. When the loss is no longer finite it returns after the step
-        that made it so.
+        All workers must call it with the same arguments, and all get equally far. When the loss is no longer finite it
+        returns after the step that made it so.
+
+        Raises:
+          DataError: an example cannot be read or trained on.
         """
-        step_, finite, after = self._run(tf.constant(step, tf.int64), tf.constant(until, tf.int64), _tensors(sums))
-        return Outcome(step=int(step_), finite=bool(finite), sums=list(after))
+        given, until = self.feed.at(step, until)
+        began = time.monotonic()
+        steps = tf.constant(step, tf.int64), tf.constant(until, tf.int64)
+        step_, finite, after = self._run(*steps, _tensors(sums), given)
+        return Outcome(
+            step=int(step_), sums=list(after), finite=bool(finite), seconds=time.monotonic() - began
+        )  # fmt: skip
 
     def graph(self) -> tf.Graph:
         """The graph of the compiled steps.
@@ -150,14 +165,14 @@ class Trainer:
           UsageError: a weight would not be trained; see `ModelStep.check_trained`.
         """
         zero = tf.constant(0, tf.int64)
-        graph = self._run.get_concrete_function(zero, zero, _tensors(self.scores.start())).graph
+        graph = self._run.get_concrete_function(zero, zero, _tensors(self.scores.start()), self.feed.specs()).graph
         self._model_step.check_trained()
         return graph
 
     @property
     def known_variables(self) -> set[int]:
         """What the steps may read and write, by `id`."""
-        own = (self._order, self._epoch_seed)
+        own = (*self.feed.variables, self._epoch_seed)
         locals_ = (one for value in own for one in self._strategy.experimental_local_results(value))
         return {*map(id, own), *map(id, locals_), *self._variables.ids}
 
@@ -178,11 +193,11 @@ class Trainer:
             parallel_iterations=1,
         )
 
-    def _steps(self, step: tf.Tensor, until: tf.Tensor, sums: Sums) -> Any:
+    def _steps(self, step: tf.Tensor, until: tf.Tensor, sums: Sums, given: Any) -> Any:
         """A chunk of steps of one replica."""
 
         def one(step: tf.Tensor, sums: Sums) -> tuple[tf.Tensor, Sums]:
-            inputs = *self._inputs(step, 0, 0, sums[1:]), None
+            inputs = *self._inputs(given, step, 0, 0, sums[1:]), None
             gradients, after, loss, metrics = self._model_step.gradients(*inputs)
             self._apply(0, gradients, after)
             examples = self._config.global_batch_size
@@ -190,20 +205,20 @@ class Trainer:
 
         return self._loop(step, until, sums, one)
 
-    def _steps_together(self, step: tf.Tensor, until: tf.Tensor, sums: Sums) -> Any:
+    def _steps_together(self, step: tf.Tensor, until: tf.Tensor, sums: Sums, given: Any) -> Any:
         """A chunk of steps of several replicas."""
 
         def one(step: tf.Tensor, sums: Sums) -> tuple[tf.Tensor, Sums]:
-            finite, after = self._strategy.run(self._replica_step, args=(step, sums))
+            finite, after = self._strategy.run(lambda *args: self._replica_step(given, *args), args=(step, sums))
             return self._first(finite), [self._first(value) for value in after]
 
         return self._loop(step, until, sums, one)
 
-    def _replica_step(self, step: tf.Tensor, sums: Sums) -> tuple[tf.Tensor, Sums]:
+    def _replica_step(self, given: Any, step: tf.Tensor, sums: Sums) -> tuple[tf.Tensor, Sums]:
         """One replica's part of a step."""
-        context, replica, local = collective.here(len(self._data))
+        context, replica, local = collective.here(len(self._of_batch.devices))
         share, batch = self._shares[replica], self._config.global_batch_size
-        inputs = self._inputs(step, replica, local, self._merging.begun(sums))
+        inputs = self._inputs(given, step, replica, local, self._merging.begun(sums))
         assert self._sharing is not None  # noqa: S101
         divisors = tf.zeros([self._sharing.losses])
         if self._sharing.asks_divisors:
@@ -221,12 +236,9 @@ class Trainer:
         joined = self._merging.joined(sums[1:], metrics)
         return tf.math.is_finite(loss), [sums[0] + tf.cast(loss, tf.float64) * batch, *joined]
 
-    def _inputs(self, step: tf.Tensor, replica: int, local: int, metrics: Sums) -> tuple[Any, ...]:
+    def _inputs(self, given: Any, step: tf.Tensor, replica: int, local: int, metrics: Sums) -> tuple[Any, ...]:
         """What `ModelStep.gradients` takes, but for the divisors."""
-        begin, share = sum(self._shares[:replica]), self._shares[replica]
-        first = (step % self.steps_per_epoch) * self._config.global_batch_size + begin
-        rows = tf.ensure_shape(tf.gather(self._order, first + tf.range(share, dtype=tf.int64)), [share])
-        x, y, weight = arrays.take(self._data[local], rows)
+        x, y, weight, rows = self.feed.take(given, step, replica, local)
         x, y = self._prepare(x, y, random_state.row_seeds(self._epoch_seed, rows))
         variables = self._variables
         state = variables.read_optimizer(local) if self._model_step.scales_loss else []

@@ -3,7 +3,7 @@
 python -m tests.training.oracle.run MODE [--save=FOLDER | --resume=FOLDER] [KIND ...]
 
 MODE: fit; or the number of replicas, each a logical device of this process; with "x" behind it XLA compiles the steps,
-with a number behind ":" chunks have that many.
+with a number behind ":" chunks have that many; with "s" behind it the examples are read one by one, from sources.
 """
 
 import functools
@@ -27,9 +27,10 @@ import keras  # noqa: E402
 from tests.training.oracle.every_kind import KINDS, WITH_OURS  # noqa: E402
 from tests.training.oracle.kinds import BATCH, Kind  # noqa: E402
 from trainer.core.config import Config  # noqa: E402
-from trainer.training import assembly, random_state, strategy, variables  # noqa: E402
+from trainer.training import assembly, strategy, variables  # noqa: E402
 from trainer.training.checkpoint import Checkpoint, check_identity  # noqa: E402
 from trainer.training.experiment import Experiment  # noqa: E402
+from trainer.training.order import Order  # noqa: E402
 
 EPOCHS, SEED = 3, 5
 SAVED = 10  # Steps, of which an epoch has 7.
@@ -44,7 +45,7 @@ def by_fit(kind: Kind) -> dict[str, Any]:
     steps = examples // BATCH
     if not model.compiled:
         _compile_as_the_flags(model, train)
-    orders = [random_state.order(SEED, epoch, examples)[: steps * BATCH] for epoch in range(EPOCHS)]
+    orders = [Order(SEED, epoch, examples).rows(0, steps * BATCH) for epoch in range(EPOCHS)]
     rows = np.concatenate(orders)
     nests = tuple(keras.tree.map_structure(lambda leaf: _taken(leaf, rows), part) for part in train)
     nests = tuple(tuple(part) if isinstance(part, list) else part for part in nests)
@@ -58,11 +59,21 @@ def by_fit(kind: Kind) -> dict[str, Any]:
 
 
 def by_ours(
-    kind: Kind, replicas: int, *, jit_compile: bool, chunk: int, save: Path | None, resume: Path | None
+    kind: Kind,
+    replicas: int,
+    *,
+    jit_compile: bool,
+    chunk: int,
+    read: bool,
+    save: Path | None,
+    resume: Path | None,
 ) -> dict[str, Any]:
     """What our loop ends with; `save` and `resume` name the file of a checkpoint in the midst of the second epoch."""
     experiment = Experiment(
-        name="kind", load_data=lambda _: kind.data(), build_model=lambda _: kind.model(), preprocess=kind.preprocess
+        name="kind",
+        load_data=lambda _: _sources(kind.data()) if read else kind.data(),
+        build_model=lambda _: kind.model(),
+        preprocess=kind.preprocess,
     )
     strategy.create = lambda *_: _strategy(replicas)
     config = Config(
@@ -100,6 +111,23 @@ def by_ours(
         history.append(values | {f"val_{name}": value for name, value in validation.items()})
     trainer.finalize()
     return _ended(parts.model, history)
+
+
+class _Source:
+    """Arrays, given one example at a time."""
+
+    def __init__(self, split: Any) -> None:
+        self._split = split
+
+    def __len__(self) -> int:
+        return len(keras.tree.flatten(self._split[0])[0])
+
+    def __getitem__(self, row: int) -> Any:
+        return tuple(keras.tree.map_structure(lambda leaf: leaf[row], part) for part in self._split)
+
+
+def _sources(data: Any) -> Any:
+    return tuple(None if split is None else _Source(split) for split in data)
 
 
 @functools.cache
@@ -146,9 +174,9 @@ def main(mode: str, arguments: list[str]) -> None:
             if mode == "fit":
                 ended = by_fit(WITH_OURS[kind])
             else:
-                replicas = int(name.rstrip("x"))
+                replicas = int(name.rstrip("xs"))
                 ended = by_ours(
-                    WITH_OURS[kind], replicas, jit_compile=name.endswith("x"), chunk=int(chunk or 0),
+                    WITH_OURS[kind], replicas, jit_compile="x" in name, chunk=int(chunk or 0), read="s" in name,
                     save=file("save", kind), resume=file("resume", kind),
                 )  # fmt: skip
         except Exception:

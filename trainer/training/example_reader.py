@@ -1,0 +1,217 @@
+"""Reads examples of a source by their row, and stacks them: in threads of the training process, or beside it.
+
+A process that reads imports this module and the source's own, and no TensorFlow.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import pickle
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.core.exit_codes import DamagedRecordError, DataError, UsageError
+from trainer.training.order import Rows
+
+Nest = Any  # An array, or a dict, list or tuple of arrays.
+_EXAMPLE = "expected pairs (x, y) or triples (x, y, sample_weight)"
+
+Leaves = list[npt.NDArray[Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Some examples as they were read: each leaf of x, y and weight stacked, and what was passed over for them."""
+
+    leaves: Leaves
+    damaged: dict[int, str]  # Rows that cannot be read, and why; other rows stand in their place.
+
+
+class ExampleReader:
+    """Gives examples that are all built like the first one."""
+
+    def __init__(self, source: Any, name: str, *, may_skip: int, floatx: str) -> None:
+        """Reads the first example.
+
+        Args:
+          source: with `len()` and `[row]`, and `__getitems__(rows)` and `decode(example, seed)` if it likes.
+          name: of the split.
+          may_skip: damaged records that may be passed over.
+          floatx: the type of floating-point numbers.
+        """
+        self._source, self._name, self._may_skip, self._floatx = source, name, may_skip, floatx
+        self._count = len(source)
+        self._many = getattr(source, "__getitems__", None)
+        self._decode = getattr(source, "decode", None)
+        self._template = self._parts(self._one(0, 0, {}), 0)
+        self._shapes = [np.asarray(leaf) for leaf in _leaves(self._template, self._template)]
+
+    @property
+    def bytes_per_example(self) -> int:
+        """The size of one example, as it arrives on a device."""
+        return max(1, sum(np.dtype(self._kept(leaf.dtype)).itemsize * leaf.size for leaf in self._shapes))
+
+    @property
+    def bytes_of_x(self) -> int:
+        """The size of one example's inputs, as they were read."""
+        return sum(np.asarray(leaf).nbytes for leaf in _leaves(self._template[0], self._template[0]))
+
+    @property
+    def reads_many(self) -> bool:
+        """Whether the source reads several examples at once."""
+        return self._many is not None
+
+    def buffers(self, examples: int) -> Leaves:
+        """Room for so many examples."""
+        return [np.zeros([examples, *leaf.shape], self._kept(leaf.dtype)) for leaf in self._shapes]
+
+    def nests(self, leaves: Sequence[Any]) -> tuple[Nest, Nest, Nest]:
+        """Stacked leaves as x, y and weight."""
+        return tuple(_packed(part, remaining) for remaining in (iter(leaves),) for part in self._template)
+
+    def read(self, rows: Rows, epoch_seed: int, out: Leaves | None = None) -> Piece:
+        """Reads examples.
+
+        Args:
+          rows: their numbers.
+          epoch_seed: the first half of the seeds that their choices in `decode` come from; the row is the second.
+          out: where they are written to; None: into room of their own.
+
+        Raises:
+          DataError: an example is damaged and may not be passed over, or differs from the first.
+        """
+        out = self.buffers(len(rows)) if out is None else out
+        damaged: dict[int, str] = {}
+        for place, (row, example) in enumerate(self._examples(rows, epoch_seed, damaged)):
+            parts = self._parts(example, row)
+            for leaf, room, first in zip(_leaves(parts, self._template), out, self._shapes, strict=True):
+                array = np.asarray(leaf)
+                if array.shape != first.shape or array.dtype != first.dtype:
+                    raise DataError(
+                        f"example {row} of the {self._name} data has {array.dtype} {list(array.shape)} where the first "
+                        f"has {first.dtype} {list(first.shape)}; all must be alike: pad or cut them in the source"
+                    )
+                room[place] = array
+        return Piece(leaves=out, damaged=damaged)
+
+    def _examples(self, rows: Rows, epoch_seed: int, damaged: dict[int, str]) -> Iterable[tuple[int, Any]]:
+        numbers = [int(row) for row in rows]
+        if self._many is not None:
+            try:
+                examples = list(self._many(numbers))
+            except DamagedRecordError:
+                if not self._may_skip:
+                    raise
+            else:
+                if len(examples) != len(numbers):
+                    raise UsageError(
+                        f"{type(self._source).__name__}.__getitems__ gave {len(examples)} examples for {len(numbers)} "
+                        "numbers; expected one for each"
+                    )
+                for row, example in zip(numbers, examples, strict=True):
+                    yield row, self._decoded(row, example, epoch_seed, damaged)
+                return
+        for row in numbers:
+            yield row, self._one(row, epoch_seed, damaged)
+
+    def _decoded(self, row: int, example: Any, epoch_seed: int, damaged: dict[int, str]) -> Any:
+        if self._decode is None:
+            return example
+        try:
+            return self._decode(example, np.array([epoch_seed, row % 2**31], np.uint32))
+        except DamagedRecordError:
+            if not self._may_skip:
+                raise
+        return self._one(row, epoch_seed, damaged)
+
+    def _one(self, row: int, epoch_seed: int, damaged: dict[int, str]) -> Any:
+        """An example; where it is damaged and may be passed over, the next that is not."""
+        at = row
+        while True:
+            try:
+                example = self._source[at]
+                seed = np.array([epoch_seed, at % 2**31], np.uint32)
+                return example if self._decode is None else self._decode(example, seed)
+            except DamagedRecordError as error:
+                damaged[at] = str(error)
+                if len(damaged) > self._may_skip:
+                    raise
+                at = (at + 1) % self._count
+
+    def _parts(self, example: Any, row: int) -> tuple[Any, Any, Any]:
+        if not isinstance(example, tuple | list) or len(example) not in (2, 3):
+            given = f"a {type(example).__name__}" + (f" of {len(example)}" if isinstance(example, tuple | list) else "")
+            raise UsageError(f"{self._name} data: {type(self._source).__name__}[{row}] gives {given}; {_EXAMPLE}")
+        return (*example, None) if len(example) == 2 else tuple(example)
+
+    def _kept(self, dtype: np.dtype[Any]) -> Any:
+        """As Keras' `fit` hands numbers to a model: floating-point ones as `floatx`, everything else as it is."""
+        return dtype if dtype.kind in "biuOUS" else self._floatx
+
+
+def _leaves(parts: Any, template: Any) -> list[Any]:
+    """The leaves of an example in the order of the first one's.
+
+    Raises:
+      DataError: it is built in another way.
+    """
+    if template is None:
+        if parts is None:
+            return []
+    elif isinstance(template, dict):
+        if isinstance(parts, dict) and parts.keys() == template.keys():
+            return [leaf for key in template for leaf in _leaves(parts[key], template[key])]
+    elif isinstance(template, tuple | list):
+        if isinstance(parts, tuple | list) and len(parts) == len(template):
+            return [leaf for part, like in zip(parts, template, strict=True) for leaf in _leaves(part, like)]
+    elif parts is not None and not isinstance(parts, dict | tuple | list):
+        return [parts]
+    raise DataError(
+        f"an example is built of {_built(parts)}, the first one of {_built(template)}; all must be built alike"
+    )
+
+
+def _packed(template: Any, leaves: Any) -> Nest:
+    if template is None:
+        return None
+    if isinstance(template, dict):
+        return {key: _packed(part, leaves) for key, part in template.items()}
+    if isinstance(template, tuple | list):
+        parts = [_packed(part, leaves) for part in template]
+        return type(template)(*parts) if hasattr(template, "_fields") else type(template)(parts)
+    return next(leaves)
+
+
+def _built(parts: Any) -> str:
+    if isinstance(parts, dict):
+        return "{" + ", ".join(map(str, parts)) + "}"
+    if isinstance(parts, tuple | list):
+        return "(" + ", ".join(_built(part) for part in parts) + ")"
+    return "nothing" if parts is None else "a value"
+
+
+_reader_there: ExampleReader | None = None
+
+
+def begin_there(content: bytes) -> None:
+    """In a process that reads: takes what reads, and ends with the process that trains."""
+    global _reader_there
+    parent = multiprocessing.parent_process()
+
+    def leave_with_it() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(0)
+
+    threading.Thread(target=leave_with_it, name="parent", daemon=True).start()
+    _reader_there = pickle.loads(content)  # noqa: S301  Made by the process that trains.
+
+
+def read_there(rows: Rows, epoch_seed: int) -> Piece:
+    """In a process that reads: `ExampleReader.read`."""
+    assert _reader_there is not None  # noqa: S101
+    return _reader_there.read(rows, epoch_seed)

@@ -1,0 +1,210 @@
+"""Reads blocks of a source's examples ahead of the steps that train on them, in threads, or in processes of its own.
+
+A block is what one compiled call may take: some batches, of each the shares of this process's replicas. Blocks follow
+from the position alone, so nothing of a reader has to be saved.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.core import agent_link
+from trainer.core.exit_codes import DataError
+from trainer.training.example_reader import Leaves, Piece, begin_there, read_there
+from trainer.training.order import Rows
+from trainer.training.source_split import SourceSplit
+
+_THREADS = 16  # Reading waits for disks and networks; what keeps the interpreter busy gains nothing by more.
+_PIECE = 32  # Examples that are read one after another, where a source gives them one by one.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a block holds."""
+
+    first: int  # The number of its first batch, as its consumer counts.
+    batches: int
+    rows: list[Rows]  # Of each replica of this process.
+    epoch_seed: int  # Of all these rows.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Block:
+    """A plan carried out: for each replica of this process, the rows' examples on its device."""
+
+    plan: Plan
+    leaves: list[list[tf.Tensor]]
+    rows: list[tf.Tensor]  # int64, as long as the leaves.
+
+
+class Readers:
+    """What reads: threads of this process, and processes beside it if asked for; for all splits of a run."""
+
+    def __init__(self, *, processes: int = 0, may_skip: int = 0) -> None:
+        """Starts nothing yet.
+
+        Args:
+          processes: how many read, for sources whose code keeps the interpreter to itself; 0: threads of this process.
+          may_skip: damaged records that may be passed over, over all.
+        """
+        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reader")
+        self._processes, self._may_skip = processes, may_skip
+        self._pools: dict[int, ProcessPoolExecutor] = {}
+        self._damaged: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
+
+    def read(self, split: SourceSplit, rows: Rows, epoch_seed: int, out: Leaves) -> None:
+        """Reads examples into `out`, and looks at them.
+
+        Raises:
+          DataError: one is damaged beyond what may be passed over, or cannot be trained on.
+        """
+        if self._processes:
+            piece = self._pool(split).submit(read_there, rows, epoch_seed).result()
+            for room, leaf in zip(out, piece.leaves, strict=True):
+                room[:] = leaf
+        else:
+            piece = split.reader.read(rows, epoch_seed, out)
+        self._note(split.name, piece)
+        split.check(out, rows)
+
+    def _pool(self, split: SourceSplit) -> ProcessPoolExecutor:
+        with self._lock:
+            if id(split) not in self._pools:
+                self._pools[id(split)] = ProcessPoolExecutor(
+                    self._processes,
+                    mp_context=multiprocessing.get_context("spawn"),
+                    initializer=begin_there,
+                    initargs=(split.pickled_reader(),),
+                )
+            return self._pools[id(split)]
+
+    def _note(self, name: str, piece: Piece) -> None:
+        for row, why in sorted(piece.damaged.items()):
+            with self._lock:
+                if (name, row) in self._damaged:
+                    continue
+                self._damaged.add((name, row))
+                count = len(self._damaged)
+            if count > self._may_skip:
+                raise DataError(f"{why}; it is one more than --skip_bad_records={self._may_skip} on this worker")
+            print(
+                f"passed over example {row} of the {name} data, {count} of at most {self._may_skip}: {why}", flush=True
+            )
+
+
+class ReadAhead:
+    """The blocks of one consumer, in order; some of them are read while the one before is used."""
+
+    def __init__(
+        self,
+        split: SourceSplit,
+        readers: Readers,
+        plans: Iterator[Plan],
+        *,
+        capacities: list[int],
+        devices: list[str | None],
+        ahead: int,
+    ) -> None:
+        """Begins to read.
+
+        Args:
+          split: what is read from.
+          readers: what reads.
+          plans: the blocks.
+          capacities: examples that a block has room for, on each device.
+          devices: of the replicas of this process.
+          ahead: blocks that are read or wait, beyond the one in use.
+        """
+        self._split, self._readers, self._plans = split, readers, plans
+        self._capacities, self._devices, self._ahead = capacities, devices, ahead
+        self.waited = 0.0  # Seconds in which `next` had nothing to give.
+        self._begun: collections.deque[Future[Block]] = collections.deque()
+        self._fill()
+
+    def next(self) -> Block | None:
+        """The next block, when it is there; None when there is none any more.
+
+        Raises:
+          DataError: an example cannot be read or trained on.
+        """
+        if not self._begun:
+            return None
+        future = self._begun[0]
+        if not future.done():
+            began = time.monotonic()
+            with agent_link.waiting_for_data():
+                concurrent.futures.wait([future])
+            self.waited += time.monotonic() - began
+        self._begun.popleft()
+        block = future.result()
+        self._fill()
+        return block
+
+    def close(self) -> None:
+        """Reads no more."""
+        self._plans = iter(())
+        for future in self._begun:
+            future.cancel()
+        self._begun.clear()
+
+    def _fill(self) -> None:
+        while len(self._begun) < self._ahead and (plan := next(self._plans, None)) is not None:
+            self._begun.append(self._begin(plan))
+
+    def _begin(self, plan: Plan) -> Future[Block]:
+        """Reads a block in pieces; the thread that reads the last one brings it to the devices."""
+        block: Future[Block] = Future()
+        leaves = [self._split.reader.buffers(capacity) for capacity in self._capacities]
+        size = len(plan.rows[0]) // max(plan.batches, 1) if self._split.reader.reads_many else _PIECE
+        pieces = [
+            (replica, first, min(first + max(size, 1), len(rows)))
+            for replica, rows in enumerate(plan.rows)
+            for first in range(0, len(rows), max(size, 1))
+        ]
+        left = [len(pieces)]
+        lock = threading.Lock()
+
+        def read(replica: int, first: int, end: int) -> None:
+            try:
+                if block.cancelled() or block.done():
+                    return
+                out = [leaf[first:end] for leaf in leaves[replica]]
+                self._readers.read(self._split, plan.rows[replica][first:end], plan.epoch_seed, out)
+                with lock:
+                    left[0] -= 1
+                    last = not left[0]
+                if last and not block.cancelled():
+                    self._settle(block, self._moved(plan, leaves))
+            except BaseException as error:  # Told to who waits for the block.
+                self._settle(block, error)
+
+        for piece in pieces:
+            self._readers.threads.submit(read, *piece)
+        return block
+
+    def _moved(self, plan: Plan, leaves: list[Leaves]) -> Block:
+        tensors, numbers = [], []
+        for device, own, rows, capacity in zip(self._devices, leaves, plan.rows, self._capacities, strict=True):
+            with tf.device(device):
+                tensors.append([tf.constant(leaf) for leaf in own])
+                numbers.append(tf.constant(np.pad(rows, (0, capacity - len(rows))), tf.int64))
+        return Block(plan=plan, leaves=tensors, rows=numbers)
+
+    @staticmethod
+    def _settle(block: Future[Block], result: Block | BaseException) -> None:
+        try:
+            if isinstance(result, BaseException):
+                block.set_exception(result)
+            else:
+                block.set_result(result)
+        except concurrent.futures.InvalidStateError:
+            return  # Another piece has failed before, or nobody waits any more.

@@ -1,0 +1,102 @@
+"""Data that is read while it is trained on: a source, which has a length and gives an example by its row."""
+
+import hashlib
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from trainer.core.exit_codes import DataError, UsageError
+from trainer.training.arrays import Arrays, Nest, check_numbers
+from trainer.training.example_reader import ExampleReader, Leaves
+from trainer.training.order import Rows
+
+_HEAD = 48  # Examples that are looked at before the first step.
+_KNOWN = 8  # Of them, those that tell a source that says nothing of itself from another.
+
+
+def is_source(split: Any) -> bool:
+    """Whether what `load_data` returned for a split is a source, and no pair or triple of arrays."""
+    if isinstance(split, dict | str | bytes) or (isinstance(split, tuple | list) and len(split) in (2, 3)):
+        return False
+    return hasattr(split, "__len__") and hasattr(split, "__getitem__")
+
+
+class SourceSplit:
+    """One split whose examples are read when they are needed."""
+
+    def __init__(self, source: Any, name: str, *, may_skip: int = 0) -> None:
+        """Reads the first examples, which say what all must look like.
+
+        Args:
+          source: with `len()` and `[row]`; see docs/data.md for what else it may have.
+          name: of the split.
+          may_skip: damaged records that may be passed over.
+
+        Raises:
+          UsageError: it is no source, or holds what a model cannot be trained on.
+          DataError: it is empty, or its first examples differ from each other.
+        """
+        self.name, self._source = name, source
+        self.examples = len(source)
+        if not self.examples:
+            raise DataError(f"load_data's {name} data holds no examples; give None for no validation data")
+        self.reader = ExampleReader(source, name, may_skip=may_skip, floatx=keras.config.floatx())
+        self.check_labels: Callable[[Nest, Rows], None] | None = None  # Set once the model's losses are known.
+        head = self.reader.nests(self.reader.read(np.arange(min(_HEAD, self.examples)), 0).leaves)
+        self.known = Arrays(tuple(part for part in head if part is not None), name)  # Checks types and numbers.
+
+    @property
+    def bytes_per_example(self) -> int:
+        """The size of one example's x."""
+        return self.reader.bytes_of_x
+
+    def head(self, count: int) -> tuple[Nest, Nest, Nest]:
+        """The first examples, as they will arrive on a device; not more than were read at the start."""
+        return self.known.head(count)
+
+    @property
+    def at_hand(self) -> int:
+        """How many examples were read at the start."""
+        return self.known.examples
+
+    @property
+    def y(self) -> Nest:
+        """The labels of the first examples."""
+        return self.known.y
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this data from other: what the source says of itself, and its length."""
+        if said := getattr(self._source, "identity", None):
+            return {"examples": self.examples, **said()}
+        hashed = hashlib.sha256()
+        for leaf in self.reader.read(np.arange(min(_KNOWN, self.examples)), 0).leaves:
+            hashed.update(f"{leaf.dtype} {leaf.shape}".encode() + leaf.tobytes())
+        return {"examples": self.examples, "first examples": hashed.hexdigest()[:16]}
+
+    def check(self, leaves: Leaves, rows: Rows) -> None:
+        """Refuses numbers and labels that cannot be trained on.
+
+        Raises:
+          DataError: names the example.
+        """
+        for leaf in leaves:
+            check_numbers(f"load_data's {self.name} data", leaf, rows)
+        if self.check_labels:
+            self.check_labels(self.reader.nests(leaves)[1], rows)
+
+    def pickled_reader(self) -> bytes:
+        """What reads it, for a process beside this one.
+
+        Raises:
+          UsageError: the source cannot be sent there.
+        """
+        try:
+            return pickle.dumps(self.reader)
+        except Exception as error:
+            raise UsageError(
+                f"--reader_processes cannot send the {self.name} data's source to a process ({error}); let its class "
+                "be of a module, and open files when they are first read"
+            ) from None
