@@ -65,6 +65,8 @@ class Ended:
                 return f"worker {worker}'s training process was frozen at step {self.step} and was killed"
             case Cause.HUNG:
                 return f"worker {worker}'s training process made no step after step {self.step} and was killed"
+            case Cause.STARVED:
+                return f"worker {worker}'s training process had no data after step {self.step} and was killed"
             case Cause.DONE:
                 return f"worker {worker} is done"
             case Cause.AGREED:

@@ -131,3 +131,7 @@ class Status:
             measured.add_metric([name], value)
         yield measured
         yield GaugeMetricFamily("trainer_examples_per_second", "Of all workers", progress.examples_per_second)
+        if progress.data_wait is not None:
+            yield GaugeMetricFamily(
+                "trainer_data_wait_share", "Of the time since the line before, in waiting for data", progress.data_wait
+            )

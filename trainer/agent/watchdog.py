@@ -14,6 +14,8 @@ _BEAT_TIMEOUT = 10.0
 # The same before the first step: an import from a slow disk, or waiting for peers, holds all threads up.
 _START_TIMEOUT = 120.0
 _STACKS_SECONDS = 1.0  # For faulthandler to write the stacks before the process is killed.
+# A worker that waits for data holds all others up in their collectives: it is the one to be named.
+_STARVED_FIRST_SECONDS = 2.0
 _LEAVE_SECONDS = 10.0  # For a training process to leave by itself when all do.
 
 
@@ -76,7 +78,12 @@ class Watchdog:
         may_be_silent = _BEAT_TIMEOUT if self._status.has_stepped or self._child.stopped() else _START_TIMEOUT
         if self._decided is None and silent > may_be_silent:
             self._show_stacks_and_kill(Cause.FROZEN, f"it has not beaten for {silent:.0f} s: frozen")
-        elif self._decided is None and idle > self._config.hang_timeout:
+        elif self._decided is None and self._child.waits_for_data and idle > self._config.hang_timeout:
+            self._show_stacks_and_kill(
+                Cause.STARVED,
+                f"it waited for data for --hang_timeout={self._config.hang_timeout:g} s: look at the storage",
+            )
+        elif self._decided is None and idle > self._config.hang_timeout + _STARVED_FIRST_SECONDS:
             self._show_stacks_and_kill(
                 Cause.HUNG, f"it made no step for --hang_timeout={self._config.hang_timeout:g} s"
             )

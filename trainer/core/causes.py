@@ -12,6 +12,7 @@ class Cause(enum.StrEnum):
     CRASH = "crash"
     FROZEN = "frozen"  # No beat; killed by its agent.
     HUNG = "hung"  # No step for too long; killed by its agent.
+    STARVED = "starved"  # No step for too long, for want of data; killed by its agent.
     PEER_LOST = "peer_lost"
     STOPPED = "stopped"  # Its agent stopped it, since the attempt was over.
     AGREED = "agreed"  # All stopped at a save, so that a missing worker can join.
@@ -19,7 +20,7 @@ class Cause(enum.StrEnum):
     AGENT_LOST = "agent_lost"
 
 
-KILLED_BY_AGENT = frozenset({Cause.FROZEN, Cause.HUNG})
+KILLED_BY_AGENT = frozenset({Cause.FROZEN, Cause.HUNG, Cause.STARVED})
 CRASHES = frozenset({Cause.CRASH, *KILLED_BY_AGENT})
 CONSEQUENCES = frozenset({Cause.NEW, Cause.DONE, Cause.PEER_LOST, Cause.STOPPED})
 """Causes that follow from what happened to another worker."""

@@ -11,8 +11,9 @@ from typing import Self
 
 _PREFIX = "progress "
 _PAIR = re.compile(r"(\S+?)=(\S+)")
+_TOLD_WAIT = 0.05
 _MOST_DIGITS = 15  # Of a whole number: whoever prints such a line may be a stranger, or the code that is trained.
-_OURS = ("worker", "attempt", "epoch", "step", "examples/s", "images/s", "saved")  # All else is a metric.
+_OURS = ("worker", "attempt", "epoch", "step", "examples/s", "images/s", "saved", "data_wait")  # All else is a metric.
 _VALIDATION = "val_"
 
 
@@ -33,6 +34,7 @@ class Progress:
     metrics: Mapping[str, float]
     examples_per_second: float  # All workers', since the line before.
     saved: int | None = None  # Step of the newest checkpoint; only the chief knows it.
+    data_wait: float | None = None  # The share of time, 0 to 1, in which this worker waited for data; None: in memory.
     validation: Mapping[str, float] | None = None  # Only in the line that ends an epoch; empty without validation data.
 
     @property
@@ -68,6 +70,8 @@ class Progress:
         }
         pairs |= {_word(name): _number(value) for name, value in self.metrics.items()}
         pairs["examples/s"] = f"{self.examples_per_second:.0f}"
+        if self.data_wait is not None:
+            pairs["data_wait"] = f"{self.data_wait:.2f}"
         if self.saved is not None:
             pairs["saved"] = self.saved
         if self.validation is not None:
@@ -109,6 +113,7 @@ class Progress:
                 metrics={name: float(value) for name, value in measured.items() if not name.startswith(_VALIDATION)},
                 examples_per_second=speed if 0 <= speed < 10**_MOST_DIGITS else 0.0,
                 saved=_whole(pairs["saved"]) if "saved" in pairs else None,
+                data_wait=_share(pairs["data_wait"]) if "data_wait" in pairs else None,
                 validation=validation if validation or _VALIDATION in pairs else None,
             )
         except (KeyError, ValueError):
@@ -124,6 +129,18 @@ def _whole(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
         raise ValueError(f"{text[:20]!r} is no whole number of a run")
     return int(text)
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(f"{text[:20]!r} is no share")
+    return share
+
+
+def data_wait_text(progress: Progress) -> str:
+    """For a person, where a worker waits for data more than now and then: "  waits 23% for data"."""
+    return f"  waits {progress.data_wait:.0%} for data" if (progress.data_wait or 0) >= _TOLD_WAIT else ""
 
 
 def _word(name: str) -> str:

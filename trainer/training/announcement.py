@@ -9,6 +9,7 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.core.tf_config import Cluster
 from trainer.training.assembly import Assembly
+from trainer.training.feeding import SourceFeed
 from trainer.training.saving import as_its_user_made_it
 from trainer.training.trainer import shares
 
@@ -34,6 +35,11 @@ def show(config: Config, cluster: Cluster | None, run_dir: Path, parts: Assembly
         f"{config.epochs * steps} steps",
         flush=True,
     )
+    if isinstance(feed := parts.trainer.feed, SourceFeed):
+        print(
+            f"reading {feed.ahead} batches ahead, at most {feed.bytes_ahead / 2**20:.0f} MiB of each worker's memory",
+            flush=True,
+        )
     if left_out * 20 > parts.examples:
         print(
             f"each epoch leaves out {left_out} of the {parts.examples} training examples, which fill no whole batch; "

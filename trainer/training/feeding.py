@@ -42,8 +42,8 @@ class Feed(Protocol):
     variables: tuple[tf.Variable, ...]  # That the steps read.
 
     @property
-    def waited(self) -> float:
-        """Seconds in which no step could be made for want of data."""
+    def waited(self) -> float | None:
+        """Seconds in which no step could be made for want of data; None: it is all in memory."""
 
     def start_epoch(self, epoch: int) -> None:
         """Sets the order of an epoch (from 0)."""
@@ -78,7 +78,7 @@ def batches_ahead(config: Config, size: int) -> int:
 class ArrayFeed:
     """Each device holds all examples, and takes those that the epoch's order names."""
 
-    waited = 0.0
+    waited = None
 
     def __init__(self, config: Config, split: Arrays, shares: Shares, steps_per_epoch: int) -> None:
         """Moves the examples to the devices."""
@@ -126,7 +126,6 @@ class SourceFeed:
         self._most = max(1, self.ahead // 2)  # Batches of a block; one block is read while another waits.
         self._reading: ReadAhead | None = None
         self._block: Block | None = None
-        self._waited = 0.0
 
     @property
     def bytes_ahead(self) -> int:
@@ -136,7 +135,7 @@ class SourceFeed:
     @property
     def waited(self) -> float:
         """See `Feed`."""
-        return self._waited + (self._reading.waited if self._reading else 0.0)
+        return self._reading.waited if self._reading else 0.0
 
     def start_epoch(self, epoch: int) -> None:
         """See `Feed`: the order follows from the step."""

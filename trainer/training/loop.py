@@ -81,7 +81,7 @@ class _Run:
             identity=parts.identity, arrays={},
         )  # fmt: skip
         self._counted = began  # Up to when wall time is in self._state.
-        self._shown = (time.monotonic(), 0)  # When progress was last shown, and its step.
+        self._shown = (time.monotonic(), 0, 0.0)  # When progress was last shown, its step, seconds waited for data.
 
     def to_its_end(self) -> int:
         self._agreement.check_alike(self._parts.identity)
@@ -121,7 +121,7 @@ class _Run:
 
     def _resume(self, saved: Checkpoint) -> None:
         self._state = resuming.resumed(saved, self._state, self._parts, self._config)
-        self._shown = (time.monotonic(), saved.step)
+        self._shown = (time.monotonic(), saved.step, 0.0)
         print(f"resuming at step {saved.step} of {self._steps}")
 
     def _epochs(self, display: Display) -> bool:
@@ -144,6 +144,7 @@ class _Run:
     def _epoch(self, end: int, display: Display, *, first: bool) -> bool:
         """Takes the steps of an epoch up to `end`, chunk by chunk; whether a worker wishes to stop."""
         self._speed_from = self._state.step_examples, self._state.step_seconds
+        self._waited_before = self._trainer.feed.waited or 0.0
         stop = False
         while self._state.step < end and not stop:
             # The first step comes alone, so that everyone sees at once that training has begun.
@@ -211,16 +212,17 @@ class _Run:
         )
         speed = examples / max(seconds, 1e-9)
         train = self._values(self._state.step)
-        ended = self._progress(examples_per_second=speed, validation=validation)
+        display.show(self._progress(examples_per_second=speed, validation=validation))
         scores = train | {f"val_{name}": value for name, value in validation.items()}
         if self._summaries:
             rate = announcement.learning_rate(self._parts.model)
             shown = train | {"learning_rate": rate, "examples_per_second": speed}
+            if (waited := self._trainer.feed.waited) is not None:
+                shown["data_wait_seconds"] = waited - self._waited_before
             self._summaries.epoch(epoch, step=self._state.step, train=shown, validation=validation)
             if self._config.histogram_freq and epoch % self._config.histogram_freq == 0:
                 self._summaries.histograms(epoch, self._parts.model)
             self._summaries.flush()
-        display.show(ended)
         on_epoch_end = self._parts.experiment.on_epoch_end
         # Asked before the epoch is saved: a run that is killed meanwhile asks again, and does not train on.
         with explained("on_epoch_end"):
@@ -244,8 +246,8 @@ class _Run:
         if not self._summaries.flush():  # The events up to a checkpoint's step are on disk before it is.
             return
         now = time.monotonic()
-        self._state = dataclasses.replace(self._state, seconds=self._state.seconds + now - self._counted)
-        self._counted = now
+        seconds, self._counted = self._state.seconds + now - self._counted, now
+        self._state = dataclasses.replace(self._state, seconds=seconds)
         arrays = variables.arrays(self._parts.model, keep_rate=not self._parts.rate_is_a_flag)
         sums = [value if not hasattr(value, "numpy") else value.numpy() for value in self._state.sums]
         self._checkpoints.save(
@@ -268,7 +270,8 @@ class _Run:
 
     def _news(self) -> Progress | None:
         """The progress when there is more than was shown; called from the display's thread."""
-        return self._progress() if self._shown[1] < self._state.step < self._steps else None
+        news = self._shown[1] < self._state.step or self._shown[2] < (self._trainer.feed.waited or 0.0)
+        return self._progress() if news and self._state.step < self._steps else None
 
     def _values(self, step: int, sums: Any = None) -> dict[str, float]:
         """The loss and the metrics of the running epoch up to a step."""
@@ -278,8 +281,8 @@ class _Run:
     def _progress(
         self, *, examples_per_second: float | None = None, validation: dict[str, float] | None = None
     ) -> Progress:
-        state, now = self._state, time.monotonic()
-        (before, step_before), self._shown = self._shown, (now, state.step)
+        state, now, waited = self._state, time.monotonic(), self._trainer.feed.waited
+        (before, step_before, waited_before), self._shown = self._shown, (now, state.step, waited or 0.0)
         since = max(state.step - step_before, 0) * self._config.global_batch_size / max(now - before, 1e-9)
         return Progress(
             worker=self._cluster.index if self._cluster else 0,
@@ -291,6 +294,7 @@ class _Run:
             steps=self._steps,
             metrics=self._values(state.step, state.sums),
             examples_per_second=since if examples_per_second is None else examples_per_second,
+            data_wait=None if waited is None else min(max(waited - waited_before, 0) / max(now - before, 1e-9), 1.0),
             saved=(self._checkpoints.saved or 0) if self._chief else None,
             validation=validation,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from trainer.core.log_lines import Progress, metrics_text
+from trainer.core.log_lines import Progress, data_wait_text, metrics_text
 
 _BAR_SECONDS = 0.2
 
@@ -70,7 +70,7 @@ class _Bar:
             progress.BarColumn(bar_width=None),
             progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             progress.TextColumn("{task.fields[metrics]}"),
-            progress.TextColumn("{task.fields[speed]:,.0f} examples/s"),
+            progress.TextColumn("{task.fields[speed]:,.0f} examples/s{task.fields[wait]}"),
             progress.TimeRemainingColumn(),
             speed_estimate_period=5.0,
         )
@@ -82,6 +82,7 @@ class _Bar:
             "epoch": f"{progress.epoch}/{progress.epochs}",
             "metrics": metrics_text(progress.first_metrics()).replace("  ", " "),
             "speed": progress.examples_per_second,
+            "wait": data_wait_text(progress),
         }
         if self._task is None:
             self._bar.start()

@@ -126,9 +126,16 @@ class ReadAhead:
         """
         self._split, self._readers, self._plans = split, readers, plans
         self._capacities, self._devices, self._ahead = capacities, devices, ahead
-        self.waited = 0.0  # Seconds in which `next` had nothing to give.
+        self._waited = 0.0
+        self._waits_since: float | None = None
         self._begun: collections.deque[Future[Block]] = collections.deque()
         self._fill()
+
+    @property
+    def waited(self) -> float:
+        """Seconds in which `next` had nothing to give; may be asked by another thread."""
+        since = self._waits_since
+        return self._waited + (time.monotonic() - since if since is not None else 0.0)
 
     def next(self) -> Block | None:
         """The next block, when it is there; None when there is none any more.
@@ -140,10 +147,10 @@ class ReadAhead:
             return None
         future = self._begun[0]
         if not future.done():
-            began = time.monotonic()
+            self._waits_since = time.monotonic()
             with agent_link.waiting_for_data():
                 concurrent.futures.wait([future])
-            self.waited += time.monotonic() - began
+            self._waited, self._waits_since = self.waited, None
         self._begun.popleft()
         block = future.result()
         self._fill()

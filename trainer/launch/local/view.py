@@ -11,7 +11,7 @@ import rich.progress
 import rich.table
 import rich.text
 
-from trainer.core.log_lines import Progress, StateLine, metrics_text
+from trainer.core.log_lines import Progress, StateLine, data_wait_text, metrics_text
 from trainer.core.safe_text import one_line, printable
 
 
@@ -81,7 +81,7 @@ class LiveFleetView:
                 completed=progress.step,
                 description=one_line(
                     f"epoch {progress.epoch}/{progress.epochs}  {metrics_text(progress.first_metrics())}  "
-                    f"{progress.examples_per_second:.0f} examples/s"
+                    f"{progress.examples_per_second:.0f} examples/s{data_wait_text(progress)}"
                 ),
             )
         self.live.update(self._screen())

@@ -22,6 +22,7 @@ _DISRUPTIONS = {
 _KILLED_BY_AGENT = {
     Cause.FROZEN: "was frozen, and its agent killed it",
     Cause.HUNG: "made no step for too long, and its agent killed it",
+    Cause.STARVED: "waited for data for too long, and its agent killed it",
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from trainer.core import typed_json
-from trainer.core.causes import Cause
+from trainer.core.causes import KILLED_BY_AGENT, Cause
 from trainer.core.exit_codes import DataError
 from trainer.core.result_figures import figure, sound
 from trainer.core.run_dir import ATTEMPTS, MANIFEST, WORKERS, log_parts, run_name_parts
@@ -21,7 +21,7 @@ from trainer.output.stores.store import Store
 _UNCUT = 40  # Characters of a release's name that the names of its Jobs always have: the chart cuts longer names.
 # How a training process ended by itself, or was killed as it did not go on, is said here in the words of all verdicts.
 # What became of an agent, or what all agents agreed on, only the attempt's reason tells.
-_ENDS_OF_PROCESSES = {Cause.CRASH, Cause.FATAL, Cause.PEER_LOST, Cause.FROZEN, Cause.HUNG}
+_ENDS_OF_PROCESSES = {Cause.CRASH, Cause.FATAL, Cause.PEER_LOST, *KILLED_BY_AGENT}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import rich.console
 import rich.table
 import rich.text
 
-from trainer.core.log_lines import metrics_text
+from trainer.core.log_lines import data_wait_text, metrics_text
 from trainer.core.safe_text import one_line, printable
 from trainer.launch.report.snapshot import Row, Snapshot, bar, eta
 
@@ -58,7 +58,7 @@ def progress_texts(snapshot: Snapshot, width: int) -> list[rich.console.Renderab
     head = f"epoch {progress.epoch}/{progress.epochs} {drawn} {share:.0%} {eta(progress, snapshot.step_seconds)}"
     figures = (
         f"step {progress.step}/{progress.steps}  {metrics_text(progress.first_metrics())}  "
-        f"{progress.examples_per_second:,.0f} examples/s"
+        f"{progress.examples_per_second:,.0f} examples/s{data_wait_text(progress)}"
     )
     if snapshot.attempt > 1:
         figures += f"  attempt {snapshot.attempt}"
