@@ -100,6 +100,14 @@ def test_the_length_of_chunks_changes_no_bit(mode: str) -> None:
         assert chunked[kind] == whole[kind], kind
 
 
+@pytest.mark.parametrize("mode", ["1", "3", "1x"])
+def test_read_from_sources_changes_no_bit(mode: str) -> None:
+    held, read = ended(mode, *SOME), ended(mode + "s", *SOME)
+    for kind in SOME:
+        assert "error" not in read[kind], read[kind]["error"]
+        assert read[kind] == held[kind], kind
+
+
 def test_two_replicas_compiled_by_xla_end_as_one() -> None:
     theirs, ours = ended("fit"), ended("2x", *SOME)
     for kind in SOME:

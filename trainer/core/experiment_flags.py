@@ -85,11 +85,18 @@ def with_flags(flags: type | None) -> type[Config]:
             )
         declared = dict(field.metadata) if "doc" in field.metadata else setting(field.default, "").metadata
         fields.append((field.name, field.type, dataclasses.field(default=field.default, metadata=declared)))
+    namespace = {
+        "own_flags": staticmethod(lambda: tuple(name for name, *_ in fields)),
+        # A source that holds the flags may be sent to a process that reads.
+        "__reduce__": lambda config: (_again, (flags, dict(vars(config)))),
+    }
     return dataclasses.make_dataclass(
-        "ExperimentConfig", fields, bases=(Config,), frozen=True, kw_only=True, namespace={"own_flags": staticmethod(
-            lambda: tuple(name for name, *_ in fields)
-        )}
-    )  # fmt: skip
+        "ExperimentConfig", fields, bases=(Config,), frozen=True, kw_only=True, namespace=namespace
+    )
+
+
+def _again(flags: type, values: dict[str, Any]) -> Config:
+    return with_flags(flags)(**values)
 
 
 def own(config: Config) -> dict[str, Any]:

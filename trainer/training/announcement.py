@@ -37,7 +37,7 @@ def show(config: Config, cluster: Cluster | None, run_dir: Path, parts: Assembly
     )
     if isinstance(feed := parts.trainer.feed, SourceFeed):
         print(
-            f"reading {feed.ahead} batches ahead, at most {feed.bytes_ahead / 2**20:.0f} MiB of each worker's memory",
+            f"reading {feed.ahead} batches ahead, at most {feed.bytes_ahead / 2**20:.1f} MiB of each worker's memory",
             flush=True,
         )
     if left_out * 20 > parts.examples:

@@ -205,7 +205,21 @@ def check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
     for name, value in identity.items():
         before = checkpoint.identity.get(name)
         if before not in (value, _UNSAID):
+            what, was, now = _difference(name, before, value)
             raise UsageError(
-                f"the checkpoint of step {checkpoint.step} was made with {name} {before}, this start has {value}; "
+                f"the checkpoint of step {checkpoint.step} was made with {what} {was}, this start has {now}; "
                 "start it as before, or start anew with another --run_dir"
             )
+    for name in checkpoint.identity.keys() - identity.keys():
+        raise UsageError(
+            f"the checkpoint of step {checkpoint.step} was made with {name} {checkpoint.identity[name]}, this start "
+            "without it; start it as before, or start anew with another --run_dir"
+        )
+
+
+def _difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """The first thing that differs in two values, in which others may lie."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return name, before, now
+    key = next(key for key in sorted({*before, *now}) if before.get(key) != now.get(key))
+    return _difference(f"{name}: {key}" if name == "data set" else f"{name} {key}", before.get(key), now.get(key))
