@@ -50,7 +50,7 @@ def escaped(cell: str) -> str:
 def training_codes() -> str:
     """How a training process ends, and what the agent and the Job make of it."""
     rows = [
-        [outcome.cause, "other" if outcome.code is None else str(int(outcome.code)), outcome.agent, outcome.job]
+        [outcome.description, "other" if outcome.code is None else str(int(outcome.code)), outcome.agent, outcome.job]
         for outcome in TABLE
     ]
     return table(["what ended a training process, or its agent", "exit code", "the agent", "the Job"], rows)

@@ -15,7 +15,7 @@ from tools import manifests
 from trainer.agent.flags import AgentConfig
 from trainer.core import settings, tf_config
 from trainer.core.config import Config
-from trainer.core.exit_codes import TABLE, ExitCode
+from trainer.core.exit_codes import TABLE, PodEnd
 from trainer.core.experiment_flags import parse
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -69,12 +69,22 @@ def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
 
 def test_the_failure_policy_is_the_table(job: Any) -> None:
     fail, ignore, disruption = job["spec"]["podFailurePolicy"]["rules"]
-    assert fail["action"] == "FailJob"
-    assert fail["onExitCodes"]["values"] == sorted(row.code for row in TABLE if row.job_fails and row.code)
-    assert all((row.job == "fails, no retry") == row.job_fails for row in TABLE)
-    assert (ignore["action"], ignore["onExitCodes"]["values"]) == ("Ignore", [ExitCode.TERMINATED])
+    for rule, action, pod_end in ((fail, "FailJob", PodEnd.FAILS), (ignore, "Ignore", PodEnd.IGNORED)):
+        assert rule["action"] == action
+        assert rule["onExitCodes"]["values"] == sorted(row.code for row in TABLE if row.pod_end is pod_end and row.code)
+        assert rule["onExitCodes"]["containerName"] == "worker"
     assert disruption == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    assert {rule["onExitCodes"]["containerName"] for rule in (fail, ignore)} == {"worker"}
+
+
+def test_what_the_table_says_of_the_job_is_what_it_does() -> None:
+    words = {
+        PodEnd.COMPLETES: "complete",
+        PodEnd.FAILS: "fails, no retry",
+        PodEnd.IGNORED: "ignores it and replaces the pod",
+        PodEnd.COUNTED: "counts against backoffLimit",
+    }
+    assert [row.job for row in TABLE if not row.job.endswith(words[row.pod_end])] == []
+    assert all(f"exits {row.code}" in row.agent for row in TABLE if row.pod_end is PodEnd.FAILS)
 
 
 def test_the_programs_take_what_the_chart_gives_them(job: Any) -> None:
