@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from bench.report.table import Row
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 from trainer.core.process import spawn
 
 ROUNDS = 5

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.agents import children, running, wait_until_gone
 from tests.support.tensorboard_client import wait_for_page
+from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import StateLine
-from trainer.core.ports import free_ports
 
 
 def test_killed_training_processes_are_restarted_and_the_run_ends_with_its_result(tmp_path: pathlib.Path) -> None:

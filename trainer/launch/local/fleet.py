@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from trainer.core import run_token
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import PodEnd, meaning, rule
+from trainer.core.free_ports import free_ports, loopback
 from trainer.core.log_lines import Progress, StateLine
-from trainer.core.ports import free_ports, loopback
 from trainer.core.tf_config import Cluster, address
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.local.agent_process import AgentEvents, AgentExit, AgentLine, Worker
