@@ -102,6 +102,8 @@ def test_the_ports_of_services_policy_and_image_are_those_of_the_programs(render
     }
     (policy,) = [value["spec"]["ingress"] for value in rendered if value["kind"] == "NetworkPolicy"]
     assert [port["port"] for rule in policy for port in rule.get("ports", ())] == [port_forward.PORT]
+    check = (CHART / "files" / "check.py").read_text()
+    assert set(map(int, re.findall(r"\b\d{4}\b", check))) == {tf_config.AGENT_PORT, port_forward.PORT}
     (exposed,) = re.findall(r"^EXPOSE (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert {int(port) for port in exposed.split()} == {tf_config.TRAINING_PORT, tf_config.AGENT_PORT, port_forward.PORT}
 
