@@ -157,7 +157,7 @@ def _labels(split: Arrays, preprocess: Preprocess | None) -> Nest:
     examples = min(_EXAMPLES, split.examples)
     if _is_same(_head(split, preprocess, examples)[1], split.head(examples)[1]):
         return split.y
-    # Of what is computed here TensorFlow leaves out all that the labels do not need.
+    # TensorFlow leaves out all that is computed here and that the labels do not need.
     labels = tf.function(lambda x, y, seeds: prepare(preprocess, x, y, seeds, training=False)[1], autograph=False)
     parts = []
     for first in range(0, split.examples, _LABELS):
