@@ -81,6 +81,19 @@ def test_a_step_that_always_crashes_ends_the_run_after_max_restarts(tmp_path: pa
         assert "--max_restarts=2" in message["reason"]
 
 
+@pytest.mark.parametrize("behaviour", ["crash 0 12", "data 0 12"])
+def test_each_attempts_log_says_once_how_it_ended(tmp_path: pathlib.Path, behaviour: str) -> None:
+    with running(tmp_path, 1, agent_flags=["--max_restarts=1"], environ={"BEHAVIOUR": behaviour}) as run:
+        code = run.start(0).end()
+        logs = [path.read_text() for path in sorted((run.run_dir / "workers" / "0").glob("*.log"))]
+        assert len(logs) == {"crash 0 12": 2, "data 0 12": 1}[behaviour]
+        for number, log in enumerate(logs, 1):
+            assert log.count(f"worker 0 ended with {code} (") == 1
+            assert log.count(" is bad\n") == 1
+            assert f"agent 0: attempt {number} is over\n" in log
+        assert f"agent 0: exit {code} (" in logs[-1]
+
+
 @pytest.mark.parametrize("bad", [0, 1])
 def test_bad_flags_of_one_worker_end_all_with_64_and_everybody_says_whose(tmp_path: pathlib.Path, bad: int) -> None:
     with running(tmp_path, 3) as run:
