@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from bench.report.table import Row
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 from trainer.core.process import spawn
 
 ROUNDS = 5
@@ -40,8 +40,8 @@ def train(*, agent: bool) -> tuple[float, float]:
         if process.wait():
             raise SystemExit(f"training ended with {process.returncode}: {(process.stderr or sys.stdin).read()!r}")
         (began, before), (ended, after) = readings[0], readings[-1]
-        images_per_second = json.loads((run_dir / "result.json").read_text())["images_per_second"]
-        return images_per_second, (after - before) / (ended - began)
+        examples_per_second = json.loads((run_dir / "result.json").read_text())["examples_per_second"]
+        return examples_per_second, (after - before) / (ended - began)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -55,6 +55,6 @@ def measure() -> Iterator[Row]:
     pairs = [(train(agent=False)[0], *train(agent=True)) for _ in range(ROUNDS)]
     without, beside, cpu = (statistics.median(column) for column in zip(*pairs, strict=True))
     yield Row(
-        f"images/s on one core beside an agent, of those without (median of {ROUNDS})", beside / without, "≥ 0.99"
+        f"examples/s on one core beside an agent, of those without (median of {ROUNDS})", beside / without, "≥ 0.99"
     )
     yield Row("share of the core that the agent takes, in %", 100 * cpu, "≤ 1")

@@ -1,4 +1,4 @@
-"""What the mirror costs: bytes and requests, memory, CPU time, and images per second of the training beside it.
+"""What the mirror costs: bytes and requests, memory, CPU time, and examples a second of the training beside it.
 
 A proxy between the real mirror and real servers counts bytes and requests. Also writes docs/mirror-bytes.svg.
 """
@@ -251,4 +251,4 @@ def measure() -> Iterator[Row]:
         ratios, share = throughput(folder / "speed")
         yield Row("mirror: share of a worker's core that the agent takes with s3, in %", 100 * share, "≤ 2")
         spread = f"{TURNS} turns, standard error {statistics.stdev(ratios) / TURNS**0.5:.3f}"
-        yield Row(f"mirror: images/s with it, of those without, mean of {spread}", statistics.mean(ratios), "≥ 0.98")
+        yield Row(f"mirror: examples/s with it, of those without, mean of {spread}", statistics.mean(ratios), "≥ 0.98")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.report.table import Row
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 from trainer.training import idx_files
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import rich.console
 
-from tests.launch.report.test_watch import Replay
+from tests.support.replay import Replay
 from trainer.launch import cli
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.report.snapshot import Snapshot

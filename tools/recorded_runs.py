@@ -6,7 +6,7 @@ A line is {"kind": "job" | "pod" | "event", "type": ..., "object": ...}, in the 
 After them come the logs of the chief's pods that still exist, {"kind": "log", "uid": the pod's, "line": ...}, of which
 only the lines are kept that programs parse. Fields that the launcher does not read are left out.
 
-tests/launch/report/test_watch.py replays them.
+tests/support/replay.py tells them again.
 """
 
 import json

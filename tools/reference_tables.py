@@ -50,7 +50,7 @@ def escaped(cell: str) -> str:
 def training_codes() -> str:
     """How a training process ends, and what the agent and the Job make of it."""
     rows = [
-        [outcome.cause, "other" if outcome.code is None else str(int(outcome.code)), outcome.agent, outcome.job]
+        [outcome.description, "other" if outcome.code is None else str(int(outcome.code)), outcome.agent, outcome.job]
         for outcome in TABLE
     ]
     return table(["what ended a training process, or its agent", "exit code", "the agent", "the Job"], rows)
@@ -62,9 +62,21 @@ def launcher_codes() -> str:
     return table(["exit code", "what it says"], [[str(code), text] for code, text in LAUNCHER_CODES.items()])
 
 
-def flags(config: type) -> str:
-    """The flags that a dataclass of settings declares."""
-    return table(["flag", "default", "what it does"], [list(row) for row in rows_of(settings.markdown(config))])
+def flags(config: type, *, values: str = "") -> str:
+    """The flags that a dataclass of settings declares.
+
+    Args:
+      config: the dataclass.
+      values: the chart's values that set flags of it; a default of theirs that is another stands beside the flag's.
+    """
+    chart = yaml.safe_load(VALUES.read_text())[values] if values else {}
+    rows = []
+    for flag, default, text in rows_of(settings.markdown(config)):
+        name = flag.strip("`-")
+        if name in chart and chart[name] != getattr(config, name):
+            default = f"{default}, the chart: {default_text(chart[name])}".removeprefix(", ")
+        rows.append([flag, default, text])
+    return table(["flag", "default", "what it does"], rows)
 
 
 def local_flags() -> str:
@@ -137,8 +149,8 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "flags of submit": lambda: flags(SubmitFlags),
     },
     "docs/reference.md": {
-        "flags of training": lambda: flags(Config),
-        "flags of the agent": lambda: flags(AgentConfig),
+        "flags of training": lambda: flags(Config, values="train"),
+        "flags of the agent": lambda: flags(AgentConfig, values="agent"),
         "flags of the launcher": launcher_flags,
         "flags of a local run": local_flags,
         "exit codes of training": training_codes,

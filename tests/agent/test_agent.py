@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.agents import children, running, wait_until_gone
 from tests.support.tensorboard_client import wait_for_page
+from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import StateLine
-from trainer.core.ports import free_ports
 
 
 def test_killed_training_processes_are_restarted_and_the_run_ends_with_its_result(tmp_path: pathlib.Path) -> None:
@@ -79,6 +79,19 @@ def test_a_step_that_always_crashes_ends_the_run_after_max_restarts(tmp_path: pa
         assert message["exit_code"] == 1
         assert message["errors"] == ["the step is bad"]
         assert "--max_restarts=2" in message["reason"]
+
+
+@pytest.mark.parametrize("behaviour", ["crash 0 12", "data 0 12"])
+def test_each_attempts_log_says_once_how_it_ended(tmp_path: pathlib.Path, behaviour: str) -> None:
+    with running(tmp_path, 1, agent_flags=["--max_restarts=1"], environ={"BEHAVIOUR": behaviour}) as run:
+        code = run.start(0).end()
+        logs = [path.read_text() for path in sorted((run.run_dir / "workers" / "0").glob("*.log"))]
+        assert len(logs) == {"crash 0 12": 2, "data 0 12": 1}[behaviour]
+        for number, log in enumerate(logs, 1):
+            assert log.count(f"worker 0 ended with {code} (") == 1
+            assert log.count(" is bad\n") == 1
+            assert f"agent 0: attempt {number} is over\n" in log
+        assert f"agent 0: exit {code} (" in logs[-1]
 
 
 @pytest.mark.parametrize("bad", [0, 1])

@@ -14,8 +14,8 @@ from tests.support import tensorboard_client
 from tests.support.agents import TRAINER, Agent, Run, launched, running, wait_until_gone
 from tests.support.out_of_memory import starved
 from tests.support.training_processes import Training
+from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import StateLine
-from trainer.core.ports import free_ports
 
 EPOCHS = 30
 STEPS_PER_EPOCH = 10

@@ -17,7 +17,7 @@ from trainer.agent.refusals import Refusals
 from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
 from trainer.core.causes import Cause
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 
 DEADLINE = 30.0
 

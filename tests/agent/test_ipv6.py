@@ -11,7 +11,7 @@ from tests.support.agents import running
 from tests.support.forging import join, message, status
 from tests.support.paths import ROOT
 from tests.support.tensorboard_client import wait_for_page
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 
 # A network of its own that has nothing but ::1, as a user may make it.
 _WITHOUT_IPV4 = 'ip link set lo up && ip addr del 127.0.0.1/8 dev lo && exec "$@"'

@@ -10,22 +10,27 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.paths import CHART, GOLDEN
+from tests.support.paths import CHART, GOLDEN, ROOT
 from tools import manifests
 from trainer.agent.flags import AgentConfig
 from trainer.core import settings, tf_config
 from trainer.core.config import Config
-from trainer.core.exit_codes import TABLE, ExitCode
+from trainer.core.exit_codes import TABLE, PodEnd
 from trainer.core.experiment_flags import parse
+from trainer.launch.cluster import port_forward
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def job() -> Any:
-    golden = yaml.safe_load_all(GOLDEN.read_text())
-    return next(value for value in golden if value["kind"] == "Job")
+def rendered() -> list[Any]:
+    return list(yaml.safe_load_all(GOLDEN.read_text()))
+
+
+@pytest.fixture(scope="module")
+def job(rendered: list[Any]) -> Any:
+    return next(value for value in rendered if value["kind"] == "Job")
 
 
 def test_the_schema_knows_the_flags_as_they_are() -> None:
@@ -69,12 +74,38 @@ def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
 
 def test_the_failure_policy_is_the_table(job: Any) -> None:
     fail, ignore, disruption = job["spec"]["podFailurePolicy"]["rules"]
-    assert fail["action"] == "FailJob"
-    assert fail["onExitCodes"]["values"] == sorted(row.code for row in TABLE if row.job_fails and row.code)
-    assert all((row.job == "fails, no retry") == row.job_fails for row in TABLE)
-    assert (ignore["action"], ignore["onExitCodes"]["values"]) == ("Ignore", [ExitCode.TERMINATED])
+    for rule, action, pod_end in ((fail, "FailJob", PodEnd.FAILS), (ignore, "Ignore", PodEnd.IGNORED)):
+        assert rule["action"] == action
+        assert rule["onExitCodes"]["values"] == sorted(row.code for row in TABLE if row.pod_end is pod_end and row.code)
+        assert rule["onExitCodes"]["containerName"] == "worker"
     assert disruption == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    assert {rule["onExitCodes"]["containerName"] for rule in (fail, ignore)} == {"worker"}
+
+
+def test_what_the_table_says_of_the_job_is_what_it_does() -> None:
+    words = {
+        PodEnd.COMPLETES: "complete",
+        PodEnd.FAILS: "fails, no retry",
+        PodEnd.IGNORED: "ignores it and replaces the pod",
+        PodEnd.COUNTED: "counts against backoffLimit",
+    }
+    assert [row.job for row in TABLE if not row.job.endswith(words[row.pod_end])] == []
+    assert all(f"exits {row.code}" in row.agent for row in TABLE if row.pod_end is PodEnd.FAILS)
+
+
+def test_the_ports_of_services_policy_and_image_are_those_of_the_programs(rendered: list[Any]) -> None:
+    agent = AgentConfig()
+    assert (agent.port, agent.tensorboard_port) == (tf_config.AGENT_PORT, port_forward.PORT)
+    services = {value["metadata"]["name"]: value["spec"]["ports"] for value in rendered if value["kind"] == "Service"}
+    assert {name: [port["port"] for port in ports] for name, ports in services.items()} == {
+        "mnist-train": [tf_config.TRAINING_PORT, tf_config.AGENT_PORT],
+        "mnist-train-tensorboard": [port_forward.PORT],
+    }
+    (policy,) = [value["spec"]["ingress"] for value in rendered if value["kind"] == "NetworkPolicy"]
+    assert [port["port"] for rule in policy for port in rule.get("ports", ())] == [port_forward.PORT]
+    check = (CHART / "files" / "check.py").read_text()
+    assert set(map(int, re.findall(r"\b\d{4}\b", check))) == {tf_config.AGENT_PORT, port_forward.PORT}
+    (exposed,) = re.findall(r"^EXPOSE (.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert {int(port) for port in exposed.split()} == {tf_config.TRAINING_PORT, tf_config.AGENT_PORT, port_forward.PORT}
 
 
 def test_the_programs_take_what_the_chart_gives_them(job: Any) -> None:

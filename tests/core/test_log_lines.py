@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,14 @@ def test_the_line_is_as_documented() -> None:
     assert progress
     assert (progress.worker, progress.workers, progress.step, progress.saved) == (0, 4, 120, 100)
     assert progress.format() == line
+
+
+@pytest.mark.parametrize("name", ["step", "worker", "saved", "examples/s", "images/s"])
+def test_a_metric_with_the_name_of_a_field_is_left_out(name: str) -> None:
+    progress = Progress.parse("progress worker=0/4 attempt=1 epoch=1/5 step=1/10 loss=0.5 examples/s=3 saved=1")
+    assert progress
+    with_metric = dataclasses.replace(progress, metrics={"loss": 0.5, name: 0.25})
+    assert Progress.parse(with_metric.format()) == progress
 
 
 def test_reads_the_lines_of_0_1_0() -> None:

@@ -13,7 +13,7 @@ import yaml
 from tests.e2e.release import run
 from tests.support.waiting import until
 from tests.tools import source, tool
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 
 _NAMESPACE = "kueue-system"
 _CONVERTED = "CustomResourceDefinition"

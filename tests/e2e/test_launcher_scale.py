@@ -15,8 +15,8 @@ from tests.support.control_plane import ControlPlane, control_plane
 from tests.support.paths import CHART
 from tests.support.waiting import until
 from tests.tools import tool
+from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress
-from trainer.core.ports import free_ports
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,7 @@ import yaml
 
 from tests.e2e.release import NAME, Json, Release, run
 from tests.support.waiting import until
-from trainer.core.exit_codes import TABLE, ExitCode, rule
+from trainer.core.exit_codes import TABLE, ExitCode, PodEnd, rule
 
 pytestmark = pytest.mark.e2e
 
@@ -30,8 +30,13 @@ def test_exit_codes(release: Release) -> None:
         return found if len(found) == len(CODES) else None
 
     outcome = until(120, "the end of all jobs", outcomes)
-    expected = {code: "PodFailurePolicy" if rule(code).job_fails else "BackoffLimitExceeded" for code in CODES}
-    assert outcome == expected | {ExitCode.DONE: "SuccessPolicy", ExitCode.TERMINATED: "replaced"}
+    expected = {
+        PodEnd.COMPLETES: "SuccessPolicy",
+        PodEnd.FAILS: "PodFailurePolicy",
+        PodEnd.IGNORED: "replaced",
+        PodEnd.COUNTED: "BackoffLimitExceeded",
+    }
+    assert outcome == {code: expected[rule(code).pod_end] for code in CODES}
 
 
 @pytest.mark.usefixtures("own_cluster")  # Its nodes may be made to offer what they do not have.

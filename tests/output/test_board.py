@@ -7,7 +7,7 @@ import urllib.request
 
 from tests.support.mirrored_run import Training
 from tests.support.tensorboard_client import tensorboard, wait_for_page
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 
 SECRET = "AWS_SECRET_ACCESS_KEY=very-secret"
 

@@ -16,7 +16,7 @@ from tests.support import tensorboard_client
 from tests.support.agents import TRAINER, running
 from tests.support.event_reader import points
 from tests.support.servers import BUCKET, s3_environ, s3_server
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 
 pytestmark = pytest.mark.servers
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.project.documents import DOCUMENTS, anchors, code_spans, commands, name, prose
 from tests.support.paths import ROOT
+from tools.manifests import SET_BY_CHART
 from tools.reference_tables import TABLES, escaped, generated
 
 WIDTH = 120
@@ -36,6 +37,17 @@ def test_a_table_without_a_place_is_an_error() -> None:
 
 def test_what_a_cell_holds_ends_no_cell_and_makes_no_tag() -> None:
     assert escaped("a <b> | `<c> | d`") == r"a \<b> \| `<c> \| d`"
+
+
+def test_the_reference_has_the_charts_default_where_it_is_another() -> None:
+    rows = re.findall(r"^\| `--(\w+)` \| (.*?) \|", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+    others = {name: default for name, default in rows if "the chart" in default}
+    assert others == {"warm_spare": "`false`, the chart: `true`", "rendezvous_timeout": "`600.0`, the chart: `1800`"}
+
+
+def test_the_reference_names_the_flags_that_the_chart_sets_itself() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text().partition("## Values of the chart\n")[2].partition("<!--")[0]
+    assert set(re.findall(r"`--(\w+)`", text)) == {name for names in SET_BY_CHART.values() for name in names}
 
 
 @each_document

@@ -18,7 +18,7 @@ import pytest
 from tests.support import tensorboard_client
 from tests.support.agents import TRAINER, Agent, Run, children, running
 from tests.support.out_of_memory import starved
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 
 pytestmark = pytest.mark.soak
 

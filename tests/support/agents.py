@@ -16,8 +16,8 @@ from typing import IO, Any
 
 from tests.support.paths import ROOT, TESTS
 from trainer.core import attempts, run_token
+from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress, StateLine
-from trainer.core.ports import free_ports
 from trainer.core.process import spawn
 from trainer.core.tf_config import Cluster
 

@@ -20,7 +20,7 @@ import yaml
 
 from tests.support.waiting import until
 from tests.tools import tool
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 
 _TOKEN = "control-plane"
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.paths import ROOT
+from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress
-from trainer.core.ports import free_ports
 
 PATIENCE = 120.0  # Seconds that anything may take, on a busy machine too.
 

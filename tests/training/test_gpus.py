@@ -180,6 +180,18 @@ def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
         raise tf.errors.UnimplementedError(None, None, "Something else.")
 
 
+def test_what_xla_refuses_to_compile_is_told_from_what_fails() -> None:
+    """By the words of TensorFlow's own errors, which are of the same classes."""
+    text = tf.function(lambda x: tf.strings.length(tf.strings.as_string(x)), jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError) as refused:
+        text(tf.constant([1.0]))
+    assert "unsupported operations" in xla.refusal(refused.value)
+    assert "\n" not in xla.refusal(refused.value)
+    with pytest.raises(tf.errors.InvalidArgumentError) as failed:
+        tf.function(lambda x: tf.debugging.check_numerics(x, "too much"))(tf.constant(float("inf")))
+    assert xla.refusal(failed.value) == ""
+
+
 def test_xla_reads_its_flags_after_tensorflow_was_imported(tmp_path: Path) -> None:
     """So that a warm spare, which has imported it before it knows of a run, has them, too."""
     program = (

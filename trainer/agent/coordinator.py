@@ -250,9 +250,8 @@ class Coordinator:
         self._finish = finish
         self._unanswered = self._to_be_answered(finish.code)
         if self._attempt and self._attempt.over is None:
-            cause = Cause.STOPPED
-            if rule(finish.code).ends_all:
-                cause = Cause.DONE if finish.code == ExitCode.DONE else Cause.FATAL
+            ends = rule(finish.code)
+            cause = ends.cause if ends.ends_all else Cause.STOPPED
             self._attempt.over = Over(
                 attempt=self._attempt.number, cause=cause, reason=finish.reason, accused=finish.accused
             )

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 
-from trainer.core.ports import loopback
+from trainer.core.free_ports import loopback
 from trainer.core.tf_config import Cluster, host_and_port
 
 _PAUSE = 0.5  # Seconds between two look-ups of a name.

@@ -10,7 +10,7 @@ from trainer.agent.worker_log import WorkerLog
 from trainer.core.run_dir import log_key
 from trainer.core.safe_text import one_line
 
-_TOLD = 20  # Lines, the last ones.
+_TOLD = 30  # Lines and sentences, the last ones.
 _FLUSH_SECONDS = 1.0  # At the end, for a disk that is slow.
 
 
@@ -36,6 +36,7 @@ class AgentLog:
         with self._lock:
             if self._file:
                 self._file.close()
+            self._told.clear()
             self._file = WorkerLog(run_dir, log_key(self._worker, attempt), limit=limit, warn=self.warn)
 
     def flush(self) -> None:
@@ -58,11 +59,13 @@ class AgentLog:
                 self._file.write(line)
 
     def say(self, text: str) -> None:
-        """Takes a sentence for a person. A reason in it, behind a colon, that stands above already is left out."""
-        shown = text
-        for told in filter(None, self._told):
-            shown = shown.removesuffix(f": {told}").replace(f": {told}; ", "; ")
-        self._told.append(text.partition(": ")[2])
+        """Takes a sentence for a person. A reason in it, behind a colon, that this attempt's log has is left out."""
+        shown, before, told_before = text, "", tuple(filter(None, self._told))
+        while shown != before:  # Behind one reason there may be another.
+            before = shown
+            for told in told_before:
+                shown = shown.removesuffix(f": {told}").replace(f": {told}; ", "; ")
+        self._told += (text.partition(": ")[2], shown)
         self._pass_on(f"agent {self._worker}: {shown}\n".encode(), True)
 
     def warn(self, text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from trainer.core import typed_json
 from trainer.core.causes import CRASHES, Cause
-from trainer.core.exit_codes import ExitCode, meaning, rule
+from trainer.core.exit_codes import meaning, rule
 from trainer.core.run_dir import MOST_ATTEMPTS
 from trainer.core.safe_text import one_line
 
@@ -86,8 +86,9 @@ class Ended:
         """
         value = typed_json.an_object(value, "ended")
         cause, code = _known_cause(value), typed_json.whole(value, "code", most=_MOST_CODE)
-        # With 0 a forged end would let all of them succeed without a result.
-        if (cause is Cause.FATAL and not rule(code).job_fails) or (cause in CRASHES and code == ExitCode.DONE):
+        by_itself = rule(code).cause
+        # Else a forged end could end all workers with any code, or with 0: as if there were a result.
+        if (cause is Cause.FATAL and by_itself is not Cause.FATAL) or (cause in CRASHES and by_itself is Cause.DONE):
             raise ValueError(f"the cause {cause.value!r} does not go with the exit code {code}")
         errors = typed_json.texts(value, "errors")[-_MOST_ERRORS:]
         return cls(

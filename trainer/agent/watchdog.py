@@ -8,7 +8,7 @@ from trainer.agent.flags import AgentConfig
 from trainer.agent.messages import Ended, Over
 from trainer.agent.status import Status
 from trainer.core.causes import Cause
-from trainer.core.exit_codes import ExitCode, rule
+from trainer.core.exit_codes import rule
 
 _BEAT_TIMEOUT = 10.0
 # The same before the first step: an import from a slow disk, or waiting for peers, holds all threads up.
@@ -97,7 +97,7 @@ class Watchdog:
           has_result: whether the run's result, which is written last, is there.
         """
         code = -1 if self._child.code is None else self._child.code
-        finished = has_result and rule(code).restarts  # Whatever happened after the result changes nothing.
+        finished = has_result and rule(code).cause is not Cause.FATAL  # What came after the result changes nothing.
         return Ended(
             cause=Cause.DONE if finished else self._cause(code),
             attempt=self._attempt,
@@ -108,17 +108,13 @@ class Watchdog:
 
     def _cause(self, code: int) -> Cause:
         """Why it ended with `code`."""
-        if code == ExitCode.DONE:
-            return Cause.DONE
-        if self._decided is not None and self._decided is not Cause.STOPPED:
-            return self._decided
-        if not rule(code).restarts:  # Stopped or not, it has found out what the others would, too.
-            return Cause.FATAL
-        if code == ExitCode.PEER_LOST:
-            return Cause.PEER_LOST
-        if self._decided is Cause.STOPPED:
-            return Cause.STOPPED
-        return Cause.AGREED if code == ExitCode.TERMINATED else Cause.CRASH
+        by_itself = rule(code).cause
+        if by_itself is Cause.DONE or self._decided is None:
+            return by_itself
+        # Stopped or not, it has found out what the others would, too; or it has lost a peer before.
+        if self._decided is Cause.STOPPED and by_itself in (Cause.FATAL, Cause.PEER_LOST):
+            return by_itself
+        return self._decided
 
     def _show_stacks_and_kill(self, cause: Cause, why: str) -> None:
         """Lets a process that does not go on show where it stands; `check` kills it a moment later."""

@@ -1,6 +1,8 @@
 """The exit codes, what each means and what follows from it: the one table of how things end.
 
-The README, the agent and the chart are all checked against `TABLE`.
+The agents and the launcher look up here what follows; the README and the chart are checked against `TABLE`. A new code
+is a member of `ExitCode` and a row of `TABLE`; how it is met follows from the row's `cause`: FATAL ends all workers,
+CRASH is a restart of those that --max_restarts allows, PEER_LOST and AGREED are restarts that it does not count.
 
     TrainerError          the base: carries the exit code its process ends with
      ├── UsageError       64  flags, configuration, TF_CONFIG, another model's checkpoint
@@ -13,6 +15,8 @@ The README, the agent and the chart are all checked against `TABLE`.
 
 import dataclasses
 import enum
+
+from trainer.core.causes import Cause
 
 
 class ExitCode(enum.IntEnum):
@@ -27,109 +31,114 @@ class ExitCode(enum.IntEnum):
     TERMINATED = 143
 
 
+class PodEnd(enum.Enum):
+    """What the Job makes of a pod that ended with an exit code."""
+
+    COMPLETES = "completes"
+    FAILS = "fails"  # No retry: a rule of its podFailurePolicy says so.
+    IGNORED = "ignored"  # Another pod takes its place, and nothing is counted; a rule says so.
+    COUNTED = "counted"  # Another pod takes its place, as long as backoffLimit allows.
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExitRule:
     """One row of the failure table: what an exit code says, and what follows from it."""
 
-    cause: str  # What ends a training process or an agent with it, in full.
+    description: str  # What ends a training process or an agent with it, in full.
     meaning: str  # The same in a few words.
     code: ExitCode | None  # None: any code that no other row names.
+    cause: Cause  # What the agents take it for where a training process ends so by itself.
+    pod_end: PodEnd
     agent: str  # What the agents do, for a person.
     job: str  # What the Job does, for a person.
-    restarts: bool  # Whether an agent that may stay itself starts a training process that ended with it again.
-    ends_all: bool  # Whether the agents of all workers end with it when one does.
-    job_fails: bool  # Whether the Job fails without a retry, by its podFailurePolicy.
+
+    @property
+    def ends_all(self) -> bool:
+        """Whether the agents of all workers end with it when one does; after any other, training is started again."""
+        return self.cause in (Cause.DONE, Cause.FATAL)
 
 
 TABLE = (
     ExitRule(
-        cause="done",
+        description="done",
         meaning="done",
         code=ExitCode.DONE,
+        cause=Cause.DONE,
+        pod_end=PodEnd.COMPLETES,
         agent="brings everything to the output; all exit 0 together",
         job="complete",
-        restarts=False,
-        ends_all=True,
-        job_fails=False,
     ),
     ExitRule(
-        cause="flags, configuration, TF_CONFIG, another model's checkpoint",
+        description="flags, configuration, TF_CONFIG, another model's checkpoint",
         meaning="bad flags or configuration",
         code=ExitCode.USAGE,
+        cause=Cause.FATAL,
+        pod_end=PodEnd.FAILS,
         agent="exits 64 at once, as do the others'",
         job="fails, no retry",
-        restarts=False,
-        ends_all=True,
-        job_fails=True,
     ),
     ExitRule(
-        cause="data missing or damaged, no whole checkpoint left, loss NaN",
+        description="data missing or damaged, no whole checkpoint left, loss NaN",
         meaning="bad data, checkpoint or loss",
         code=ExitCode.DATA,
+        cause=Cause.FATAL,
+        pod_end=PodEnd.FAILS,
         agent="exits 65 at once, as do the others'",
         job="fails, no retry",
-        restarts=False,
-        ends_all=True,
-        job_fails=True,
     ),
     ExitRule(
-        cause="requested accelerators are not there",
+        description="requested accelerators are not there",
         meaning="missing accelerators",
         code=ExitCode.ACCELERATOR,
+        cause=Cause.FATAL,
+        pod_end=PodEnd.FAILS,
         agent="exits 69 at once, as do the others'",
         job="fails, no retry",
-        restarts=False,
-        ends_all=True,
-        job_fails=True,
     ),
     ExitRule(
-        cause="the output was away at the start, lacks something at the end, or another agent took it over (an agent's "
-        "own end); no room on the disk for the result",
+        description="the output was away at the start, lacks something at the end, or another agent took it over (an "
+        "agent's own end); no room on the disk for the result",
         meaning="output incomplete",
         code=ExitCode.OUTPUT,
+        cause=Cause.CRASH,  # Room for the result may have been made meanwhile.
+        pod_end=PodEnd.COUNTED,
         agent="exits 74; a training process that found no room is restarted, as after a crash",
         job="counts against backoffLimit",
-        restarts=True,  # Room for the result may have been made meanwhile.
-        ends_all=False,
-        job_fails=False,
     ),
     ExitRule(
-        cause="a peer was lost",
+        description="a peer was lost",
         meaning="a peer was lost",
         code=ExitCode.PEER_LOST,
+        cause=Cause.PEER_LOST,
+        pod_end=PodEnd.COUNTED,
         agent="restarts in place; exits 75 itself when workers do not come in time, or only lose each other",
         job="notices nothing; of an agent it counts against backoffLimit",
-        restarts=True,
-        ends_all=False,
-        job_fails=False,
     ),
     ExitRule(
-        cause="a crash: signal, abort, exception",
+        description="a crash: signal, abort, exception",
         meaning="a crash",
         code=None,
+        cause=Cause.CRASH,
+        pod_end=PodEnd.COUNTED,
         agent="restarts in place, at most --max_restarts times without a newer saved step, then exits with that code",
         job="counts against backoffLimit",
-        restarts=True,
-        ends_all=False,
-        job_fails=False,
     ),
     ExitRule(
-        cause="SIGTERM to this worker: preemption, drain, delete",
+        description="SIGTERM to this worker: preemption, drain, delete",
         meaning="SIGTERM",
         code=ExitCode.TERMINATED,
+        cause=Cause.AGREED,  # It stopped because all did; its agent was not told to go.
+        pod_end=PodEnd.IGNORED,
         agent="brings what it can to the output and exits 143; the others meet again and wait for the replacement",
         job="ignores it and replaces the pod",
-        restarts=True,  # A training process that stopped because all did, while its agent may stay.
-        ends_all=False,
-        job_fails=False,
     ),
 )
-_RULES = {row.code: row for row in TABLE}
+_RULES: dict[int | None, ExitRule] = {row.code: row for row in TABLE}
 
 
 def rule(code: int) -> ExitRule:
     """The row of any code that a process can end with."""
-    return _RULES[ExitCode(code)] if code in _RULES else _RULES[None]
+    return _RULES.get(code, _RULES[None])
 
 
 def meaning(code: int) -> str:

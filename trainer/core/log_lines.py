@@ -4,17 +4,40 @@ This file owns both directions, writing and reading.
 """
 
 import dataclasses
+import itertools
 import math
 import re
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 _PREFIX = "progress "
 _PAIR = re.compile(r"(\S+?)=(\S+)")
-_TOLD_WAIT = 0.05
 _MOST_DIGITS = 15  # Of a whole number: whoever prints such a line may be a stranger, or the code that is trained.
-_OURS = ("worker", "attempt", "epoch", "step", "examples/s", "images/s", "saved", "data_wait")  # All else is a metric.
+_TOLD_WAIT = 0.05
 _VALIDATION = "val_"
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+        raise ValueError(f"{text[:20]!r} is no whole number of a run")
+    return int(text)
+
+
+def _speed(text: str) -> float:
+    speed = float(text)
+    return speed if 0 <= speed < 10**_MOST_DIGITS else 0.0
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(f"{text[:20]!r} is no share")
+    return share
+
+
+def _key(name: str, *, read: Callable[[str], float] = _whole, digits: int = 0) -> dict[str, Any]:
+    """What a field is called in the line, how it is read, its digits; two in a row of one name are written as a/b."""
+    return {"key": name, "read": read, "digits": digits}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,19 +45,25 @@ class Progress:
     """How far one worker is. Metrics are of the running epoch, over all workers; the loss is the first of them.
 
     progress worker=0/4 attempt=1 epoch=1/5 step=120/2340 loss=0.4123 accuracy=0.8812 examples/s=23456 saved=100
+
+    The fields stand in the line in their order. A new one has a key here, and None for its default, since the lines of
+    older versions lack it. It is a number: an older version that reads the line takes it for a metric.
     """
 
-    worker: int
-    workers: int
-    attempt: int  # The number of the run's attempt, from 1.
-    epoch: int  # The one that runs, from 1.
-    epochs: int
-    step: int  # Completed steps of the whole run.
-    steps: int
-    metrics: Mapping[str, float]
-    examples_per_second: float  # All workers', since the line before.
-    saved: int | None = None  # Step of the newest checkpoint; only the chief knows it.
-    data_wait: float | None = None  # The share of time, 0 to 1, in which this worker waited for data; None: in memory.
+    worker: int = dataclasses.field(metadata=_key("worker"))
+    workers: int = dataclasses.field(metadata=_key("worker"))
+    attempt: int = dataclasses.field(metadata=_key("attempt"))  # The number of the run's attempt, from 1.
+    epoch: int = dataclasses.field(metadata=_key("epoch"))  # The one that runs, from 1.
+    epochs: int = dataclasses.field(metadata=_key("epoch"))
+    step: int = dataclasses.field(metadata=_key("step"))  # Completed steps of the whole run.
+    steps: int = dataclasses.field(metadata=_key("step"))
+    metrics: Mapping[str, float]  # Those that have no key here, by their names.
+    # All workers', since the line before.
+    examples_per_second: float = dataclasses.field(metadata=_key("examples/s", read=_speed))
+    # Step of the newest checkpoint; only the chief knows it.
+    saved: int | None = dataclasses.field(default=None, metadata=_key("saved"))
+    # The share of the time since the line before in which this worker waited for data; None where it is in memory.
+    data_wait: float | None = dataclasses.field(default=None, metadata=_key("data_wait", read=_share, digits=2))
     validation: Mapping[str, float] | None = None  # Only in the line that ends an epoch; empty without validation data.
 
     @property
@@ -62,22 +91,19 @@ class Progress:
 
     def format(self) -> str:
         """The line, without its end."""
-        pairs: dict[str, object] = {
-            "worker": f"{self.worker}/{self.workers}",
-            "attempt": self.attempt,
-            "epoch": f"{self.epoch}/{self.epochs}",
-            "step": f"{self.step}/{self.steps}",
-        }
-        pairs |= {_word(name): _number(value) for name, value in self.metrics.items()}
-        pairs["examples/s"] = f"{self.examples_per_second:.0f}"
-        if self.data_wait is not None:
-            pairs["data_wait"] = f"{self.data_wait:.2f}"
-        if self.saved is not None:
-            pairs["saved"] = self.saved
-        if self.validation is not None:
-            pairs |= {f"{_VALIDATION}{_word(name)}": _number(value) for name, value in self.validation.items()}
-            if not self.validation:
-                pairs[f"{_VALIDATION}"] = "none"
+        pairs: dict[str, str] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "metrics":
+                metrics = {_word(name): _number(number) for name, number in self.metrics.items()}
+                pairs |= {name: text for name, text in metrics.items() if name not in {*_KEYS, *_KEYS_OF_0_1_0}}
+            elif field.name == "validation" and self.validation is not None:
+                pairs |= {f"{_VALIDATION}{_word(name)}": _number(number) for name, number in self.validation.items()}
+                if not self.validation:
+                    pairs[_VALIDATION] = "none"
+            elif (key := field.metadata.get("key")) and value is not None:
+                text = f"{value:.{field.metadata['digits']}f}"
+                pairs[key] = f"{pairs[key]}/{text}" if key in pairs else text
         return _PREFIX + " ".join(f"{key}={value}" for key, value in pairs.items())
 
     @classmethod
@@ -90,52 +116,48 @@ class Progress:
             return None
         pairs = dict(_PAIR.findall(line[len(_PREFIX) :]))
         try:
-            (worker, workers), (epoch, epochs), (step, steps) = (
-                map(_whole, pairs[key].split("/")) for key in ("worker", "epoch", "step")
-            )
-            speed = float(pairs["examples/s" if "examples/s" in pairs else "images/s"])
-            if worker >= workers or not 0 < steps >= step:
-                return None
-            measured = {name: value for name, value in pairs.items() if name not in _OURS}
-            validation = {
-                name.removeprefix(_VALIDATION): float(value)
-                for name, value in measured.items()
-                if name.startswith(_VALIDATION) and name != _VALIDATION
-            }
-            return cls(
-                worker=worker,
-                workers=workers,
-                attempt=_whole(pairs["attempt"]),
-                epoch=epoch,
-                epochs=epochs,
-                step=step,
-                steps=steps,
-                metrics={name: float(value) for name, value in measured.items() if not name.startswith(_VALIDATION)},
-                examples_per_second=speed if 0 <= speed < 10**_MOST_DIGITS else 0.0,
-                saved=_whole(pairs["saved"]) if "saved" in pairs else None,
-                data_wait=_share(pairs["data_wait"]) if "data_wait" in pairs else None,
-                validation=validation if validation or _VALIDATION in pairs else None,
-            )
+            values = dict(_values(pairs))
+            measured = {name: float(text) for name, text in pairs.items() if name != _VALIDATION}
         except (KeyError, ValueError):
             return None
+        if values["worker"] >= values["workers"] or not 0 < values["steps"] >= values["step"]:
+            return None
+        validation = {
+            name.removeprefix(_VALIDATION): value for name, value in measured.items() if name.startswith(_VALIDATION)
+        }
+        return cls(
+            **values,
+            metrics={name: value for name, value in measured.items() if not name.startswith(_VALIDATION)},
+            validation=validation if validation or _VALIDATION in pairs else None,
+        )
+
+
+_KEYED = tuple(field for field in dataclasses.fields(Progress) if field.metadata)
+_KEYS = frozenset(field.metadata["key"] for field in _KEYED)
+_KEYS_OF_0_1_0 = {"images/s": "examples/s"}
+
+
+def _values(pairs: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    """The fields that have a key, by name; takes their keys out of `pairs`.
+
+    Raises:
+      KeyError: one without a default is missing.
+      ValueError: one is no number that a run can have.
+    """
+    for older, key in _KEYS_OF_0_1_0.items():
+        if older in pairs:
+            pairs.setdefault(key, pairs.pop(older))
+    for key, fields in itertools.groupby(_KEYED, lambda field: field.metadata["key"]):
+        alike = list(fields)
+        if key not in pairs and alike[0].default is None:
+            continue
+        for field, text in zip(alike, pairs.pop(key).split("/", len(alike) - 1), strict=True):
+            yield field.name, field.metadata["read"](text)
 
 
 def metrics_text(metrics: Mapping[str, float], *, prefix: str = "") -> str:
     """Metrics for a person: loss 0.4123  accuracy 0.8812."""
     return "  ".join(f"{prefix}{name} {_number(value)}" for name, value in metrics.items())
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
-        raise ValueError(f"{text[:20]!r} is no whole number of a run")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise ValueError(f"{text[:20]!r} is no share")
-    return share
 
 
 def data_wait_text(progress: Progress) -> str:

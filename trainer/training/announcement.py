@@ -1,7 +1,6 @@
 """What a run says before its first step, and what its compiled steps must not hold."""
 
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
@@ -81,21 +80,3 @@ def check_graph(graph: tf.Graph, known: set[int]) -> None:
                 "not draw again; use keras.random with a keras.random.SeedGenerator, or tf.random.stateless_* with the "
                 "seed that preprocess is given"
             )
-
-
-def learning_rate(model: Any) -> float:
-    """The optimizer's learning rate at the step that was made last."""
-    return float(tf.convert_to_tensor(model.optimizer.learning_rate))
-
-
-def is_xla_refusal(error: Exception) -> bool:
-    """Whether XLA could not compile a function, as told from one that failed."""
-    text = str(error)
-    return any(
-        words in text for words in ("XLA", "uncompilable", "compile", "tf2xla", "must be a compile-time constant")
-    )
-
-
-def first_line(error: Exception) -> str:
-    """An error's first line, cut."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

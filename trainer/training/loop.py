@@ -28,6 +28,7 @@ from trainer.training.progress_bar import Display
 from trainer.training.signals import StopWish
 from trainer.training.summaries import Summaries
 from trainer.training.trainer import Outcome
+from trainer.training.update import learning_rate
 
 
 def train(
@@ -182,7 +183,7 @@ class _Run:
     def _rate(self) -> str:
         if self._parts.rate_is_a_flag:
             return f"--learning_rate ({self._config.learning_rate})"
-        return f"the optimizer's learning rate ({announcement.learning_rate(self._parts.model):g})"
+        return f"the optimizer's learning rate ({learning_rate(self._parts.model.optimizer):g})"
 
     def _run_chunk(self, until: int) -> Outcome:
         """Runs a chunk. The first is compiled, and one that XLA refuses runs as plain TensorFlow."""
@@ -190,9 +191,9 @@ class _Run:
             try:
                 return self._trainer.run(self._state.step, until, self._state.sums)
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
-                if not self._trainer.jit_compile or not announcement.is_xla_refusal(error):
+                reason = xla.refusal(error)
+                if not self._trainer.jit_compile or not reason:
                     raise
-                reason = announcement.first_line(error)
                 if self._config.jit_compile == "true":
                     raise UsageError(
                         f"XLA cannot compile this model ({reason}); leave --jit_compile=true out, and it runs as plain "
@@ -215,7 +216,7 @@ class _Run:
         display.show(self._progress(examples_per_second=speed, validation=validation))
         scores = train | {f"val_{name}": value for name, value in validation.items()}
         if self._summaries:
-            rate = announcement.learning_rate(self._parts.model)
+            rate = learning_rate(self._parts.model.optimizer)
             shown = train | {"learning_rate": rate, "examples_per_second": speed}
             if (waited := self._trainer.feed.waited) is not None:
                 shown["data_wait_seconds"] = waited - self._waited_before

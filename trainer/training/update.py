@@ -131,6 +131,11 @@ def differs_from_fit(optimizer: Any) -> str | None:
     return None
 
 
+def learning_rate(optimizer: Any) -> float:
+    """The learning rate at the step that was made last."""
+    return float(tf.convert_to_tensor(optimizer.learning_rate))
+
+
 def _inner(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 

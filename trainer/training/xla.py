@@ -1,4 +1,4 @@
-"""XLA's settings in this process: which kernels it may take, and where its choices among them are kept.
+"""XLA in this process: which kernels it may take, where its choices among them are kept, what it refuses to compile.
 
 XLA reads XLA_FLAGS when it compiles first, so that they can be set after TensorFlow was imported, as in a warm spare.
 """
@@ -99,3 +99,12 @@ def first_call(what: str, *, jit_compile: bool) -> Iterator[None]:
     if _autotuning:
         _autotuning.keep()
     print(f"{what}: first call {time.monotonic() - began:.1f} s, compilation included", flush=True)
+
+
+def refusal(error: Exception) -> str:
+    """The first line of what XLA says where it could not compile a function; "" for an error of one that it did."""
+    text = str(error)
+    refused = ("XLA", "uncompilable", "compile", "tf2xla", "must be a compile-time constant")
+    if not any(words in text for words in refused):
+        return ""
+    return next(iter(text.strip().splitlines()))[:200]

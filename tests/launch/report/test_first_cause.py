@@ -1,11 +1,14 @@
 """Which worker is to blame for a run's end, from how the pods ended and from the fields of their agents' messages."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.support.run_objects import SPENT, failed, pod, running, seen
+from trainer.core import exit_codes
+from trainer.core.causes import Cause
+from trainer.core.exit_codes import ExitCode, ExitRule, PodEnd
 from trainer.launch.cluster.objects import Pod
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.verdict import Verdict
@@ -39,6 +42,28 @@ def test_the_agents_own_reason_is_said(code: int, cause: str, reason: str) -> No
     assert verdict.headline.startswith(f"failed: worker 0 on node1 ended with exit code {code}")
     assert f"its agent said: {reason}" in verdict.lines
     assert verdict.facts["first_cause"]["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("cause", "pod_end", "blamed"),
+    [
+        (Cause.CRASH, PodEnd.COUNTED, 0),  # It was the first.
+        (Cause.PEER_LOST, PodEnd.COUNTED, 1),
+        (Cause.AGREED, PodEnd.IGNORED, 1),
+        (Cause.FATAL, PodEnd.FAILS, 2),  # The Job ended by it.
+    ],
+)
+def test_who_is_blamed_follows_from_the_row_of_an_exit_code(
+    cause: Cause, pod_end: PodEnd, blamed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = 99  # No other row has it.
+    row = ExitRule(
+        description="", meaning="new", code=cast(ExitCode, code), cause=cause, pod_end=pod_end, agent="", job=""
+    )
+    monkeypatch.setitem(exit_codes._RULES, code, row)
+    last = failed(2, code, 30.0) if blamed == 2 else running(2)
+    pods = (failed(0, code if blamed < 2 else 3, 10.0), failed(1, 3, 20.0), last)
+    assert verdict_on(*pods, **{**BACKOFF, "workers": 3}).facts["first_cause"]["worker"] == blamed
 
 
 def test_what_the_error_lines_say_is_not_said_twice() -> None:

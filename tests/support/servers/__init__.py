@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.support.servers.refusing_proxy import refusing_proxy
 from tests.tools import tool
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 
 BUCKET = "bucket"
 KEY_ID, SECRET = "made-up-id", "made-up-secret-aGVsbG8"

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from trainer.core.ports import loopback
+from trainer.core.free_ports import loopback
 from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.labels import release_selector, selector
 from trainer.launch.cluster.watches import Kube

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 from trainer.core import run_token
 from trainer.core.causes import CRASHES, Cause
-from trainer.core.exit_codes import ExitCode, meaning, rule
+from trainer.core.exit_codes import PodEnd, meaning, rule
+from trainer.core.free_ports import free_ports, loopback
 from trainer.core.log_lines import Progress, StateLine
-from trainer.core.ports import free_ports, loopback
 from trainer.core.tf_config import Cluster, address
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.local.agent_process import AgentEvents, AgentExit, AgentLine, Worker
@@ -142,7 +142,7 @@ class Fleet:
         elif rule(code).ends_all:  # All agents know, and end by themselves.
             self._fail(worker, code)
             self._close(LaunchCode.TRAINING, _LEAVE_SECONDS)
-        elif (code < 0 or code == ExitCode.TERMINATED) and self._replaced < _MOST_REPLACED:
+        elif (code < 0 or rule(code).pod_end is PodEnd.IGNORED) and self._replaced < _MOST_REPLACED:
             self._replaced += 1
             self._view.say(f"the agent of worker {worker.index} has ended ({meaning(code)}); another takes its place")
             self._start(worker)

@@ -1,12 +1,11 @@
 """The verdict on a run that failed: who, where, how, at which step; then what adds to that, each thing once. Pure."""
 
 from trainer.core.causes import CRASHES
-from trainer.core.exit_codes import ExitCode
 from trainer.launch.cluster.objects import Job, Pod, Seen
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.agent_message import AgentMessage
 from trainer.launch.report.end_of_worker import EndOfWorker
-from trainer.launch.report.first_cause import FirstCause, ended_alike, failed_by_itself, find_first_cause
+from trainer.launch.report.first_cause import FirstCause, ended_alike, failed_by_itself, find_first_cause, lost_a_peer
 from trainer.launch.report.pending import never_ran, none_ran
 from trainer.launch.report.snapshot import name_workers, reason_lines
 from trainer.launch.report.time_spent import TimeSpent
@@ -99,7 +98,7 @@ def _other_lines(seen: Seen, cause: FirstCause) -> list[str]:
     for pod in seen.pods:
         if pod.uid in named or not pod.lost or not (pod.failed or pod.started):
             continue
-        if pod.uid not in current and pod.left <= last.left and pod.exit_code != ExitCode.PEER_LOST:
+        if pod.uid not in current and pod.left <= last.left and not lost_a_peer(pod):
             replaced.append(pod)
         elif pod.index not in (*cause.workers, last.index):
             at_the_end.append(pod)

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from trainer.core.exit_codes import ExitCode, rule
+from trainer.core.causes import CONSEQUENCES, Cause
+from trainer.core.exit_codes import PodEnd, rule
 from trainer.launch.cluster.objects import Pod, Seen
 from trainer.launch.report.agent_message import AgentMessage
 from trainer.launch.report.end_of_worker import KILLED
@@ -35,7 +36,7 @@ def find_first_cause(seen: Seen) -> FirstCause | None:
     """
     ends = _ends(seen)
     for group in (
-        [pod for pod in ends if pod.exit_code is not None and rule(pod.exit_code).job_fails],
+        [pod for pod in ends if _pod_end(pod) is PodEnd.FAILS],
         [pod for pod in ends if failed_by_itself(pod)],
         [pod for pod in ends if _counts_as_failure(pod)],
         ends,
@@ -52,10 +53,16 @@ def failed_by_itself(pod: Pod) -> bool:
     overdue = pod.exit_code == KILLED and pod.taken is not None  # It was asked to leave and took too long.
     return (
         _counts_as_failure(pod)
-        and pod.exit_code not in (None, 0, ExitCode.PEER_LOST)
+        and pod.exit_code is not None
+        and rule(pod.exit_code).cause not in CONSEQUENCES
         and not overdue
         and not AgentMessage.of(pod).accused
     )
+
+
+def lost_a_peer(pod: Pod) -> bool:
+    """Whether a pod ended only because another worker was lost."""
+    return pod.exit_code is not None and rule(pod.exit_code).cause is Cause.PEER_LOST
 
 
 def ended_alike(pod: Pod, other: Pod) -> bool:
@@ -76,9 +83,14 @@ def _cause_told_by(seen: Seen, pod: Pod, ends: Sequence[Pod]) -> FirstCause:
     return FirstCause(workers=(culprit.index,), pods=_pods_alike(seen, culprit))
 
 
+def _pod_end(pod: Pod) -> PodEnd | None:
+    """What the Job makes of a pod's exit code; None: it has none."""
+    return None if pod.exit_code is None else rule(pod.exit_code).pod_end
+
+
 def _counts_as_failure(pod: Pod) -> bool:
     """Whether a pod failed, and neither did Kubernetes take it away nor was it asked to leave."""
-    taken = pod.disruption is not None or pod.reason == "Evicted" or pod.exit_code == ExitCode.TERMINATED
+    taken = pod.disruption is not None or pod.reason == "Evicted" or _pod_end(pod) is PodEnd.IGNORED
     return pod.failed and not taken
 
 
@@ -88,7 +100,8 @@ def _ends(seen: Seen) -> list[Pod]:
     given_up = float("inf") if seen.job.finished is None else seen.job.finished
 
     def cleaned_up(pod: Pod) -> bool:
-        return pod.taken is not None and pod.taken >= given_up and pod.exit_code in (None, KILLED, ExitCode.TERMINATED)
+        asked = pod.exit_code in (None, KILLED) or _pod_end(pod) is PodEnd.IGNORED
+        return asked and pod.taken is not None and pod.taken >= given_up
 
     return [pod for pod in last.values() if pod.lost and not cleaned_up(pod)]
 
