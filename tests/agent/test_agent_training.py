@@ -147,12 +147,12 @@ def assert_resumed_from_the_newest_checkpoint(run: Run) -> None:
 def test_a_worker_that_gets_no_data_is_the_one_that_is_named(tmp_path: pathlib.Path) -> None:
     flags = ["--experiment=tests.experiments.counting", "--examples=500", "--global_batch_size=50", "--noshuffle",
              "--prefetch=1", "--stuck=330"]  # fmt: skip
-    agent_flags = ["--hang_timeout=4", "--max_restarts=0", "--rendezvous_timeout=15"]
+    agent_flags = ["--hang_timeout=20", "--max_restarts=0", "--rendezvous_timeout=15"]
     with running(tmp_path, 2, program=TRAINER, agent_flags=agent_flags, trainer_flags=flags) as run:
         run.start_all()
         assert run.codes() == [75, 137]
         # Batch 7 is of 300 to 349, of which worker 1 reads the second half.
         message = run.termination(1)
         assert (message["cause"], message["worker"], message["step"]) == ("starved", 1, 6)
-        assert "it waited for data for --hang_timeout=4 s" in run.agents[1].text
+        assert "it waited for data for --hang_timeout=20 s" in run.agents[1].text
         assert "worker 1's training process had no data after step 6" in run.agents[0].text
