@@ -83,12 +83,12 @@ TABLE = (
     ),
     ExitRule(
         cause="the output was away at the start, lacks something at the end, or another agent took it over (an agent's "
-        "own end); no room on the disk for the result",
-        meaning="output incomplete",
+        "own end); no room on the disk for the result; the store of the data was away for minutes",
+        meaning="output incomplete, or data out of reach",
         code=ExitCode.OUTPUT,
-        agent="exits 74; a training process that found no room is restarted, as after a crash",
+        agent="exits 74; a training process that found no room or no data is restarted, as after a crash",
         job="counts against backoffLimit",
-        restarts=True,  # Room for the result may have been made meanwhile.
+        restarts=True,  # Room for the result may have been made meanwhile, the data may be there again.
         ends_all=False,
         job_fails=False,
     ),

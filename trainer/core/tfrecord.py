@@ -1,4 +1,4 @@
-"""The framing of TensorBoard's event files: TFRecord.
+"""The framing of TensorBoard's event files, and of shards of data: TFRecord.
 
 A record is its length (8 bytes, little-endian), a masked CRC-32C of these, its data, and a masked CRC-32C of the data
 (tensorflow/core/lib/io/record_writer.h).
@@ -23,6 +23,20 @@ def record(data: bytes) -> bytes:
 def data_of(framed: bytes) -> bytes:
     """The data in one whole record."""
     return framed[HEAD.size : -_TAIL.size]
+
+
+def checked_data_of(framed: bytes) -> bytes:
+    """The data in what is said to be one whole record, and no more.
+
+    Raises:
+      DataError: it is none, or a checksum is wrong.
+    """
+    if first_record_size(framed) != len(framed):
+        raise DataError("there is no record of this size")
+    data = data_of(framed)
+    if _TAIL.unpack(framed[-_TAIL.size :])[0] != _masked_crc(data):
+        raise DataError("a record's data do not have their checksum")
+    return data
 
 
 def first_record_size(data: bytes) -> int:
