@@ -132,7 +132,7 @@ def test_the_index_of_any_shard(tmp_path: Path, sizes: list[int], block: int, sk
         patch.setattr(record_index, "_SKIPPED", skipped)
         index = record_index.RecordIndex(record_index.build(*find(path)))
     whole = path.read_bytes()
-    places = [index.place(number) for number in range(len(index))]
+    places = zip(*index.places(np.arange(len(index))), strict=True)
     assert [whole[start : start + size] for start, size in places] == list(map(record, records))
 
 

@@ -12,6 +12,7 @@ from trainer.core.exit_codes import DataError
 
 HEAD = struct.Struct("<QI")  # The length of the data and its checksum.
 _TAIL = struct.Struct("<I")  # The checksum of the data.
+_FRAME = HEAD.size + _TAIL.size
 
 
 def record(data: bytes) -> bytes:
@@ -29,12 +30,12 @@ def checked_data_of(framed: bytes) -> bytes:
     """The data in what is said to be one whole record, and no more.
 
     Raises:
-      DataError: it is none, or a checksum is wrong.
+      DataError: it is not of the size that its head says, or the data do not have their checksum.
     """
-    if first_record_size(framed) != len(framed):
+    if len(framed) < _FRAME or HEAD.unpack_from(framed)[0] != len(framed) - _FRAME:
         raise DataError("there is no record of this size")
-    data = data_of(framed)
-    if _TAIL.unpack(framed[-_TAIL.size :])[0] != _masked_crc(data):
+    data = framed[HEAD.size : -_TAIL.size]
+    if _TAIL.unpack_from(framed, len(framed) - _TAIL.size)[0] != _masked_crc(data):
         raise DataError("a record's data do not have their checksum")
     return data
 

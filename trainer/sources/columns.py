@@ -130,7 +130,7 @@ def _leaf(leaf: Spec, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any
             raise DataError(
                 f"column {name!r} holds no numbers, so that {list(leaf)} cannot become one vector; use parse=…"
             )
-    vector = np.stack([arrays[name] for name in leaf], axis=1)
+    vector: npt.NDArray[Any] = np.stack([arrays[name] for name in leaf], axis=1)
     return vector.astype(np.float32) if vector.dtype == np.float64 else vector  # Of float32 and int64 together.
 
 

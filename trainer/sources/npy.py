@@ -12,7 +12,7 @@ from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import identity
 from trainer.sources.files import File, find, read, read_many
 from trainer.sources.files.finding import Address
-from trainer.sources.sequences import Rows
+from trainer.sources.sequences import Numbers, Rows
 
 Where = Any  # An address or a list of them, or a dict or tuple of these.
 
@@ -57,10 +57,7 @@ class NpyFiles:
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Any]:
         """Several examples, read together."""
-        places = [self._columns[0].rows.find(index) for index in indices]  # An index out of range is refused here.
-        numbers = [self._columns[0].absolute(file, row) for file, row in places]
-        if not numbers:
-            return []
+        numbers = self._columns[0].rows.absolute(indices)
         ranges = [column.ranges(numbers) for column in self._columns]
         far = iter(read_many([one for some in ranges if some is not None for one in some]))
         rows = {
@@ -92,7 +89,6 @@ class _Column:
                 )
         self._starts = [start for *_, start in heads]
         self.rows = Rows([count for count, *_ in heads])
-        self._before = np.cumsum([0, *(count for count, *_ in heads)])
         self._row_bytes = self._dtype.itemsize * int(np.prod(self._shape, dtype=np.int64))
         self._maps: dict[int, npt.NDArray[Any]] | None = {} if all(file.is_local for file in self.files) else None
 
@@ -103,29 +99,25 @@ class _Column:
         """Without what is mapped: it is mapped again in the process that this goes to."""
         return {**self.__dict__, "_maps": None if self._maps is None else {}}
 
-    def absolute(self, file: int, row: int) -> int:
-        return int(self._before[file]) + row
-
-    def ranges(self, numbers: list[int]) -> list[tuple[File, int, int]] | None:
+    def ranges(self, numbers: Numbers) -> list[tuple[File, int, int]] | None:
         """What is to be read for these rows; None where they are mapped."""
         if self._maps is not None:
             return None
-        found = []
-        for number in numbers:
-            file, row = self.rows.find(number)
-            found.append((self.files[file], self._starts[file] + row * self._row_bytes, self._row_bytes))
-        return found
+        places = zip(*self.rows.find_all(numbers), strict=True)
+        return [
+            (self.files[file], self._starts[file] + int(row) * self._row_bytes, self._row_bytes) for file, row in places
+        ]
 
     def row(self, data: bytes) -> Any:
         return np.frombuffer(data, self._dtype).reshape(self._shape)[()]
 
-    def mapped(self, numbers: list[int]) -> Any:
+    def mapped(self, numbers: Numbers) -> Any:
         if len(self.files) == 1:
             return self._map(0)[numbers]
         found = np.empty((len(numbers), *self._shape), self._dtype)
-        for at, number in enumerate(numbers):
-            file, row = self.rows.find(number)
-            found[at] = self._map(file)[row]
+        files, rows = self.rows.find_all(numbers)
+        for file in np.unique(files).tolist():
+            found[files == file] = self._map(file)[rows[files == file]]
         return found
 
     def _map(self, number: int) -> npt.NDArray[Any]:
@@ -133,8 +125,7 @@ class _Column:
         if number not in self._maps:
             file = self.files[number]
             try:
-                rows = len(self.rows) if len(self.files) == 1 else int(self._before[number + 1] - self._before[number])
-                shape = (rows, *self._shape)
+                shape = (self.rows.length(number), *self._shape)
                 if not np.prod(shape):
                     return np.zeros(shape, self._dtype)
                 mapped = np.memmap(file.url, self._dtype, "r", self._starts[number], shape)

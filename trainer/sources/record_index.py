@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from trainer.core import tfrecord
 from trainer.core.exit_codes import DataError, UsageError
@@ -28,12 +29,12 @@ class RecordIndex:
     def __len__(self) -> int:
         return self._count
 
-    def place(self, number: int) -> tuple[int, int]:
-        """Where a record begins, and its bytes, framing included."""
+    def places(self, numbers: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
+        """Where records begin, and their bytes, framing included."""
         if self._starts is None:
-            return number * self._size, self._size
-        start, end = int(self._starts[number]), int(self._starts[number + 1])
-        return start, end - start
+            return (numbers * self._size).tolist(), [self._size] * len(numbers)
+        starts = self._starts[numbers]
+        return starts.tolist(), (self._starts[numbers + 1] - starts).tolist()
 
 
 def load(files: Sequence[File]) -> list[RecordIndex]:

@@ -1,10 +1,13 @@
 """Rows of several files, counted through."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.int64]
 
 
 class Rows:
@@ -34,6 +37,26 @@ class Rows:
             raise IndexError(f"row {number} of {len(self)}")
         file = int(np.searchsorted(self._ends, row, side="right"))
         return file, row - self.first(file)
+
+    def absolute(self, indices: Iterable[SupportsIndex]) -> Numbers:
+        """The numbers of rows among all; negative indices count from the end.
+
+        Raises:
+          IndexError: there is no such row.
+        """
+        given = indices if isinstance(indices, np.ndarray) else [operator.index(one) for one in indices]
+        numbers = np.asarray(given, np.int64)
+        rows = np.where(numbers < 0, numbers + len(self), numbers)
+        wrong = (rows < 0) | (rows >= len(self))
+        if wrong.any():
+            raise IndexError(f"row {numbers[wrong][0]} of {len(self)}")
+        return rows
+
+    def find_all(self, indices: Iterable[SupportsIndex]) -> tuple[Numbers, Numbers]:
+        """Files and rows in them of many; as `find`."""
+        rows = self.absolute(indices)
+        files = np.searchsorted(self._ends, rows, side="right")
+        return files, rows - np.append(np.int64(0), self._ends)[files]
 
     def first(self, file: int) -> int:
         """The number of a file's first row among all."""

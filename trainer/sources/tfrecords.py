@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, SupportsIndex
 
+import numpy as np
+
 from trainer.core import tfrecord
 from trainer.core.exit_codes import DataError
 from trainer.sources import identity, record_index
@@ -53,7 +55,7 @@ class TFRecords:
         Raises:
           DamagedRecord: one of them does not have its checksum, or `parse` finds it damaged.
         """
-        places = [self._place(index) for index in indices]
+        places = self._places(indices)
         return [
             self._example(file, start, framed)
             for (file, start, _), framed in zip(places, read_many(places), strict=True)
@@ -63,9 +65,15 @@ class TFRecords:
         """What a resume compares."""
         return identity.of_files("TFRecords", self._files, len(self))
 
-    def _place(self, index: SupportsIndex) -> tuple[File, int, int]:
-        number, row = self._rows.find(index)
-        return self._files[number], *self._indexes[number].place(row)
+    def _places(self, indices: Iterable[SupportsIndex]) -> list[tuple[File, int, int]]:
+        files, rows = self._rows.find_all(indices)
+        places: list[Any] = [None] * len(rows)
+        for number in np.unique(files).tolist():
+            (those,) = np.nonzero(files == number)
+            file = self._files[number]
+            for at, start, size in zip(those.tolist(), *self._indexes[number].places(rows[those]), strict=True):
+                places[at] = (file, start, size)
+        return places
 
     def _example(self, file: File, start: int, framed: bytes) -> Any:
         try:

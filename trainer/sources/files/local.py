@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.output.stores.errors import ConflictError, MissingError, StorageError, UnreachableError
@@ -70,6 +70,25 @@ def read(file: File, start: int, size: int) -> bytes:
             with _lock:
                 _kept.pop(file, None)
             attempts.failed(error)
+
+
+def read_many(ranges: Sequence[tuple[File, int, int]]) -> list[bytes]:
+    """Reads many ranges; a file is looked for once for all of its own.
+
+    Raises:
+      DataError: as `read` does.
+    """
+    opened: dict[int, _Open] = {}  # By identity, which costs less than comparing what a file is.
+    found = []
+    for file, start, size in ranges:
+        try:
+            if id(file) not in opened:
+                opened[id(file)] = _opened(file)
+            data = os.pread(opened[id(file)].descriptor, size, start)
+        except (OSError, StorageError):  # Whatever it is, `read` says it or tries again.
+            data = b""
+        found.append(data if len(data) == size else read(file, start, size))
+    return found
 
 
 def _read(file: File, start: int, size: int) -> bytes:

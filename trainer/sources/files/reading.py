@@ -53,15 +53,13 @@ def read_many(ranges: Sequence[tuple[File, int, int]]) -> list[bytes]:
     Raises:
       UsageError, DataError, StoreAwayError: as `read` does.
     """
-    spans = [Span(file, start, start + size) for file, start, size in ranges]
-    far = [span for span in spans if not span.file.is_local]
-    pieces = Pieces(_read_far(far)) if far else None
-    return [
-        pieces.cut(span)
-        if pieces and not span.file.is_local
-        else local.read(span.file, span.start, span.end - span.start)
-        for span in spans
-    ]
+    far = [Span(file, start, start + size) for file, start, size in ranges if not file.is_local]
+    if not far:
+        return local.read_many(ranges)
+    pieces = Pieces(_read_far(far))
+    near = iter(local.read_many([one for one in ranges if one[0].is_local]))
+    spans = iter(far)
+    return [next(near) if file.is_local else pieces.cut(next(spans)) for file, _, _ in ranges]
 
 
 def _read_far(spans: list[Span]) -> dict[Span, bytes]:
