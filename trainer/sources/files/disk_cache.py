@@ -3,6 +3,9 @@
 Any number of processes may share a folder. Each block is a file of its own, named by what it is of: address, version
 and place. Its content is believed only if its checksum, which the name goes into, is right. A file called `bytes`, held
 by a lock while it is changed, says how much there is; where it is wrong, after a kill, the next clearing finds out.
+
+A block's file is the checksums of its pages, a checksum of these and of the name, and the pages: what is wanted of a
+block is believed without reading the rest.
 """
 
 import contextlib
@@ -24,6 +27,7 @@ BLOCK = 128 * 2**10  # Bytes. A request for 800 takes from a store about as long
 _KEPT_SHARE = 0.9  # What a clearing leaves.
 _TOUCHED_SECONDS = 60.0  # A block that is used is marked as used at most so often.
 _UNFINISHED = ".new"
+_PAGE = 4096  # Bytes that have a checksum of their own.
 _CHECKSUM = struct.Struct("<I")
 
 
@@ -48,54 +52,57 @@ class DiskCache:
                 "another folder"
             ) from None
 
-    def get(self, file: File, block: int) -> bytes | None:
-        """A block; None when it is not there, or is damaged."""
+    def get(self, file: File, block: int, start: int = 0, end: int = BLOCK) -> bytes | None:
+        """The bytes of a block from `start` to before `end`; None when they are not there, or are damaged."""
         name = _name(file, block)
         path = self._path(name)
+        size = min(BLOCK, file.size - block * BLOCK)
+        end = min(end, size)
         try:
-            with path.open("rb") as opened:
-                content = opened.read()
-                written = os.fstat(opened.fileno()).st_mtime
+            opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
-        expected = min(BLOCK, file.size - block * BLOCK)
-        data = content[_CHECKSUM.size :]
-        if len(data) != expected or content[: _CHECKSUM.size] != _checksum(name, data):
-            with contextlib.suppress(OSError):
-                path.unlink()
+        try:
+            data = _checked(opened, name, size, start, end)
+            unused = time.time() - os.fstat(opened).st_mtime
+        except OSError:
             return None
-        if time.time() - written > _TOUCHED_SECONDS:
-            with contextlib.suppress(OSError):
+        finally:
+            os.close(opened)
+        with contextlib.suppress(OSError):
+            if data is None:
+                os.unlink(path)
+            elif unused > _TOUCHED_SECONDS:
                 os.utime(path)
         return data
 
     def put(self, file: File, block: int, data: bytes) -> None:
         """Keeps a block, if there is room; another that was used longer ago may have to go."""
-        size = len(data) + _CHECKSUM.size
+        content = _content(_name(file, block), data)
+        size = len(content)
         if self._broken or size > self._max_bytes:
             return
-        name = _name(file, block)
-        path = self._path(name)
+        path = self._path(_name(file, block))
         try:
-            if path.exists():
+            if os.path.exists(path):
                 return
-            path.parent.mkdir(exist_ok=True)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             with self._bytes_file() as counted:  # Counted before it is there: at no time is there too much.
                 total = _read_total(counted)
                 if total is None or total + size > self._max_bytes:
                     total = self._clear(size) - size
                 _write_total(counted, total + size)
-                new = path.with_name(f"{name}{_UNFINISHED}")
-                new.write_bytes(_checksum(name, data) + data)
-                new.replace(path)
+                with open(f"{path}{_UNFINISHED}", "wb") as new:
+                    new.write(content)
+                os.replace(new.name, path)
         except OSError as error:
             self._broken = True
             logging.warning(
                 "data cache: %s cannot be written to (%s); nothing more is kept", self._folder, error.strerror
             )
 
-    def _path(self, name: str) -> Path:
-        return self._folder / name[:2] / name[2:]
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name[:2]}/{name[2:]}"
 
     def _clear(self, more: int) -> int:
         """Drops what was used longest ago, until there is room for `more` bytes; returns how many there are with it."""
@@ -133,8 +140,27 @@ def _name(file: File, block: int) -> str:
     return hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()[:48]
 
 
-def _checksum(name: str, data: bytes) -> bytes:
-    return _CHECKSUM.pack(google_crc32c.extend(google_crc32c.value(name.encode()), data))
+def _content(name: str, data: bytes) -> bytes:
+    pages = [google_crc32c.value(data[start : start + _PAGE]) for start in range(0, len(data), _PAGE)]
+    checksums = struct.pack(f"<{len(pages)}I", *pages)
+    return checksums + _CHECKSUM.pack(google_crc32c.value(name.encode() + checksums)) + data
+
+
+def _checked(opened: int, name: str, size: int, start: int, end: int) -> bytes | None:
+    """The wanted bytes of a block of `size` bytes; None where the file is not what was written."""
+    pages = -(-size // _PAGE)
+    head = os.pread(opened, 4 * pages + _CHECKSUM.size, 0)
+    checksums, own = head[: 4 * pages], head[4 * pages :]
+    if own != _CHECKSUM.pack(google_crc32c.value(name.encode() + checksums)):
+        return None
+    first, last = start // _PAGE, -(-end // _PAGE)
+    begin = first * _PAGE
+    data = os.pread(opened, min(last * _PAGE, size) - begin, len(head) + begin)
+    for number in range(first, last):
+        page = data[number * _PAGE - begin : (number + 1) * _PAGE - begin]
+        if google_crc32c.value(page) != struct.unpack_from("<I", checksums, 4 * number)[0]:
+            return None
+    return data[start - begin : end - begin] if len(data) >= end - begin else None
 
 
 def _read_total(descriptor: int) -> int | None:

@@ -67,13 +67,16 @@ def _read_far(spans: list[Span]) -> dict[Span, bytes]:
     if cache is None:
         return _ask_for(requests(spans, gap=GAP_BYTES, most=PART_BYTES))
     found: dict[Span, bytes] = {}
-    missing: list[Span] = []
-    for file, number in dict.fromkeys((span.file, number) for span in spans for number in _blocks(span)):
-        data = cache.get(file, number)
-        if data is None:
-            missing.append(_block(file, number))
-        else:
-            found[_block(file, number)] = data
+    missing: dict[Span, None] = {}
+    for span in spans:
+        for number in _blocks(span):
+            block = _block(span.file, number)
+            part = Span(span.file, max(span.start, block.start), min(span.end, block.end))
+            data = cache.get(span.file, number, part.start - block.start, part.end - block.start)
+            if data is None:
+                missing[block] = None
+            else:
+                found[part] = data
     for span, data in _ask_for(requests(missing, gap=0, most=PART_BYTES)).items():
         for number in _blocks(span):
             block = _block(span.file, number)
