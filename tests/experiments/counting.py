@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.core.exit_codes import DamagedRecordError
 from trainer.core.settings import setting
+from trainer.sources import DamagedRecord
 
 VALIDATION = 70
 
@@ -53,7 +53,7 @@ class Source:
         if row == self._config.stuck:
             time.sleep(1000)
         if row in self._damaged:
-            raise DamagedRecordError(f"records.bin is damaged at byte {row * 4}")
+            raise DamagedRecord("records.bin", row * 4, "its checksum is wrong")
         if row == self._odd:
             return {
                 "shape": (np.zeros(2, np.int32), np.float32(1)),

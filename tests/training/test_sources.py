@@ -139,7 +139,7 @@ def test_a_damaged_example_ends_the_run_with_its_place(training: Training, tmp_p
     for index, flags in enumerate([(), ("--notogether",), ("--reader_processes=1",), ("--skip_bad_records=1",)]):
         worker = training.start(*SHORT, "--damaged=700,900", f"--run_dir={tmp_path / str(index)}", *flags)
         line = refused(worker, 65)
-        assert "records.bin is damaged at byte 2800" in line or "records.bin is damaged at byte 3600" in line
+        assert "records.bin, byte 2800: " in line or "records.bin, byte 3600: " in line
         assert ("--skip_bad_records=1" in line) == (index == 3)
 
 

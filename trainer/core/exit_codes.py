@@ -7,7 +7,6 @@ CRASH is a restart of those that --max_restarts allows, PEER_LOST and AGREED are
     TrainerError          the base: carries the exit code its process ends with
      ├── UsageError       64  flags, configuration, TF_CONFIG, another model's checkpoint
      ├── DataError        65  data missing or damaged, no whole checkpoint, loss NaN
-     │    └── DamagedRecordError  one example that cannot be read
      ├── AcceleratorError 69  fewer accelerators than asked for
      ├── OutputError      74  what was written could not be brought to its output
      └── PeerLostError    75  another worker is gone
@@ -97,12 +96,12 @@ TABLE = (
     ),
     ExitRule(
         description="the output was away at the start, lacks something at the end, or another agent took it over (an "
-        "agent's own end); no room on the disk for the result",
-        meaning="output incomplete",
+        "agent's own end); no room on the disk for the result; the store of the data was away for minutes",
+        meaning="output incomplete, or data out of reach",
         code=ExitCode.OUTPUT,
-        cause=Cause.CRASH,  # Room for the result may have been made meanwhile.
+        cause=Cause.CRASH,  # Room for the result may have been made meanwhile, or the data be there again.
         pod_end=PodEnd.COUNTED,
-        agent="exits 74; a training process that found no room is restarted, as after a crash",
+        agent="exits 74; a training process that found no room or no data is restarted, as after a crash",
         job="counts against backoffLimit",
     ),
     ExitRule(
@@ -166,10 +165,6 @@ class DataError(TrainerError):
     """Data or checkpoints are missing or damaged, or the loss is no longer a number."""
 
     exit_code = ExitCode.DATA
-
-
-class DamagedRecordError(DataError):
-    """One example of a source cannot be read, while those beside it may be: `--skip_bad_records` may pass it over."""
 
 
 class AcceleratorError(TrainerError):

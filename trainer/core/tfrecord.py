@@ -1,4 +1,4 @@
-"""The framing of TensorBoard's event files: TFRecord.
+"""The framing of TensorBoard's event files, and of shards of data: TFRecord.
 
 A record is its length (8 bytes, little-endian), a masked CRC-32C of these, its data, and a masked CRC-32C of the data
 (tensorflow/core/lib/io/record_writer.h).
@@ -12,6 +12,7 @@ from trainer.core.exit_codes import DataError
 
 HEAD = struct.Struct("<QI")  # The length of the data and its checksum.
 _TAIL = struct.Struct("<I")  # The checksum of the data.
+_FRAME = HEAD.size + _TAIL.size
 
 
 def record(data: bytes) -> bytes:
@@ -23,6 +24,20 @@ def record(data: bytes) -> bytes:
 def data_of(framed: bytes) -> bytes:
     """The data in one whole record."""
     return framed[HEAD.size : -_TAIL.size]
+
+
+def checked_data_of(framed: bytes) -> bytes:
+    """The data in what is said to be one whole record, and no more.
+
+    Raises:
+      DataError: it is not of the size that its head says, or the data do not have their checksum.
+    """
+    if len(framed) < _FRAME or HEAD.unpack_from(framed)[0] != len(framed) - _FRAME:
+        raise DataError("there is no record of this size")
+    data = framed[HEAD.size : -_TAIL.size]
+    if _TAIL.unpack_from(framed, len(framed) - _TAIL.size)[0] != _masked_crc(data):
+        raise DataError("a record's data do not have their checksum")
+    return data
 
 
 def first_record_size(data: bytes) -> int:

@@ -21,6 +21,7 @@ from trainer.training.explaining import explained
 from trainer.training.feeding import Split
 from trainer.training.first_look import FirstLook
 from trainer.training.order import LARGEST_ARRAY
+from trainer.training.read_ahead import Readers
 from trainer.training.saving import ModelFile, as_its_user_made_it
 from trainer.training.source_split import SourceSplit, is_source
 from trainer.training.trainer import Trainer
@@ -55,6 +56,7 @@ def assemble(
     Raises:
       UsageError, DataError: they cannot, or not together.
     """
+    readers = Readers(config)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(_load, experiment, config)
         distribution = strategy.create(config, cluster)
@@ -84,6 +86,7 @@ def assemble(
             train=train,
             validation=validation,
             preprocess=experiment.preprocess,
+            readers=readers,
             steps_per_epoch=steps,
             jit_compile=_uses_xla(config, compilations.jit_compile(model)),
         )

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.core.exit_codes import DamagedRecordError, DataError, UsageError
+from trainer.core.exit_codes import DataError, UsageError
+from trainer.sources import files
+from trainer.sources.errors import DamagedRecord
 from trainer.training.order import Rows
 
 Nest = Any  # An array, or a dict, list or tuple of arrays.
@@ -103,7 +105,7 @@ class ExampleReader:
         if self._many is not None:
             try:
                 examples = list(self._many(numbers))
-            except DamagedRecordError:
+            except DamagedRecord:
                 if not self._may_skip:
                     raise
             else:
@@ -123,7 +125,7 @@ class ExampleReader:
             return example
         try:
             return self._decode(example, np.array([epoch_seed, row % 2**31], np.uint32))
-        except DamagedRecordError:
+        except DamagedRecord:
             if not self._may_skip:
                 raise
         return self._one(row, epoch_seed, damaged)
@@ -136,7 +138,7 @@ class ExampleReader:
                 example = self._source[at]
                 seed = np.array([epoch_seed, at % 2**31], np.uint32)
                 return example if self._decode is None else self._decode(example, seed)
-            except DamagedRecordError as error:
+            except DamagedRecord as error:
                 damaged[at] = str(error)
                 if len(damaged) > self._may_skip:
                     raise
@@ -197,8 +199,8 @@ def _built(parts: Any) -> str:
 _reader_there: ExampleReader | None = None
 
 
-def begin_there(content: bytes) -> None:
-    """In a process that reads: takes what reads, and ends with the process that trains."""
+def begin_there(content: bytes, cache: str, cache_bytes: int) -> None:
+    """In a process that reads: takes what reads and where it keeps files, and ends with the process that trains."""
     global _reader_there
     parent = multiprocessing.parent_process()
 
@@ -208,6 +210,7 @@ def begin_there(content: bytes) -> None:
             os._exit(0)
 
     threading.Thread(target=leave_with_it, name="parent", daemon=True).start()
+    files.use_cache(cache or None, cache_bytes)
     _reader_there = pickle.loads(content)  # noqa: S301  Made by the process that trains.
 
 

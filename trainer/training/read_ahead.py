@@ -17,7 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.core import agent_link
+from trainer.core.config import Config
 from trainer.core.exit_codes import DataError
+from trainer.sources import files
 from trainer.training.example_reader import Leaves, Piece, begin_there, read_there
 from trainer.training.order import Rows
 from trainer.training.source_split import SourceSplit
@@ -48,15 +50,16 @@ class Block:
 class Readers:
     """What reads: threads of this process, and processes beside it if asked for; for all splits of a run."""
 
-    def __init__(self, *, processes: int = 0, may_skip: int = 0) -> None:
-        """Starts nothing yet.
+    def __init__(self, config: Config) -> None:
+        """Starts nothing yet, and says where files of buckets are kept.
 
-        Args:
-          processes: how many read, for sources whose code keeps the interpreter to itself; 0: threads of this process.
-          may_skip: damaged records that may be passed over, over all.
+        Raises:
+          UsageError: nothing can be kept there.
         """
+        self._cache = config.data_cache, int(config.data_cache_gib * 2**30)
+        files.use_cache(self._cache[0] or None, self._cache[1])
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reader")
-        self._processes, self._may_skip = processes, may_skip
+        self._processes, self._may_skip = config.reader_processes, config.skip_bad_records
         self._pools: dict[int, ProcessPoolExecutor] = {}
         self._damaged: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
@@ -83,7 +86,7 @@ class Readers:
                     self._processes,
                     mp_context=multiprocessing.get_context("spawn"),
                     initializer=begin_there,
-                    initargs=(split.pickled_reader(),),
+                    initargs=(split.pickled_reader(), *self._cache),
                 )
             return self._pools[id(split)]
 

@@ -64,6 +64,7 @@ class Trainer:
         train: Split,
         validation: Split | None,
         preprocess: Preprocess | None,
+        readers: Readers,
         steps_per_epoch: int,
         jit_compile: bool,
     ) -> None:
@@ -88,8 +89,8 @@ class Trainer:
         self._of_batch = Shares(
             batch=config.global_batch_size, of_replicas=self._shares, first=first, devices=devices
         )  # fmt: skip
-        self._readers = Readers(processes=config.reader_processes, may_skip=config.skip_bad_records)
-        self.feed = feed(config, train, self._of_batch, steps_per_epoch, self._readers)
+        self._readers = readers
+        self.feed = feed(config, train, self._of_batch, steps_per_epoch, readers)
         self._epoch_seed = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch_seed")
         self._bases = random_state.layer_bases(config.seed, len(self._variables.seeds))
         self.jit_compile = jit_compile and not (several and look.synchronized)

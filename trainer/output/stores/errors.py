@@ -3,6 +3,7 @@
 StorageError             says which object, and what the store answered
  ├── UnreachableError    the store is away, slow, overloaded or failing: another try may succeed
  ├── RefusedError        the credentials are missing, expired, or not allowed to do it
+ │    └── CredentialsError   of these: missing, wrong or expired
  ├── NoBucketError       there is no such bucket
  ├── MissingError        there is no such object
  └── ConflictError       the object is not the version that was expected
@@ -25,6 +26,10 @@ class UnreachableError(StorageError):
 
 class RefusedError(StorageError):
     """The store knows who asks and says no, or does not know who asks."""
+
+
+class CredentialsError(RefusedError):
+    """The store does not know who asks: there are no credentials, or they are wrong or expired."""
 
 
 class NoBucketError(StorageError):

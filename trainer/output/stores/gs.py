@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 
 from trainer.output.stores.errors import (
     ConflictError,
+    CredentialsError,
     MissingError,
     NoBucketError,
     RefusedError,
@@ -158,11 +159,14 @@ class GoogleStore:
             if self._known_bucket is None:
                 with self._translated_errors(""):
                     try:
-                        # Not every kind of credentials names a project, and only creating a bucket needs one.
-                        self._known_bucket = storage.Client(project=None).bucket(self._bucket_name)
+                        self._known_bucket = self._client().bucket(self._bucket_name)
                     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-                        raise RefusedError(f"{self.url}: these are no credentials: {_one_line(error)}") from None
+                        raise CredentialsError(f"{self.url}: these are no credentials: {_one_line(error)}") from None
             return self._known_bucket
+
+    def _client(self) -> storage.Client:
+        # Not every kind of credentials names a project, and only creating a bucket needs one.
+        return storage.Client(project=None)
 
     def _put(self, key: str, data: bytes, generation: int) -> str:
         blob = self._blob(key)
@@ -190,10 +194,14 @@ class GoogleStore:
         except exceptions.NotFound as error:
             self._check_bucket(error)
             raise ConflictError(f"{what} is gone") from None
-        except (exceptions.Forbidden, exceptions.Unauthorized) as error:
+        except exceptions.Forbidden as error:
             raise RefusedError(f"{what}: {_one_line(error)}") from None
-        except (google.auth.exceptions.DefaultCredentialsError, google.auth.exceptions.RefreshError) as error:
-            raise RefusedError(f"{what}: {_one_line(error)}") from None
+        except (
+            exceptions.Unauthorized,
+            google.auth.exceptions.DefaultCredentialsError,
+            google.auth.exceptions.RefreshError,
+        ) as error:
+            raise CredentialsError(f"{what}: {_one_line(error)}") from None
         except (
             exceptions.GoogleAPIError,
             google.auth.exceptions.GoogleAuthError,

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.safe_text import redacted
+from trainer.output.stores.ranges import Ranges
 from trainer.output.stores.store import Store
 
 SCHEMES = ("gs", "s3")
@@ -42,3 +43,18 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ, *, run: str = 
     from trainer.output.stores.s3 import S3Store
 
     return S3Store(parts.netloc, path, environ)
+
+
+def open_ranges(scheme: str, bucket: str, environ: Mapping[str, str] = os.environ) -> Ranges:
+    """Opens a bucket, without asking the store anything yet; credentials and endpoints as for `open_store`.
+
+    Raises:
+      UsageError: the endpoint or a credential in the environment can never work.
+    """
+    if scheme == "gs":
+        from trainer.output.stores.gs_ranges import GoogleRanges
+
+        return GoogleRanges(bucket, "")
+    from trainer.output.stores.s3_ranges import S3Ranges
+
+    return S3Ranges(bucket, "", environ)

@@ -4,26 +4,22 @@ S3 cannot append, so `append` sends the whole object.
 """
 
 import contextlib
-import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import obstore
 from obstore import exceptions
 from obstore.store import S3Store as Client
 
-from trainer.core.exit_codes import UsageError
-from trainer.output.stores.errors import (
-    ConflictError,
-    MissingError,
-    NoBucketError,
-    RefusedError,
-    StorageError,
-    UnreachableError,
+from trainer.output.stores.errors import ConflictError, MissingError, StorageError, UnreachableError
+from trainer.output.stores.s3_client import (
+    check_bucket,
+    check_credentials,
+    client,
+    endpoint_of,
+    translated_errors,
 )
 from trainer.output.stores.store import PART_BYTES, PIECES, TIMEOUT_SECONDS, StoredObject, join
 
@@ -34,10 +30,6 @@ WHOLE_BYTES = 16 * 2**20  # A file up to this size is sent in one request, which
 # For a request that carries a file, or a part of one. The client limits the time of the whole request: a file of
 # WHOLE_BYTES takes this long at 70 kB/s.
 LARGE_SECONDS = 240.0
-
-_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
-)  # fmt: skip
 
 
 class S3Store:
@@ -52,11 +44,11 @@ class S3Store:
         self.url = f"s3://{join(bucket, path)}" if path else f"s3://{bucket}"
         self._path = path
         self._pieces: set[str] = set()  # Keys of temporary objects of this process, which are to be deleted.
-        _check_credentials(environ)
-        endpoint = _endpoint(environ)
+        check_credentials(environ)
+        endpoint = endpoint_of(environ)
         with self._translated_errors(""):
-            self._client = _client(bucket, endpoint, TIMEOUT_SECONDS)
-            self._slow_client = _client(bucket, endpoint, LARGE_SECONDS)
+            self._client = client(bucket, endpoint, TIMEOUT_SECONDS)
+            self._slow_client = client(bucket, endpoint, LARGE_SECONDS)
 
     def get(self, key: str) -> StoredObject | None:
         with self._translated_errors(key):
@@ -65,7 +57,7 @@ class S3Store:
                 meta = result.meta
                 return StoredObject(bytes(result.bytes()), meta["e_tag"] or "", meta["last_modified"].timestamp())
             except FileNotFoundError as error:
-                self._check_bucket(error)
+                check_bucket(self.url, error)
                 return None
 
     def create(self, key: str, data: bytes) -> str:
@@ -126,7 +118,7 @@ class S3Store:
             try:
                 obstore.delete(self._client, join(self._path, key))
             except FileNotFoundError as error:
-                self._check_bucket(error)
+                check_bucket(self.url, error)
 
     def keys(self, prefix: str) -> Iterable[str]:
         start = len(self._path) + 1 if self._path else 0
@@ -153,7 +145,7 @@ class S3Store:
             result = obstore.get(self._slow_client, join(self._path, key), options=options)
             meta, data = result.meta, bytes(result.bytes())
         except FileNotFoundError as error:
-            self._check_bucket(error)
+            check_bucket(self.url, error)
             raise MissingError(f"{self.url}/{key}: there is no such object") from None
         except exceptions.PreconditionError:
             raise UnreachableError(f"{self.url}/{key} was changed while it was read") from None
@@ -172,88 +164,8 @@ class S3Store:
                 result = obstore.put(client, join(self._path, key), data, mode=mode, use_multipart=False)
                 return result["e_tag"] or ""
             except FileNotFoundError as error:
-                self._check_bucket(error)
+                check_bucket(self.url, error)
                 raise ConflictError(f"{self.url}/{key} is gone") from None
 
-    def _check_bucket(self, error: Exception) -> None:
-        if "NoSuchBucket" in str(error):
-            raise NoBucketError(f"{self.url}: there is no such bucket") from None
-
-    @contextlib.contextmanager
-    def _translated_errors(self, key: str) -> Iterator[None]:
-        """Turns the client's exceptions into those of `stores.errors`."""
-        what = join(self.url, key) if key else self.url
-        try:
-            yield
-        except StorageError:
-            raise
-        except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
-            raise ConflictError(f"{what} is not the version that was expected") from None
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-            raise RefusedError(f"{what}: {_one_line(error)}") from None
-        except FileNotFoundError as error:
-            self._check_bucket(error)
-            raise UnreachableError(f"{what}: {_one_line(error)}") from None
-        except exceptions.BaseError as error:
-            self._check_bucket(error)
-            if "169.254." in str(error):  # Without other credentials, the client asks for an instance's role.
-                raise RefusedError(
-                    f"{what}: no credentials were found (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a web identity, "
-                    "or an instance's role)"
-                ) from None
-            refused = re.search(
-                r"status code: 40[13] |<Code>(ExpiredToken|InvalidAccessKeyId|SignatureDoes)", str(error)
-            )
-            raise (RefusedError if refused else UnreachableError)(f"{what}: {_one_line(error)}") from None
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":  # Rust's, of no class that could be imported.
-                raise
-            raise UnreachableError(f"{what}: the client has failed: {_one_line(error)}") from None
-
-
-def _client(bucket: str, endpoint: str, seconds: float) -> Client:
-    """A client that gives a request so many seconds, and tries it once; an empty endpoint means Amazon's."""
-    return Client(
-        bucket,
-        config={"copy_if_not_exists": "multipart", **({"endpoint": endpoint} if endpoint else {})},
-        client_options={"allow_http": True, "connect_timeout": "5s", "timeout": timedelta(seconds=seconds)},
-        retry_config={"max_retries": 0},
-    )
-
-
-def _check_credentials(environ: Mapping[str, str]) -> None:
-    """Refuses what no header can carry: the client would panic, or the server would refuse it for ever."""
-    for name in _CREDENTIALS:
-        value = environ.get(name, "")
-        if not value.isascii() or not value.isprintable() or value != value.strip():
-            raise UsageError(
-                f"{name} in the environment ends in a line break, or has a blank around it or a character that is not "
-                "visible ASCII (a secret made with `echo` ends in a line break: use `echo -n`)"
-            )
-
-
-def _endpoint(environ: Mapping[str, str]) -> str:
-    """The address of the server; empty means Amazon's."""
-    name = next((name for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT") if environ.get(name)), "")
-    if not name:
-        return ""
-    endpoint = environ[name] if "://" in environ[name] else f"https://{environ[name]}"
-    try:
-        parts = urlsplit(endpoint)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or re.search(r"\s", endpoint):  # The client would panic.
-        # The address is not shown: there may be a password in it.
-        raise UsageError(f"{name} in the environment is no address of a server; expected https://host:port")
-    return endpoint
-
-
-def _one_line(error: BaseException) -> str:
-    """What the server said, in one short line: the client's texts repeat the request and go on for pages."""
-    text = str(error)
-    code, message = re.search(r"<Code>([^<]*)", text), re.search(r"<Message>([^<]*)", text)
-    if code:
-        return f"{code[1]}: {message[1]}" if message else code[1]
-    first = text.partition("\n\nDebug source")[0].strip().replace("\n", " ")
-    return re.sub(r"https?://\S+\?\S*", "(address)", first)[:300]
+    def _translated_errors(self, key: str) -> contextlib.AbstractContextManager[None]:
+        return translated_errors(self.url, join(self.url, key) if key else self.url)

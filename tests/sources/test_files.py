@@ -1,0 +1,282 @@
+"""Which files there are, and ranges of them: on a local disk, on a real S3 server, on an emulator of Google's."""
+
+import os
+import pickle
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.object_stores import Server
+from tests.support.paths import ROOT
+from tests.support.servers import SECRET, toxiproxy
+from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
+from trainer.core.exit_codes import DataError, ExitCode, UsageError
+from trainer.output.stores.opening import open_store
+from trainer.sources import files
+from trainer.sources.errors import StoreAwayError
+from trainer.sources.files import attempts, bucket, local
+from trainer.sources.files.file import File
+
+servers = pytest.mark.servers
+CONTENT = random.Random(1).randbytes(300_000)
+
+
+def write_tree(folder: Path) -> Path:
+    for name in ("b.bin", "a.bin", "_SUCCESS", ".hidden", "notes.txt", "deep/c.bin", "deep/er/d.bin"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(CONTENT[: len(name)])
+    return folder
+
+
+def names(found: list[File], root: str) -> list[str]:
+    return [file.url.removeprefix(f"{root}/") for file in found]
+
+
+def check_finding(root: str) -> None:
+    assert names(files.find(root), root) == ["a.bin", "b.bin", "notes.txt"]
+    assert names(files.find(root, names=("*.bin", "*.npy")), root) == ["a.bin", "b.bin"]
+    assert names(files.find(f"{root}/"), root) == ["a.bin", "b.bin", "notes.txt"]
+    assert names(files.find(f"{root}/*.bin"), root) == ["a.bin", "b.bin"]
+    assert names(files.find(f"{root}/[!a].bin"), root) == ["b.bin"]
+    assert names(files.find(f"{root}/?.b*"), root) == ["a.bin", "b.bin"]
+    assert names(files.find(f"{root}/*/*.bin"), root) == ["deep/c.bin"]
+    assert names(files.find(f"{root}/**/*.bin"), root) == ["a.bin", "b.bin", "deep/c.bin", "deep/er/d.bin"]
+    assert names(files.find([f"{root}/notes.txt", f"{root}/a.bin"]), root) == ["notes.txt", "a.bin"]
+    assert sorted(entry.key for entry in files.entries(f"{root}/deep")) == ["c.bin", "er/d.bin"]
+    (file,) = files.find(f"{root}/notes.txt")
+    assert file.size == len("notes.txt")
+    assert file.version
+    for nothing in (f"{root}/no.bin", f"{root}/*.npy", f"{root}/nowhere/*"):
+        with pytest.raises(DataError, match=r"no file|no such file") as caught:
+            files.find(nothing)
+        assert nothing in str(caught.value) or "nowhere" in str(caught.value)
+    with pytest.raises(DataError, match=r"no file in .* is called \*.npy"):
+        files.find(root, names=("*.npy",))
+
+
+def test_finds_local_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_finding(str(write_tree(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    assert [file.name for file in files.find("*.bin")] == ["a.bin", "b.bin"]
+    assert [file.name for file in files.find(Path("a.bin"))] == ["a.bin"]
+
+
+@servers
+def test_finds_objects(tmp_path: Path, upload: Callable[[Path], str]) -> None:
+    check_finding(upload(write_tree(tmp_path)))
+
+
+def check_reading(file: File) -> None:
+    assert files.read(file) == CONTENT
+    assert files.read(file, 10, 0) == b""
+    chosen = random.Random(2)
+    ranges = [(start := chosen.randrange(file.size), chosen.randrange(file.size - start)) for _ in range(50)]
+    ranges += [(file.size - 1, 1), (0, 1), (5, 1), (5, 1), (0, file.size)]
+    assert files.read_many([(file, start, size) for start, size in ranges]) == [
+        CONTENT[start : start + size] for start, size in ranges
+    ]
+    assert pickle.loads(pickle.dumps(file)) == file  # noqa: S301
+
+
+def test_reads_local_ranges(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(CONTENT)
+    (file,) = files.find(tmp_path / "file")
+    check_reading(file)
+
+
+@servers
+def test_reads_ranges_of_objects(
+    tmp_path: Path, upload: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.sources.files.reading.PART_BYTES", 70_000)
+    (tmp_path / "file").write_bytes(CONTENT)
+    (file,) = files.find(f"{upload(tmp_path)}/file")
+    check_reading(file)
+
+
+def test_keeps_few_local_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "MOST_OPEN", 8)
+    for number in range(40):
+        (tmp_path / str(number)).write_bytes(b"%d" % number)
+    before = len(os.listdir("/proc/self/fd"))
+    for file in files.find(tmp_path):
+        assert files.read(file) == file.name.encode()
+    assert len(os.listdir("/proc/self/fd")) - before <= 8
+
+
+def test_a_local_file_that_is_changed_or_gone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    (file,) = files.find(path)
+    path.write_bytes(b"longer")
+    with pytest.raises(DataError, match="file was changed since this run looked at it first"):
+        files.read(file)
+    path.unlink()
+    with pytest.raises(DataError, match="file: there is no such file"):
+        files.read(file)
+
+
+@servers
+def test_an_object_that_is_changed_or_gone(place: str) -> None:
+    store = open_store(place)
+    version = store.create("file", b"one")
+    (file,) = files.find(f"{place}/file")
+    assert files.read(file) == b"one"
+    store.swap("file", b"two", version)
+    with pytest.raises(DataError, match=f"{place}/file was changed since this run looked at it first"):
+        files.read(file)
+    store.delete("file")
+    with pytest.raises(DataError, match=f"{place}/file: there is no such object"):
+        files.read(file)
+
+
+def test_no_right_to_read_a_local_file(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from trainer.sources import files; (file,) = files.find(sys.argv[1]);"
+        "os.getuid() or os.setuid(65534); files.read(file)"  # Root may read everything.
+    )
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    path.chmod(0)
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"UsageError: no right to read {path}: the process runs as user" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["http://host/file", "gs://", "gs:///key", "s3://user:secret@bucket/key"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(UsageError, match="is no address of data; expected a path, gs://bucket/path") as caught:
+        files.find(address)
+    assert "secret" not in str(caught.value)
+
+
+@servers
+def test_no_such_bucket(server: Server, reach: Callable[[str], None]) -> None:
+    reach(server.address)
+    for address in (f"{server.scheme}://no-such-bucket/file", f"{server.scheme}://no-such-bucket/folder/*"):
+        with pytest.raises(UsageError, match=f"{server.scheme}://no-such-bucket: there is no such bucket"):
+            files.find(address)
+    with pytest.raises(UsageError, match="there is no such bucket"):
+        files.read(File(f"{server.scheme}://no-such-bucket/file", 3, ""))
+
+
+@servers
+@pytest.mark.parametrize(("name", "value"), [("AWS_SECRET_ACCESS_KEY", "x"), ("AWS_ACCESS_KEY_ID", "nobody")])
+def test_wrong_credentials_of_s3(
+    server: Server, place: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    if server.scheme != "s3":
+        pytest.skip("the emulator of Google's takes any credentials")
+    open_store(place).create("file", b"one")
+    monkeypatch.setenv(name, value)
+    bucket.forget_clients()
+    for ask in (
+        lambda: files.find(f"{place}/file"),
+        lambda: files.find(f"{place}/*"),
+        lambda: files.read(File(f"{place}/file", 3, "")),
+    ):
+        with pytest.raises(UsageError, match="wrong credentials for s3://") as caught:
+            ask()
+        assert SECRET not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@servers
+def test_no_right_to_read(server: Server, place: str, reach: Callable[[str], None]) -> None:
+    open_store(place).create("file", b"one")
+    with refusing_proxy(server.address) as (front, proxy):
+        reach(front)
+        proxy.answer = lambda _method, _path: (403, S3_ERROR % (b"AccessDenied", b"Access Denied."))
+        for address in (f"{place}/file", f"{place}/*"):
+            with pytest.raises(UsageError, match=f"no right to read {server.scheme}://"):
+                files.find(address)
+        proxy.answer = lambda _method, _path: (401, S3_ERROR % (b"Unauthorized", b"Who are you?"))
+        with pytest.raises(UsageError, match=f"wrong credentials for {server.scheme}://"):
+            files.find(f"{place}/file")
+        proxy.answer = lambda _method, _path: None
+        (file,) = files.find(f"{place}/file")
+        answers = [(403, b""), (401, b"")]
+        proxy.answer = lambda _method, _path: answers.pop() if answers else None
+        assert files.read(file) == b"one"  # What was allowed before may be refused for a moment.
+
+
+@servers
+def test_a_store_that_is_away_for_long(server: Server, place: str, reach: Callable[[str], None]) -> None:
+    open_store(place).create("file", b"one")
+    with toxiproxy(server.address) as (front, toxics):
+        reach(front)
+        toxics.enable(False)
+        with pytest.raises(StoreAwayError, match=f"not reachable for \\d+ s: {server.scheme}://") as caught:
+            files.find(f"{place}/file")
+        assert caught.value.exit_code == ExitCode.OUTPUT
+
+
+@servers
+@pytest.mark.parametrize(
+    "toxic",
+    [
+        ("latency", {"latency": 50, "jitter": 50}),
+        ("reset_peer", {"timeout": 5}),
+        ("limit_data", {"bytes": 90_000}),
+        ("slow_close", {"delay": 50}),
+        ("slicer", {"average_size": 2000, "size_variation": 1000, "delay": 1}),
+    ],
+    ids=lambda toxic: toxic[0],
+)
+def test_a_bad_network(
+    server: Server,
+    place: str,
+    reach: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    toxic: tuple[str, dict[str, int]],
+) -> None:
+    """Whatever happens to connections on their way, what arrives is right."""
+    monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 20.0)
+    open_store(place).create("file", CONTENT)
+    with toxiproxy(server.address) as (front, toxics):
+        reach(front)
+        (file,) = files.find(f"{place}/file")
+        kind, attributes = toxic
+        toxics.add(kind, stream="downstream", toxicity=0.5, **attributes)
+        for start in range(0, 100_000, 10_000):
+            assert files.read(file, start, 150_000) == CONTENT[start : start + 150_000]
+
+
+@servers
+def test_bursts_of_503(server: Server, place: str, reach: Callable[[str], None]) -> None:
+    open_store(place).create("file", CONTENT)
+    with refusing_proxy(server.address) as (front, proxy):
+        reach(front)
+        (file,) = files.find(f"{place}/file")
+        fate = random.Random(3)
+        proxy.answer = lambda _method, _path: (503, S3_ERROR % (b"SlowDown", b"")) if fate.random() < 0.5 else None
+        ranges = [(file, start, 1000) for start in range(0, 290_000, 50_000)]
+        for _ in range(10):
+            assert files.read_many(ranges) == [CONTENT[start : start + 1000] for _, start, _ in ranges]
+
+
+@servers
+def test_a_range_that_comes_back_short(
+    server: Server, place: str, reach: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may send less than was asked for, and say so; the rest is asked for."""
+    open_store(place).create("file", CONTENT)
+    with refusing_proxy(server.address) as (front, proxy):
+        reach(front)
+        (file,) = files.find(f"{place}/file")
+        ask = proxy.request
+
+        def short(method: str, path: str, headers: object, body: bytes = b"") -> object:
+            changed = []
+            for name, value in headers:  # type: ignore[attr-defined]
+                if name.lower() == "range":
+                    first, last = map(int, value.removeprefix("bytes=").split("-"))
+                    value = f"bytes={first}-{min(last, first + 65_535)}"
+                changed.append((name, value))
+            return ask(method, path, changed, body)
+
+        monkeypatch.setattr(proxy, "request", short)
+        assert files.read(file, 1000, 250_000) == CONTENT[1000:251_000]

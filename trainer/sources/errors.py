@@ -1,0 +1,42 @@
+"""What can be wrong with data, and with where they lie.
+
+TrainerError
+ ├── UsageError          64  an address, credentials or a format that can never work
+ ├── DataError           65  data that are missing, or were changed while they were read
+ │    └── DamagedRecord  65  one record cannot be read; the others can
+ └── StoreAwayError      74  a store did not answer for minutes: another start may succeed
+"""
+
+from typing import Any
+
+from trainer.core.exit_codes import DataError, ExitCode, TrainerError
+
+
+class DamagedRecord(DataError):  # noqa: N818  What it is called in the documentation and in --skip_bad_records.
+    """One record cannot be read."""
+
+    def __init__(self, file: str, offset: int, reason: str, *, unit: str = "byte") -> None:
+        """Says where.
+
+        Args:
+          file: the path or address of the file.
+          offset: where in the file: its first byte, or its number from 0 where the format counts rows.
+          reason: what is wrong with it.
+          unit: what the offset counts: "byte", "row" or "record".
+        """
+        super().__init__(f"{file}, {unit} {offset}: {reason}")
+        self.file, self.offset, self.reason, self.unit = file, offset, reason, unit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets it travel from a reader's process to the one that trains."""
+        return _damaged, (self.file, self.offset, self.reason, self.unit)
+
+
+class StoreAwayError(TrainerError):
+    """A store, or a mounted one, did not answer for as long as a reader waits."""
+
+    exit_code = ExitCode.OUTPUT
+
+
+def _damaged(file: str, offset: int, reason: str, unit: str) -> DamagedRecord:
+    return DamagedRecord(file, offset, reason, unit=unit)

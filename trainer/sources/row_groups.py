@@ -1,0 +1,74 @@
+"""Decoded groups of rows, kept in memory, the least recently used dropped first."""
+
+import collections
+import dataclasses
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Rows that were decoded together."""
+
+    columns: Sequence[npt.NDArray[Any]]  # What examples are made of; each has an entry a row.
+    damaged: Mapping[int, str]  # Rows that cannot be used, and why.
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it takes."""
+        return 1000 + sum(
+            column.nbytes
+            if column.dtype != np.object_
+            else sum(100 + len(value) for value in column if value is not None)
+            for column in self.columns
+        )
+
+
+class RowGroups:
+    """A cache that any number of threads may ask; a group that several want at once is decoded once."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._bytes = max_bytes, 0
+        self._kept: collections.OrderedDict[Hashable, Group] = collections.OrderedDict()
+        self._decoding: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Empty: what is kept is not sent to other processes."""
+        return RowGroups, (self._max_bytes,)
+
+    def has(self, key: Hashable) -> bool:
+        """Whether a group is kept; another thread may drop it in the next moment."""
+        return key in self._kept
+
+    def get(self, key: Hashable, decode: Callable[[], Group]) -> Group:
+        """A group, decoded if it is not kept."""
+        with self._lock:
+            if (group := self._found(key)) is not None:
+                return group
+            turn = self._decoding.setdefault(key, threading.Lock())
+        with turn:
+            with self._lock:
+                if (group := self._found(key)) is not None:
+                    return group
+            try:
+                group = decode()
+                with self._lock:
+                    self._kept[key] = group
+                    self._bytes += group.nbytes
+                    while self._bytes > self._max_bytes and len(self._kept) > 1:
+                        self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            finally:
+                with self._lock:
+                    self._decoding.pop(key, None)
+            return group
+
+    def _found(self, key: Hashable) -> Group | None:
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key]

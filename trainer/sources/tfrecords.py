@@ -1,0 +1,84 @@
+"""TFRecord shards, read at random by their side indexes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from trainer.core import tfrecord
+from trainer.core.exit_codes import DataError
+from trainer.sources import identity, record_index
+from trainer.sources.errors import DamagedRecord
+from trainer.sources.files import File, find, read_many
+from trainer.sources.files.finding import Address
+from trainer.sources.sequences import Rows
+
+NAMES = ("*tfrecord*",)
+
+
+class TFRecords:
+    """The records of TFRecord shards, each made an example by a function."""
+
+    def __init__(
+        self,
+        where: Address | Sequence[Address],
+        parse: Callable[[bytes], Any],
+        *,
+        names: Iterable[str] = NAMES,
+    ) -> None:
+        """Finds the shards, and reads or makes their indexes.
+
+        Args:
+          where: a shard, a folder, a pattern, or several of these; local paths, gs:// or s3://.
+          parse: makes an example, (x, y) or (x, y, weight), of a record; `trainer.sources.example` reads a
+            tf.train.Example. It is called in many threads. A DataError that it raises marks the record as damaged.
+          names: patterns of the shards' names in a folder.
+
+        Raises:
+          DataError: there are none, or one is damaged so that its records cannot be found.
+          UsageError: one is compressed.
+        """
+        self._files = find(where, names=names)
+        self._parse = parse
+        self._indexes = record_index.load(self._files)
+        self._rows = Rows([len(index) for index in self._indexes])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: SupportsIndex) -> Any:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Any]:
+        """The examples of several records, read together.
+
+        Raises:
+          DamagedRecord: one of them does not have its checksum, or `parse` finds it damaged.
+        """
+        places = self._places(indices)
+        return [
+            self._example(file, start, framed)
+            for (file, start, _), framed in zip(places, read_many(places), strict=True)
+        ]
+
+    def identity(self) -> dict[str, Any]:
+        """What a resume compares."""
+        return identity.of_files("TFRecords", self._files, len(self))
+
+    def _places(self, indices: Iterable[SupportsIndex]) -> list[tuple[File, int, int]]:
+        files, rows = self._rows.find_all(indices)
+        places: list[Any] = [None] * len(rows)
+        for number in np.unique(files).tolist():
+            (those,) = np.nonzero(files == number)
+            file = self._files[number]
+            for at, start, size in zip(those.tolist(), *self._indexes[number].places(rows[those]), strict=True):
+                places[at] = (file, start, size)
+        return places
+
+    def _example(self, file: File, start: int, framed: bytes) -> Any:
+        try:
+            return self._parse(tfrecord.checked_data_of(framed))
+        except DamagedRecord:
+            raise
+        except DataError as error:
+            raise DamagedRecord(file.url, start, str(error)) from None
