@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trainer.sources.files import File, read
@@ -37,9 +37,17 @@ def _known(file: File) -> tuple[str, int, str]:
     """Name, size and version. The time of a local file's change is no version: each worker may have its own copy."""
     if not file.is_local:
         return file.url, file.size, file.version
+    return file.name, file.size, f"crc32 of both ends {_ends(file):08x}"
+
+
+def sample(files: Sequence[File]) -> str:
+    """A checksum over both ends of local files."""
+    return f"{zlib.crc32(repr([_ends(file) for file in files]).encode()):08x}"
+
+
+def _ends(file: File) -> int:
     tail = max(file.size - _SAMPLE, 0)
-    sample = read(file, 0, min(file.size, _SAMPLE)) + read(file, tail, file.size - tail)
-    return file.name, file.size, f"crc32 of both ends {zlib.crc32(sample):08x}"
+    return zlib.crc32(read(file, 0, min(file.size, _SAMPLE)) + read(file, tail, file.size - tail))
 
 
 def digest(entries: Iterable[tuple[str, int, str]]) -> str:

@@ -16,6 +16,7 @@ from trainer.sources.sequences import Rows
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_SAMPLE = 100  # Of local images, which a run is known by.
 
 
 class ImageFolder:
@@ -98,6 +99,9 @@ class ImageFolder:
                 (key.decode("utf-8", "surrogateescape"), int(size), "" if local else version.decode())
                 for key, size, version in rows
             ),
+            "sample": identity.sample([self._file(row) for row in range(0, len(self), 1 + len(self) // _SAMPLE)])
+            if local
+            else "",
         }
 
     def __getstate__(self) -> dict[str, Any]:
