@@ -184,6 +184,26 @@ def test_wrong_credentials_of_s3(
         assert "\n" not in str(caught.value)
 
 
+def test_google_credentials_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    with pytest.raises(UsageError, match=r"wrong credentials for gs://bucket.*: File .*key.json was not found"):
+        files.find("gs://bucket/file")
+
+
+@servers
+def test_nobody_has_a_right_to_read(server: Server, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real server's own answer, to one who shows no credentials."""
+    if server.scheme != "s3":
+        pytest.skip("the emulator of Google's allows everything")
+    open_store(place).create("file", b"one")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    bucket.forget_clients()
+    for address in (f"{place}/file", f"{place}/*"):
+        with pytest.raises(UsageError, match=r"no right to read s3://.*: AccessDenied: Access Denied"):
+            files.find(address)
+
+
 @servers
 def test_no_right_to_read(server: Server, place: str, reach: Callable[[str], None]) -> None:
     open_store(place).create("file", b"one")
