@@ -47,7 +47,9 @@ def check_finding(root: str) -> None:
     assert names(files.find(f"{root}/**/*.bin"), root) == ["a.bin", "b.bin", "deep/c.bin", "deep/er/d.bin"]
     assert names(files.find([f"{root}/notes.txt", f"{root}/a.bin"]), root) == ["notes.txt", "a.bin"]
     assert sorted(entry.key for entry in files.entries(f"{root}/deep")) == ["c.bin", "er/d.bin"]
+    assert [files.look(f"{root}/{name}") for name in ("no.bin", "deep", "*.bin")] == [None, None, None]
     (file,) = files.find(f"{root}/notes.txt")
+    assert files.look(f"{root}/notes.txt") == file
     assert file.size == len("notes.txt")
     assert file.version
     for nothing in (f"{root}/no.bin", f"{root}/*.npy", f"{root}/nowhere/*"):
