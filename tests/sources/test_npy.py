@@ -48,13 +48,30 @@ def test_many_files_and_several_inputs(tmp_path: Path, placed: Upload) -> None:
     check_source(source, expected)
 
 
-def test_the_identity_changes_with_the_files(tmp_path: Path) -> None:
+def test_the_identity_is_that_of_the_content(tmp_path: Path) -> None:
+    """A copy, as each pod may make one, is the same data; another array of the same shape is not."""
+    path = tmp_path / "x.npy"
+    np.save(path, VECTORS)
+    before = NpyFiles(path, path).identity()
+    assert before["each"][0]["file"] == str(path)
+    os.utime(path, (1, 1))
+    assert NpyFiles(path, path).identity() == before
+    for place in (0, 30, -1):
+        other = VECTORS.copy()
+        other[place] += 1
+        np.save(path, other)
+        assert NpyFiles(path, path).identity() != before
+
+
+@pytest.mark.servers
+def test_the_identity_is_that_of_the_objects(tmp_path: Path, upload: Upload) -> None:
     np.save(tmp_path / "x.npy", VECTORS)
-    before = NpyFiles(tmp_path / "x.npy", tmp_path / "x.npy").identity()
-    os.utime(tmp_path / "x.npy", (1, 1))
-    after = NpyFiles(tmp_path / "x.npy", tmp_path / "x.npy").identity()
-    assert before != after
-    assert before["each"][0]["file"] == str(tmp_path / "x.npy")
+    where = upload(tmp_path)
+    before = NpyFiles(where, where).identity()
+    assert before == NpyFiles(where, where).identity()
+    np.save(tmp_path / "x.npy", VECTORS + 1)
+    upload(tmp_path)
+    assert NpyFiles(where, where).identity() != before
 
 
 def test_what_is_no_array_of_rows(tmp_path: Path, placed: Upload) -> None:

@@ -85,7 +85,9 @@ class ImageFolder:
     def identity(self) -> dict[str, Any]:
         """What a resume compares."""
         counts = {name: self._rows.length(number) for number, name in enumerate(self.classes)}
-        rows = zip(self._keys, self._sizes, self._versions, strict=True)
+        # The times of local files are not those of a copy of them.
+        versions = self._versions if "://" in self.folder else [b""] * len(self)
+        rows = zip(self._keys, self._sizes, versions, strict=True)
         return {
             "kind": "ImageFolder",
             "length": len(self),
