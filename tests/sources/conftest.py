@@ -1,4 +1,5 @@
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def fresh_files(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(attempts, "LONGEST_PAUSE", 0.05)
     monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(attempts, "FIRST_PATIENCE_SECONDS", 0.5)
     indexes = tmp_path_factory.mktemp("indexes")
     monkeypatch.setattr(side_index, "cache_folder", lambda: indexes)
     attempts.forget()
@@ -56,7 +58,7 @@ def reach(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def place(server: Server, reach: Callable[[str], None], request: pytest.FixtureRequest) -> str:
     """The address of a folder in a bucket that no other test has."""
     reach(server.address)
-    return f"{server.scheme}://{BUCKET}/{request.node.name.replace('[', '-').replace(']', '')}"
+    return f"{server.scheme}://{BUCKET}/{folder_name(request)}"
 
 
 @pytest.fixture(scope="module", params=["local", pytest.param("s3", marks=servers), pytest.param("gs", marks=servers)])
@@ -75,7 +77,7 @@ def placed(storage: Server | None, reach: Callable[[str], None], request: pytest
     if storage is None:
         return str
     reach(storage.address)
-    url = f"{storage.scheme}://{BUCKET}/{request.node.name.replace('[', '-').replace(']', '')}"
+    url = f"{storage.scheme}://{BUCKET}/{folder_name(request)}"
     return lambda folder: uploaded(folder, url)
 
 
@@ -93,3 +95,8 @@ def uploaded(folder: Path, url: str) -> str:
             key = str(path.relative_to(folder))
             store.upload(key, path, replace=store.version(key))
     return url
+
+
+def folder_name(request: pytest.FixtureRequest) -> str:
+    """A test's name, without what an address or a pattern gives a meaning."""
+    return re.sub(r"[^a-z0-9_]", "-", request.node.name)

@@ -75,7 +75,7 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
 
 def fill(folder: Path, seed: int) -> None:
     cache = DiskCache(folder, 20 * BLOCK)
-    for number in random.Random(seed).choices(range(200), k=150):
+    for number in random.Random(seed).choices(range(200), k=80):
         file = File(f"s3://bucket/{number}", BLOCK, "1")
         data = cache.get(file, 0)
         assert data in (None, bytes([number]) * BLOCK)

@@ -17,7 +17,7 @@ from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.core.exit_codes import DataError, ExitCode, UsageError
 from trainer.output.stores.opening import open_store
 from trainer.sources import files
-from trainer.sources.errors import StoreAwayError
+from trainer.sources.errors import DamagedRecord, StoreAwayError
 from trainer.sources.files import attempts, bucket, local
 from trainer.sources.files.file import File
 
@@ -47,7 +47,9 @@ def check_finding(root: str) -> None:
     assert names(files.find(f"{root}/**/*.bin"), root) == ["a.bin", "b.bin", "deep/c.bin", "deep/er/d.bin"]
     assert names(files.find([f"{root}/notes.txt", f"{root}/a.bin"]), root) == ["notes.txt", "a.bin"]
     assert sorted(entry.key for entry in files.entries(f"{root}/deep")) == ["c.bin", "er/d.bin"]
+    assert [files.look(f"{root}/{name}") for name in ("no.bin", "deep", "*.bin")] == [None, None, None]
     (file,) = files.find(f"{root}/notes.txt")
+    assert files.look(f"{root}/notes.txt") == file
     assert file.size == len("notes.txt")
     assert file.version
     for nothing in (f"{root}/no.bin", f"{root}/*.npy", f"{root}/nowhere/*"):
@@ -68,6 +70,16 @@ def test_finds_local_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @servers
 def test_finds_objects(tmp_path: Path, upload: Callable[[Path], str]) -> None:
     check_finding(upload(write_tree(tmp_path)))
+
+
+@servers
+@pytest.mark.parametrize("name", ["a b#c.bin", "50%.bin", "what?.bin", "äöü.bin", "a+b&c=d.bin"])
+def test_names_that_an_address_gives_a_meaning(place: str, name: str) -> None:
+    open_store(place).create(name, name.encode())
+    for address in (place, f"{place}/*"):
+        (file,) = files.find(address)
+        assert file.name == name
+        assert files.read(file) == name.encode()
 
 
 def check_reading(file: File) -> None:
@@ -184,6 +196,26 @@ def test_wrong_credentials_of_s3(
         assert "\n" not in str(caught.value)
 
 
+def test_google_credentials_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    with pytest.raises(UsageError, match=r"wrong credentials for gs://bucket.*: File .*key.json was not found"):
+        files.find("gs://bucket/file")
+
+
+@servers
+def test_nobody_has_a_right_to_read(server: Server, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real server's own answer, to one who shows no credentials."""
+    if server.scheme != "s3":
+        pytest.skip("the emulator of Google's allows everything")
+    open_store(place).create("file", b"one")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    bucket.forget_clients()
+    for address in (f"{place}/file", f"{place}/*"):
+        with pytest.raises(UsageError, match=r"no right to read s3://.*: AccessDenied: Access Denied"):
+            files.find(address)
+
+
 @servers
 def test_no_right_to_read(server: Server, place: str, reach: Callable[[str], None]) -> None:
     open_store(place).create("file", b"one")
@@ -209,9 +241,16 @@ def test_a_store_that_is_away_for_long(server: Server, place: str, reach: Callab
     with toxiproxy(server.address) as (front, toxics):
         reach(front)
         toxics.enable(False)
-        with pytest.raises(StoreAwayError, match=f"not reachable for \\d+ s: {server.scheme}://") as caught:
+        away = f"not reachable for \\d+ s: {server.scheme}://"
+        with pytest.raises(StoreAwayError, match=f"{away}.*; it has not answered yet: is the endpoint right") as caught:
             files.find(f"{place}/file")
         assert caught.value.exit_code == ExitCode.OUTPUT
+        toxics.enable(True)
+        (file,) = files.find(f"{place}/file")
+        toxics.enable(False)
+        with pytest.raises(StoreAwayError, match=away) as caught:
+            files.read(file)
+        assert "is the endpoint right" not in str(caught.value)
 
 
 @servers
@@ -280,3 +319,11 @@ def test_a_range_that_comes_back_short(
 
         monkeypatch.setattr(proxy, "request", short)
         assert files.read(file, 1000, 250_000) == CONTENT[1000:251_000]
+
+
+def test_a_damaged_record_travels_between_processes_and_is_one_line() -> None:
+    error = DamagedRecord("s3://bucket/a\n.tfrecord", 7, "its \x1b[31mchecksum", unit="row")
+    other = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (other.file, other.offset, other.reason, other.unit) == (error.file, 7, error.reason, "row")
+    assert str(other) == str(error) == "s3://bucket/a .tfrecord, row 7: its checksum"
+    assert isinstance(error, DataError)

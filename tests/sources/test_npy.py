@@ -1,6 +1,8 @@
 """Arrays in `.npy` files, on this disk and in buckets."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from tests.sources.conftest import Upload
 from tests.sources.reading import check_source
+from tests.support.paths import ROOT
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import NpyFiles
 
@@ -45,15 +48,30 @@ def test_many_files_and_several_inputs(tmp_path: Path, placed: Upload) -> None:
     check_source(source, expected)
 
 
-def test_the_identity_changes_with_the_files(tmp_path: Path) -> None:
+def test_the_identity_is_that_of_the_content(tmp_path: Path) -> None:
+    """A copy, as each pod may make one, is the same data; another array of the same shape is not."""
+    path = tmp_path / "x.npy"
+    np.save(path, VECTORS)
+    before = NpyFiles(path, path).identity()
+    assert before["each"][0]["file"] == str(path)
+    os.utime(path, (1, 1))
+    assert NpyFiles(path, path).identity() == before
+    for place in (0, 30, -1):
+        other = VECTORS.copy()
+        other[place] += 1
+        np.save(path, other)
+        assert NpyFiles(path, path).identity() != before
+
+
+@pytest.mark.servers
+def test_the_identity_is_that_of_the_objects(tmp_path: Path, upload: Upload) -> None:
     np.save(tmp_path / "x.npy", VECTORS)
-    before = NpyFiles(tmp_path / "x.npy", tmp_path / "x.npy").identity()
-    os.utime(tmp_path / "x.npy", (1, 1))  # As in a copy on another worker.
-    assert NpyFiles(tmp_path / "x.npy", tmp_path / "x.npy").identity() == before
+    where = upload(tmp_path)
+    before = NpyFiles(where, where).identity()
+    assert before == NpyFiles(where, where).identity()
     np.save(tmp_path / "x.npy", VECTORS + 1)
-    after = NpyFiles(tmp_path / "x.npy", tmp_path / "x.npy").identity()
-    assert before != after
-    assert before["each"][0]["file"] == "x.npy"
+    upload(tmp_path)
+    assert NpyFiles(where, where).identity() != before
 
 
 def test_what_is_no_array_of_rows(tmp_path: Path, placed: Upload) -> None:
@@ -81,3 +99,30 @@ def test_what_is_no_array_of_rows(tmp_path: Path, placed: Upload) -> None:
     ):
         with pytest.raises(error, match=words):
             NpyFiles(f"{where}/y.npy", f"{where}/{name}")
+
+
+WITHIN_MEMORY = """
+import sys, numpy as np
+from trainer.sources import NpyFiles
+source = NpyFiles(sys.argv[1], sys.argv[2])
+order = np.random.default_rng(1)
+def memory():
+    fields = open("/proc/self/status").read().split("VmRSS:")[1].split()
+    return int(fields[0]) * 1024
+before, most = memory(), 0
+for _ in range(200):
+    rows = order.integers(0, len(source), 512)
+    assert len(source.__getitems__(rows)) == 512
+    most = max(most, memory())
+print(most - before)
+"""
+
+
+def test_an_array_larger_than_memory_takes_little_of_it(tmp_path: Path) -> None:
+    """20 GB, sparse on the disk; the pages that reading maps are let go."""
+    rows = 25_000_000
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (rows, 800))  # type: ignore[no-untyped-call]
+    np.lib.format.open_memmap(tmp_path / "y.npy", "w+", np.int8, (rows,))  # type: ignore[no-untyped-call]
+    command = [sys.executable, "-c", WITHIN_MEMORY, str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 400e6

@@ -1,6 +1,7 @@
 """TFRecord shards, written by TensorFlow and by hand, and their side indexes."""
 
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -95,6 +96,12 @@ def test_where_nobody_may_write_the_index_is_kept_on_this_machine(
     monkeypatch.setattr(record_index, "read", lambda *asked: read.append(asked[2]))
     assert len(TFRecords(tmp_path, parse)) == len(expected)
     assert read == []
+
+
+def test_indexes_do_not_travel_between_processes(tmp_path: Path) -> None:
+    (tmp_path / "a.tfrecord").write_bytes(b"".join(record(bytes(number % 7)) for number in range(20_000)))
+    source = TFRecords(tmp_path, parse)
+    assert len(pickle.dumps(source)) < 2000
 
 
 def test_records_of_one_size_have_an_index_of_no_size(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ TrainerError
 from typing import Any
 
 from trainer.core.exit_codes import DataError, ExitCode, TrainerError
+from trainer.core.safe_text import one_line
 
 
 class DamagedRecord(DataError):  # noqa: N818  What it is called in the documentation and in --skip_bad_records.
@@ -24,7 +25,7 @@ class DamagedRecord(DataError):  # noqa: N818  What it is called in the document
           reason: what is wrong with it.
           unit: what the offset counts: "byte", "row" or "record".
         """
-        super().__init__(f"{file}, {unit} {offset}: {reason}")
+        super().__init__(one_line(f"{file}, {unit} {offset}: {reason}"))
         self.file, self.offset, self.reason, self.unit = file, offset, reason, unit
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -16,7 +16,6 @@ from trainer.sources.sequences import Rows
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_SAMPLE = 100  # Of local images, which a run is known by.
 
 
 class ImageFolder:
@@ -86,22 +85,19 @@ class ImageFolder:
     def identity(self) -> dict[str, Any]:
         """What a resume compares."""
         counts = {name: self._rows.length(number) for number, name in enumerate(self.classes)}
-        rows = zip(self._keys, self._sizes, self._versions, strict=True)
-        local = "://" not in self.folder  # Each worker may have its own copy, with other times and elsewhere.
+        # The times of local files are not those of a copy of them.
+        versions = self._versions if "://" in self.folder else [b""] * len(self)
+        rows = zip(self._keys, self._sizes, versions, strict=True)
         return {
             "kind": "ImageFolder",
             "length": len(self),
-            "folder": "" if local else self.folder,
+            "folder": self.folder,
             "size": list(self._size),
             "channels": self._channels,
             "classes": counts,
             "sha256": identity.digest(
-                (key.decode("utf-8", "surrogateescape"), int(size), "" if local else version.decode())
-                for key, size, version in rows
+                (key.decode("utf-8", "surrogateescape"), int(size), version.decode()) for key, size, version in rows
             ),
-            "sample": identity.sample([self._file(row) for row in range(0, len(self), 1 + len(self) // _SAMPLE)])
-            if local
-            else "",
         }
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,17 +1,16 @@
 """`.npy` files: mapped where they are local, read by ranges where they are in a bucket."""
 
 import io
-import mmap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
-import numpy.typing as npt
 
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import identity
 from trainer.sources.files import File, find, read, read_many
 from trainer.sources.files.finding import Address
+from trainer.sources.mapped import MappedRows
 from trainer.sources.sequences import Numbers, Rows
 
 Where = Any  # An address or a list of them, or a dict or tuple of these.
@@ -90,7 +89,7 @@ class _Column:
         self._starts = [start for *_, start in heads]
         self.rows = Rows([count for count, *_ in heads])
         self._row_bytes = self._dtype.itemsize * int(np.prod(self._shape, dtype=np.int64))
-        self._maps: dict[int, npt.NDArray[Any]] | None = {} if all(file.is_local for file in self.files) else None
+        self._maps: dict[int, MappedRows] | None = {} if all(file.is_local for file in self.files) else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -113,26 +112,18 @@ class _Column:
 
     def mapped(self, numbers: Numbers) -> Any:
         if len(self.files) == 1:
-            return self._map(0)[numbers]
+            return self._map(0).take(numbers)
         found = np.empty((len(numbers), *self._shape), self._dtype)
         files, rows = self.rows.find_all(numbers)
         for file in np.unique(files).tolist():
-            found[files == file] = self._map(file)[rows[files == file]]
+            found[files == file] = self._map(file).take(rows[files == file])
         return found
 
-    def _map(self, number: int) -> npt.NDArray[Any]:
+    def _map(self, number: int) -> MappedRows:
         assert self._maps is not None  # noqa: S101
         if number not in self._maps:
-            file = self.files[number]
-            try:
-                shape = (self.rows.length(number), *self._shape)
-                if not np.prod(shape):
-                    return np.zeros(shape, self._dtype)
-                mapped = np.memmap(file.url, self._dtype, "r", self._starts[number], shape)
-                mapped._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]  # A row is not to bring 128 kB along.
-            except (OSError, ValueError) as error:
-                raise DataError(f"{file.url} cannot be mapped: {error}") from None
-            self._maps[number] = mapped.view(np.ndarray)  # The class of mapped arrays costs at each access.
+            shape = (self.rows.length(number), *self._shape)
+            self._maps[number] = MappedRows(self.files[number], self._starts[number], shape, self._dtype)
         return self._maps[number]
 
 

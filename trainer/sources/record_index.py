@@ -1,5 +1,6 @@
 """Where the records of a TFRecord shard begin. Only their heads are looked at."""
 
+import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,7 +50,7 @@ def load(files: Sequence[File]) -> list[RecordIndex]:
 
 def build(file: File) -> Arrays:
     """Looks at the head of each record of a shard. Records of one size take no memory, others 8 bytes each."""
-    starts: list[int] = []
+    starts = array.array("Q")
     at, block, base = 0, b"", 0
     while at < file.size:
         if not base <= at <= base + len(block) - tfrecord.HEAD.size:
@@ -63,11 +64,12 @@ def build(file: File) -> Arrays:
         at += size
         if at > base + len(block) + _SKIPPED:
             base, block = at, b""
-    ends = np.asarray([*starts, at], np.uint64)
+    starts.append(at)
+    ends = np.asarray(starts, np.uint64)
     sizes = np.unique(np.diff(ends))
     if len(sizes) <= 1:
-        return {"uniform": np.asarray([len(starts), sizes[0] if len(sizes) else 0], np.uint64)}
-    return {"uniform": np.asarray([len(starts), 0], np.uint64), "starts": ends}
+        return {"uniform": np.asarray([len(ends) - 1, sizes[0] if len(sizes) else 0], np.uint64)}
+    return {"uniform": np.asarray([len(ends) - 1, 0], np.uint64), "starts": ends}
 
 
 def _record_size(file: File, at: int, head: bytes) -> int:

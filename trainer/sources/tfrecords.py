@@ -43,6 +43,14 @@ class TFRecords:
         self._indexes = record_index.load(self._files)
         self._rows = Rows([len(index) for index in self._indexes])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the indexes, of which a large one would be copied: they are mapped again where this goes to."""
+        return {**self.__dict__, "_indexes": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._indexes = record_index.load(self._files)
+
     def __len__(self) -> int:
         return len(self._rows)
 

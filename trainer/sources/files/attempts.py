@@ -19,6 +19,7 @@ from trainer.output.stores.errors import (
 from trainer.sources.errors import StoreAwayError
 
 PATIENCE_SECONDS = 180.0  # A store that is away for so long ends the training process, which its agent starts again.
+FIRST_PATIENCE_SECONDS = 60.0  # The same of a store that has not answered this process yet: is its address right?
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # Seconds, doubled from one to the other.
 _SAY_EVERY = 60.0  # Seconds.
 
@@ -55,9 +56,10 @@ class Attempts:
         """
         now = time.monotonic()
         self._since = now if self._since is None else self._since
-        refused = isinstance(error, RefusedError) and self._place not in _answered
+        answered = self._place in _answered
+        refused = isinstance(error, RefusedError) and not answered
         lasting = isinstance(error, NoBucketError | MissingError | ConflictError)
-        if refused or lasting or now - self._since > PATIENCE_SECONDS:
+        if refused or lasting or now - self._since > (PATIENCE_SECONDS if answered else FIRST_PATIENCE_SECONDS):
             self._end(error, now - self._since)
         pause = self._pause * random.uniform(0.5, 1.0)  # Many readers that fail together do not come back together.
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -91,7 +93,8 @@ class Attempts:
                     f"no right to read {error}; the credentials are those of somebody who may not do that"
                 ) from None
             case _:
-                raise StoreAwayError(f"not reachable for {seconds:.0f} s: {error}") from None
+                hint = "" if self._place in _answered else "; it has not answered yet: is the endpoint right?"
+                raise StoreAwayError(f"not reachable for {seconds:.0f} s: {error}{hint}") from None
 
 
 def forget() -> None:

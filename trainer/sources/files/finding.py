@@ -37,6 +37,18 @@ def find(where: Address | Sequence[Address], *, names: Iterable[str] = ("*",)) -
     return [file for address in addresses for file in _find(os.fspath(address), list(names))]
 
 
+def look(address: Address) -> File | None:
+    """The file of exactly that name; None when there is none.
+
+    Raises:
+      UsageError: it is no address, or its store refuses to look.
+    """
+    address = os.fspath(address)
+    if split(address)[0]:
+        return bucket.describe(address)
+    return local.describe(address) if os.path.isfile(address) else None
+
+
 def entries(folder: str) -> list[Entry]:
     """All files below a folder at any depth, by their names below it, in no order.
 
