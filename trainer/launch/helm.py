@@ -42,8 +42,8 @@ class HelmRelease:
         """
         if not os.path.isfile(self._chart_file):  # It takes any text, where pathlib raises for some.
             raise UsageError(
-                f"--chart={self.chart} is no chart: {self._chart_file} is not there; name the folder `helm` of this "
-                "repository"
+                f"--chart={self.chart} is no chart: {self._chart_file} is not there; leave it out for the launcher's "
+                "own, which `chart --to=FOLDER` writes out to be changed"
             )
         for file in self.files:
             if not os.path.isfile(file):

@@ -33,7 +33,7 @@ def job_in(objects: Sequence[Json]) -> Json:
     for value in objects:
         if value.get("kind") == "Job":
             return value
-    raise UsageError("this chart makes no Job; name the folder `helm` of this repository with --chart")
+    raise UsageError("this chart makes no Job; leave --chart out for the launcher's own")
 
 
 def pod_spec(job: Json) -> Json:

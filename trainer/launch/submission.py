@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from trainer.core.json_types import Json
-from trainer.launch import rendered
+from trainer.launch import own_files, rendered
 from trainer.launch.checks import preflight
 from trainer.launch.checks.capacity import GPU
 from trainer.launch.checks.check_result import CheckResult, Mark
@@ -165,7 +165,7 @@ def _release(flags: SubmitFlags, kube: Kube | None, trainer_argv: Sequence[str],
         name=flags.name,
         namespace=kube.namespace if kube else flags.namespace,
         context=kube.kubeconfig_context if kube else flags.context,
-        chart=flags.chart,
+        chart=flags.chart or str(own_files.chart()),
         files=flags.values,
         flag_values=values_of(flags, trainer_argv, run_id),
         sets=flags.set,
