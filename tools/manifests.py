@@ -22,6 +22,7 @@ from trainer.core.json_types import Json
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CHART = ROOT / "helm"
+VALUES = CHART / "values.yaml"
 SCHEMA = CHART / "values.schema.json"
 GOLDEN = ROOT / "tests/golden/chart.yaml"
 RELEASE = "mnist-train"
@@ -49,14 +50,13 @@ _GENERATED = "# Made from the chart by `make manifests`; change the chart instea
 
 
 def schema(text: str) -> str:
-    """The chart's schema with the flags of both programs as they are now.
+    """The chart's schema with the flags of both programs as they are now, and with every default as required.
 
     Args:
-      text: the schema as it stands; all but `train` and `agent` is kept.
+      text: the schema as it stands; all but `train`, `agent` and what is required is kept.
     """
     value = json.loads(text)
-    # `train.global_batch_size=null` would take away what the chart compares with the number of workers.
-    for key, config, required in (("train", Config, ["global_batch_size"]), ("agent", AgentConfig, [])):
+    for key, config in (("train", Config), ("agent", AgentConfig)):
         flags = settings.schema(config)
         flags["properties"] = {
             name: rule for name, rule in flags["properties"].items() if name not in SET_BY_CHART[config]
@@ -67,8 +67,19 @@ def schema(text: str) -> str:
                 if bounds not in _AS_TEXT:
                     raise ValueError(f"{key}.{name} has the bounds {bounds}: _AS_TEXT needs a pattern for them")
                 rule |= {"type": ["number", "string"], "pattern": f"^({_AS_TEXT[bounds]})$"}
-        value["properties"][key] = flags | {"required": required}
+        value["properties"][key] = flags
+    _require(value, yaml.safe_load(VALUES.read_text()))
     return json.dumps(value, indent=2) + "\n"
+
+
+def _require(rule: Json, defaults: Json) -> None:
+    """Makes every key required that has a default: Helm takes a key away that is given as null, as by a blank line."""
+    if "properties" not in rule:
+        return
+    rule["required"] = sorted(key for key, default in defaults.items() if default is not None and key != "global")
+    for key, default in defaults.items():
+        if isinstance(default, dict):
+            _require(rule["properties"][key], default)
 
 
 def render(helm: str, *arguments: str) -> list[Json]:

@@ -142,7 +142,7 @@ def test_set_changes_items_of_lists_that_files_give(
     pod = made["spec"]["template"]["spec"]
     env = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
     assert (env["A"], env["B"], env["C"], made["spec"]["completions"]) == ("1", "secret", "three", 3)
-    assert pod["nodeSelector"] == {"zone": "a", "x.y": "z"}
+    assert pod["nodeSelector"] == {"zone": "a", "x.y": "z", "kubernetes.io/arch": "amd64"}
 
 
 def test_values_are_in_no_list_of_processes(
