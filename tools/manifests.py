@@ -1,4 +1,4 @@
-"""Makes what is made from the chart or for it: the flags in its schema, its golden file, and the manifests in k8s/.
+"""Makes what is made from the chart or for it: its schema's flags, its README, its golden file, the manifests in k8s/.
 
 `python -m tools.manifests` (`make manifests`) writes them; with --check it compares, and says which are out of date.
 The manifests are what the chart renders, with a fixed name for the Job, as kustomize arranges such things: the base
@@ -24,6 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CHART = ROOT / "helm"
 VALUES = CHART / "values.yaml"
 SCHEMA = CHART / "values.schema.json"
+README = CHART / "README.md"
 GOLDEN = ROOT / "tests/golden/chart.yaml"
 RELEASE = "mnist-train"
 
@@ -92,6 +93,12 @@ def render(helm: str, *arguments: str) -> list[Json]:
     command = [helm, "template", RELEASE, str(CHART), *arguments]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [value for value in yaml.safe_load_all(text) if value]
+
+
+def readme(helm_docs: str) -> str:
+    """The chart's README: README.md.gotmpl with a table of the comments in values.yaml."""
+    command = [helm_docs, "--dry-run", "--chart-search-root", str(CHART), "--sort-values-order", "file"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip("\n") + "\n"
 
 
 def plain(objects: list[Json]) -> list[Json]:
@@ -169,10 +176,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
     parser.add_argument("--helm", default="helm", help="the program")
+    parser.add_argument("--helm_docs", default="helm-docs", help="the program")
     options = parser.parse_args()
     wanted = {SCHEMA: schema(SCHEMA.read_text())}
     if not options.check:
         SCHEMA.write_text(wanted[SCHEMA])
+    wanted[README] = readme(options.helm_docs)
     wanted[GOLDEN] = yaml.safe_dump_all(render(options.helm), sort_keys=False, width=120)
     wanted |= {ROOT / "k8s" / name: text for name, text in manifests(options.helm).items()}
     found = {path for folder in ("base", "overlays") for path in (ROOT / "k8s" / folder).rglob("*.yaml")}
