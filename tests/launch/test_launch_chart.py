@@ -131,6 +131,38 @@ def test_flags_win_over_files_and_set_wins_over_both(
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
 
 
+def test_null_takes_away_where_that_is_what_it_is_for(
+    helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("podSecurityContext: {fsGroup: }\nworker: {minWorkers: , resources: {requests: {cpu: }}}\n")
+    pod = job(helm, f"--values={values}", "--set=podSecurityContext.runAsUser=null", capsys=capsys)["spec"]["template"]
+    assert not {"fsGroup", "runAsUser"} & set(pod["spec"]["securityContext"])
+    assert "cpu" not in pod["spec"]["containers"][0]["resources"]["requests"]
+
+
+def test_a_number_that_is_set_is_the_text_that_was_typed(helm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job(helm, "--set=image.tag=20261130", "--set=worker.extraEnv[0].name=A", capsys=capsys)
+    assert made["spec"]["template"]["spec"]["containers"][0]["image"] == "mnist-train:20261130"
+
+
+def test_contradictions_are_said(helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("workers: 5\nworker: {gpus: 0}\nglobal: {imageRegistry: m.test}\nimage: {tag: a}\n")
+    arguments = ("--workers=6", "--set=workers=7", "--image=r.test/m:b", "--set=output=gs://b")
+    assert cli.main([CHART, "--dry_run", helm, f"--values={values}", *arguments]) == LaunchCode.DONE
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        f"note  values: workers is 6, by the launcher's flags, and not 5, by --values={values}",
+        f"note  values: image.tag is b, by the launcher's flags, and not a, by --values={values}",
+        f'note  values: global.imageRegistry is "", by the launcher\'s flags, and not m.test, by --values={values}',
+        "note  values: workers is 7, by --set, and not 6, by the launcher's flags",
+    ]
+    made = job_in(parse(said.out))
+    assert made["spec"]["completions"] == 7
+    assert made["spec"]["template"]["spec"]["containers"][0]["image"] == "r.test/m:b"
+
+
 def test_set_changes_items_of_lists_that_files_give(
     helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

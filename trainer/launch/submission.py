@@ -63,6 +63,7 @@ def prepare(
       LaunchError: the cluster cannot be asked.
     """
     release = _release(flags, kube, trainer_argv, _run_id())
+    _say_contradictions(release, report)
     objects = rendered.parse(release.render())
     results = list(preflight.check_cluster(kube, release.oldest_kubernetes()))
     for result in results:
@@ -137,6 +138,7 @@ def dry_run(flags: SubmitFlags, trainer_argv: Sequence[str], report: Callable[[C
       LaunchError: helm cannot be used.
     """
     release = _release(flags, None, trainer_argv, "")
+    _say_contradictions(release, report)
     manifests = release.render()
     if release.gives(*_GPUS_KEY):
         return manifests
@@ -170,6 +172,11 @@ def _release(flags: SubmitFlags, kube: Kube | None, trainer_argv: Sequence[str],
         flag_values=values_of(flags, trainer_argv, run_id),
         sets=flags.set,
     )
+
+
+def _say_contradictions(release: HelmRelease, report: Callable[[CheckResult], None]) -> None:
+    for text in release.contradictions():
+        report(CheckResult(Mark.NOTE, "values", text))
 
 
 def _run_id() -> str:

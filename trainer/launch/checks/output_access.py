@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from trainer.core.json_types import Json
 from trainer.core.safe_text import redacted
+from trainer.launch import rendered
 from trainer.launch.checks.check_result import CheckResult, Mark, unless_forbidden
+from trainer.launch.cluster.objects import output_of
 from trainer.launch.cluster.watches import Kube
 from trainer.output import reader
 from trainer.output.stores.errors import NoBucketError, StorageError
@@ -33,6 +35,23 @@ def check_claim(kube: Kube, output: str) -> Iterator[CheckResult]:
     if phase == "Pending":
         unknown = "this user may not see it; whether the claim gets a volume"
         yield from unless_forbidden(lambda: _check_storage_class(kube, name, claim["spec"]), "storage class", unknown)
+
+
+def check_volumes(kube: Kube, job: Json) -> Iterator[CheckResult]:
+    """Whether the claims that workers mount beside the output's are there; nothing where they mount none."""
+    output = output_of(job)
+    for volume in rendered.pod_spec(job).get("volumes", ()):
+        name = volume.get("persistentVolumeClaim", {}).get("claimName", "")
+        if not name or output == f"pvc:{name}":
+            continue
+        claim = kube.find(f"/api/v1/namespaces/{{namespace}}/persistentvolumeclaims/{name}")
+        if claim is None:
+            text = f"there is no claim {name} in {kube.namespace}, which worker.extraVolumes names as {volume['name']}"
+            yield CheckResult(Mark.FAIL, "volumes", text, "create it, or name another; `kubectl get pvc` lists them")
+        elif claim["status"].get("phase") == "Lost":
+            yield CheckResult(Mark.FAIL, "volumes", f"the volume of claim {name} is lost", "make another claim")
+        else:
+            yield CheckResult(Mark.OK, "volumes", f"claim {name} ({claim['status'].get('phase')})")
 
 
 def _check_storage_class(kube: Kube, claim: str, spec: Json) -> Iterator[CheckResult]:
