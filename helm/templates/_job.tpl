@@ -104,7 +104,15 @@ template:
         command:
           - /bin/sh
           - -c
+          {{- if .Values.code }}
+          - |-
+            run="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"
+            python -m trainer.agent.shipped_code /var/run/code/code.tar.gz /code "$run" || exit
+            export PYTHONPATH="/code/src:/code/packages${PYTHONPATH:+:$PYTHONPATH}"
+            exec python -m trainer.agent "$@" --run_dir="$run"
+          {{- else }}
           - exec python -m trainer.agent "$@" --run_dir="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"
+          {{- end }}
           - agent
         args:
           {{- include "trainer.arguments" . | trim | nindent 10 }}
@@ -153,6 +161,10 @@ template:
           - {name: runs, mountPath: /runs}
           - {name: tmp, mountPath: /tmp}
           - {name: shm, mountPath: /dev/shm}
+          {{- if .Values.code }}
+          - {name: code, mountPath: /code}
+          - {name: sent, mountPath: /var/run/code, readOnly: true}
+          {{- end }}
           {{- with include "trainer.credentialsMounts" .Values.credentials | trim }}
           {{- . | nindent 10 }}
           {{- end }}
@@ -170,6 +182,12 @@ template:
         emptyDir: {}
       - name: shm
         emptyDir: {medium: Memory, sizeLimit: {{ include "trainer.text" $worker.shm | quote }}}
+      {{- with .Values.code }}
+      - name: code
+        emptyDir: {}
+      - name: sent
+        configMap: {name: {{ . | quote }}}
+      {{- end }}
       {{- with include "trainer.credentialsVolumes" .Values.credentials | trim }}
       {{- . | nindent 6 }}
       {{- end }}

@@ -384,3 +384,26 @@ def test_extra_objects() -> None:
     given = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-map"}}, text]
     made = parsed(template("--set-json", f"extraObjects={json.dumps(given)}").stdout)
     assert {"mnist-train-map", "mnist-train-more"} <= {value["metadata"]["name"] for value in made}
+
+
+@pytest.mark.parametrize("code", [0, 64])
+def test_code_that_was_sent_is_there_before_the_agent(code: int, tmp_path: pathlib.Path) -> None:
+    spec = pod('code="mine-code-0123"')
+    (container,) = spec["containers"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert volumes[mounts["/var/run/code"]]["configMap"] == {"name": "mine-code-0123"}
+    assert volumes[mounts["/code"]]["emptyDir"] == {}
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$PYTHONPATH|$*"\ncase "$*" in *shipped_code*) exit {code} ;; esac\n')
+    python.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "JOB_NAME": "job", "JOB_UID": "0123456789", "PYTHONPATH": "/own"}
+    done = subprocess.run([*container["command"], "--a b", "--"], env=environ, capture_output=True, text=True)
+    unpacked, *agent = done.stdout.splitlines()
+    run = "/runs/job-01234567"
+    assert unpacked == f"/own|-m trainer.agent.shipped_code /var/run/code/code.tar.gz /code {run}"
+    assert done.returncode == code
+    expected = [f"/code/src:/code/packages:/own|-m trainer.agent --a b -- --run_dir={run}"]
+    assert agent == ([] if code else expected)
+    assert "code" not in {volume["name"] for volume in pod()["volumes"]}
+    assert job('code="a"')["metadata"]["name"] != job('code="b"')["metadata"]["name"]

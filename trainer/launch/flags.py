@@ -56,6 +56,7 @@ class SubmitFlags(AttachFlags):
     )
     image: str = setting("", "the image to run, with its tag or digest (default: as values say)")
     output: str = setting("", "where the run is kept: gs://bucket/path, s3://bucket/path or pvc:NAME")
+    code: str = setting("", "a folder with the experiment's code, sent to the workers without what git ignores")
     values: tuple[str, ...] = setting((), "a file of chart values; may be repeated")
     set: tuple[str, ...] = setting((), "a chart value, as key=value; may be repeated")
     chart: str = setting("", "the chart's folder (default: the launcher's own, which `chart --to=...` writes out)")

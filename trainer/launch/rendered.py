@@ -42,6 +42,12 @@ def pod_spec(job: Json) -> Json:
     return spec
 
 
+def experiment(job: Json) -> str:
+    """The experiment that the workers train, as their arguments name it; "" where they name none."""
+    given = [part for part in pod_spec(job)["containers"][0].get("args", ()) if part.startswith("--experiment=")]
+    return str(given[-1]).partition("=")[2] if given else ""
+
+
 def workers(job: Json) -> int:
     """The number of workers."""
     return int(job["spec"]["completions"])

@@ -7,16 +7,22 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 
+import yaml
+
+from trainer.core.config import Config
 from trainer.core.json_types import Json
-from trainer.launch import own_files, rendered
+from trainer.launch import code_folder, own_files, rendered
 from trainer.launch.checks import preflight
 from trainer.launch.checks.capacity import GPU
 from trainer.launch.checks.check_result import CheckResult, Mark
+from trainer.launch.checks.code_check import check_code, check_module
 from trainer.launch.checks.nodes import Nodes
+from trainer.launch.cluster import code_map
 from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.objects import Job
 from trainer.launch.cluster.runs import next_command, release_jobs
 from trainer.launch.cluster.watches import Kube
+from trainer.launch.code_folder import Code
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import SubmitFlags
 from trainer.launch.helm import HelmRelease
@@ -34,6 +40,7 @@ class Prepared:
     release: HelmRelease
     objects: list[Json]  # What the chart makes.
     running: list[Job]  # Jobs of this release that still go on.
+    code: Code | None  # What --code sends.
 
 
 def validate(flags: SubmitFlags, trainer_argv: Sequence[str]) -> None:
@@ -42,7 +49,7 @@ def validate(flags: SubmitFlags, trainer_argv: Sequence[str]) -> None:
     Raises:
       UsageError: a flag, a file or a value that cannot be used.
     """
-    release = _release(flags, None, trainer_argv, "")
+    release = _release(flags, None, trainer_argv, "", _code(flags))
     release.validate()
     release.gives(*_GPUS_KEY)  # It refuses null, by which the chart would lose its default.
 
@@ -62,28 +69,35 @@ def prepare(
       UsageError: values that the chart refuses.
       LaunchError: the cluster cannot be asked.
     """
-    release = _release(flags, kube, trainer_argv, _run_id())
+    code = _code(flags)
+    release = _release(flags, kube, trainer_argv, _run_id(), code)
     _say_contradictions(release, report)
     objects = rendered.parse(release.render())
+    if code:
+        check_module(code, _experiment(objects))
     results = list(preflight.check_cluster(kube, release.oldest_kubernetes()))
     for result in results:
         report(result)
     if any(result.failed for result in results):  # No other check could be made.
-        return Prepared(release=release, objects=objects, running=[])
+        return Prepared(release=release, objects=objects, running=[], code=code)
     running = _running(kube, flags.name)
     if running and not flags.replace:  # What the running one uses would count against this one in further checks.
         fix = f"follow it with `{next_command('attach', flags, kube)}`, or end it and start this one with --replace"
         text = f"{flags.name} is still running as the job {running[0].name}"
         report(CheckResult(Mark.FAIL, "release", text, fix))
-        return Prepared(release=release, objects=objects, running=running)
+        return Prepared(release=release, objects=objects, running=running, code=code)
+    if code:
+        for result in check_code(code, _experiment(objects)):
+            report(result)
     nodes = Nodes.of(kube, flags.name)
     if nodes and not release.gives(*_GPUS_KEY) and (gpus := nodes.gpus(rendered.job_in(objects))):
         release = _with_gpus(release, gpus)
         objects = rendered.parse(release.render())
         report(_gpus_found(gpus))
-    for result in preflight.check(kube, objects, nodes, flags, replaces=bool(running)):
+    everything = [*objects, code.config_map(flags.name)] if code else objects
+    for result in preflight.check(kube, everything, nodes, flags, replaces=bool(running)):
         report(result)
-    return Prepared(release=release, objects=objects, running=running)
+    return Prepared(release=release, objects=objects, running=running, code=code)
 
 
 def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Callable[[str], None]) -> str:
@@ -110,17 +124,24 @@ def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Cal
     job = str(rendered.job_in(prepared.objects)["metadata"]["name"])
     say(f"submitting {_summary(prepared, kube.context)}")
     existed = release.exists()
+    config_map = prepared.code.config_map(flags.name) if prepared.code else None
+    if config_map:
+        code_map.put(kube, config_map)
     try:
         release.upgrade()
     except HelmError as error:
         if existed:
             raise
         release.uninstall()
+        if config_map:
+            code_map.drop(kube, config_map["metadata"]["name"])
         raise LaunchError(f"{error}\nwhat was made of {flags.name} has been removed again") from None
     except KeyboardInterrupt:
         attach, delete = next_command("attach", flags, kube), next_command("delete", flags, kube)
         say(f"submitted {job}; come back with `{attach}`, or end it with `{delete}`")
         raise
+    if config_map:
+        code_map.give_to(kube, config_map["metadata"]["name"], job)
     say(f"submitted {job}")
     return job
 
@@ -137,9 +158,10 @@ def dry_run(flags: SubmitFlags, trainer_argv: Sequence[str], report: Callable[[C
       UsageError: values that the chart refuses.
       LaunchError: helm cannot be used.
     """
-    release = _release(flags, None, trainer_argv, "")
+    code = _code(flags)
+    release = _release(flags, None, trainer_argv, "", code)
     _say_contradictions(release, report)
-    manifests = release.render()
+    manifests = _with_code(release.render(), code, flags.name)
     if release.gives(*_GPUS_KEY):
         return manifests
     job = rendered.job_in(rendered.parse(manifests))
@@ -153,15 +175,37 @@ def dry_run(flags: SubmitFlags, trainer_argv: Sequence[str], report: Callable[[C
         report(CheckResult(Mark.NOTE, "GPUs", f"{as_charted}: this user may not list nodes and pods"))
     elif gpus := nodes.gpus(job):
         report(_gpus_found(gpus))
-        return _with_gpus(release, gpus).render()
+        return _with_code(_with_gpus(release, gpus).render(), code, flags.name)
     else:
         text = f"{as_charted}: none of the {len(nodes.nodes)} node(s) has any, so submit would refuse"
         report(CheckResult(Mark.NOTE, "GPUs", text))
     return manifests
 
 
-def _release(flags: SubmitFlags, kube: Kube | None, trainer_argv: Sequence[str], run_id: str) -> HelmRelease:
+def _code(flags: SubmitFlags) -> Code | None:
+    return code_folder.read(flags.code) if flags.code else None
+
+
+def _experiment(objects: Sequence[Json]) -> str:
+    return rendered.experiment(rendered.job_in(objects)) or Config().experiment
+
+
+def _with_code(manifests: str, code: Code | None, name: str) -> str:
+    """The manifests with the ConfigMap of the code, if there is any; refuses code without the experiment."""
+    if code is None:
+        return manifests
+    check_module(code, _experiment(rendered.parse(manifests)))
+    return f"{manifests}---\n{yaml.safe_dump(code.config_map(name), sort_keys=False, width=float('inf'))}"
+
+
+def _release(
+    flags: SubmitFlags, kube: Kube | None, trainer_argv: Sequence[str], run_id: str, code: Code | None
+) -> HelmRelease:
     """The release with all values; raises UsageError for a flag of the training program that it would refuse."""
+    with code_folder.importable(code):
+        values = values_of(flags, trainer_argv, run_id)
+    if code:
+        values["code"] = code.config_map(flags.name)["metadata"]["name"]
     return HelmRelease(
         helm=flags.helm,
         name=flags.name,
@@ -169,7 +213,7 @@ def _release(flags: SubmitFlags, kube: Kube | None, trainer_argv: Sequence[str],
         context=kube.kubeconfig_context if kube else flags.context,
         chart=flags.chart or str(own_files.chart()),
         files=flags.values,
-        flag_values=values_of(flags, trainer_argv, run_id),
+        flag_values=values,
         sets=flags.set,
     )
 

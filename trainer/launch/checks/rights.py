@@ -13,6 +13,7 @@ _RESOURCES = {
     "NetworkPolicy": ("networking.k8s.io", "networkpolicies"),
     "Job": ("batch", "jobs"),
     "Deployment": ("apps", "deployments"),
+    "ConfigMap": ("", "configmaps"),
     "Ingress": ("networking.k8s.io", "ingresses"),
     "HTTPRoute": ("gateway.networking.k8s.io", "httproutes"),
     "PodMonitor": ("monitoring.coreos.com", "podmonitors"),
