@@ -12,6 +12,11 @@ activeDeadlineSeconds: {{ int64 . }}
 {{- if not (kindIs "invalid" .Values.job.ttlSecondsAfterFinished) }}
 ttlSecondsAfterFinished: {{ int64 .Values.job.ttlSecondsAfterFinished }}
 {{- end }}
+{{- if .Values.job.gang }}
+scheduling:
+  schedulingPolicy:
+    gang: {minCount: {{ int (.Values.worker.minWorkers | default .Values.workers) }}}
+{{- end }}
 # A replacement never overlaps the pod it replaces: there is one worker of each rank.
 podReplacementPolicy: Failed
 # The chief ends last and has the result.

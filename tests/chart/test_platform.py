@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.paths import CHART
+from tests.support.paths import CHART, SCHEMAS
 from tests.support.rendering import HELMS, Json, job, objects, pod, template, worker
 
 pytestmark = pytest.mark.chart
@@ -370,6 +370,22 @@ def test_ways_to_tensorboard() -> None:
     assert not {"Ingress", "HTTPRoute"} & set(objects(OUTPUT))
     done = template("--set", "tensorboard.ingress.enabled=true,tensorboard.enabled=false")
     assert "tensorboard.ingress.enabled is true, and there is no TensorBoard" in done.stderr
+
+
+def test_a_gang_is_scheduled_together_or_not_at_all() -> None:
+    newest = ("--kube-version", "v1.37.0")
+    done = template("--set", "job.gang=true,workers=3", *newest)
+    (made,) = [value for value in parsed(done.stdout) if value["kind"] == "Job"]
+    assert made["spec"]["scheduling"] == {"schedulingPolicy": {"gang": {"minCount": 3}}}
+    command = ["kubeconform", "-strict", "-schema-location", str(SCHEMAS / "v1.37.json"), "-"]
+    checked = subprocess.run(command, input=done.stdout, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+    elastic = template("--set", "job.gang=true,worker.minWorkers=2", *newest).stdout
+    (made,) = [value for value in parsed(elastic) if value["kind"] == "Job"]
+    assert made["spec"]["scheduling"]["schedulingPolicy"]["gang"]["minCount"] == 2
+    assert "scheduling" not in job()["spec"]
+    older = template("--set", "job.gang=true", "--kube-version", "v1.36.3")
+    assert "job.gang is true, and Kubernetes v1.36.3 cannot schedule a Job's pods together" in older.stderr
 
 
 @pytest.mark.parametrize("policy", ["SingleStack", "PreferDualStack", "RequireDualStack"])

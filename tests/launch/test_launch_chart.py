@@ -105,7 +105,7 @@ def test_a_dry_run_finds_the_gpus_out_as_submit_does(
 def test_a_dry_run_waits_only_so_long_for_a_cluster(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trainer.launch.submission._ASK_SECONDS", 0.5)
+    monkeypatch.setattr("trainer.launch.dry_run._ASK_SECONDS", 0.5)
     done = threading.Event()
 
     def answer(*_: object) -> None:
@@ -195,6 +195,7 @@ def test_values_are_in_no_list_of_processes(
     [
         (("--set=worker.gpu=1",), "gpu"),
         (("--set=train.epoch=1",), "epoch"),
+        (("--set=nameOverride=vision",), "the launcher finds runs by mnist-train; leave nameOverride out, or use helm"),
         (("--workers=200",), "global_batch_size is 128, but must be at least workers, which is 200"),
     ],
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from trainer.core.json_types import Json
 from trainer.launch import helm_program, rendered
-from trainer.launch.checks.admission import check_admission, check_queue
+from trainer.launch.checks.admission import check_admission, check_gang, check_queue
 from trainer.launch.checks.check_result import CheckResult, Mark, unless_forbidden
 from trainer.launch.checks.nodes import Nodes, check_nodes
 from trainer.launch.checks.output_access import check_bucket, check_claim, check_volumes
@@ -74,6 +74,7 @@ def check(
     unknown = "this user may not see quotas; whether they allow it"
     yield from unless_forbidden(lambda: check_quota(kube, objects, flags.name), "quota", unknown)
     yield from check_admission(kube, job, replaces=replaces)
+    yield from check_gang(kube, job)
     unknown = "this user may not see claims; whether it can be used"
     yield from unless_forbidden(lambda: check_claim(kube, output_of(job)), "output", unknown)
     yield from check_bucket(output_of(job))
