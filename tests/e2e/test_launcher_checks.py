@@ -32,6 +32,37 @@ def test_pods_that_no_quota_allows_and_the_time_for_them(cluster: Cluster) -> No
     assert cluster.jobs() == []
 
 
+def test_code_goes_to_the_cluster_and_with_its_job(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine.py").write_text("def load_data(config): ...\ndef build_model(config): ...\n")
+    code = (f"--code={tmp_path}", "--set=job.gang=false", "--detach", "--", "--experiment=mine")
+    maps = f"{cluster.path}/configmaps"
+
+    def sent() -> list[dict[str, Any]]:
+        return [item for item in cluster.plane.get(maps)["items"] if "-code-" in item["metadata"]["name"]]
+
+    for replace in ((), ("--replace",)):  # The same code once more: its ConfigMap outlives the first Job.
+        exit_code, text = cluster.run(*cluster.submit_arguments("--pending_timeout=5", *replace, *code))
+        assert exit_code == LaunchCode.DONE, text
+        assert "ok    code: mine can be imported" in text
+        assert "ok    rights: to make, watch and remove all of it" in text
+        (job,) = until(30, "the one Job", lambda: [jobs] if len(jobs := cluster.jobs()) == 1 else None)[0]
+        (config_map,) = sent()
+        owners = [owner["uid"] for owner in config_map["metadata"]["ownerReferences"]]
+        assert owners == [job["metadata"]["uid"]]
+        assert config_map["immutable"] is True
+        volumes = {volume["name"]: volume for volume in job["spec"]["template"]["spec"]["volumes"]}
+        assert volumes["sent"]["configMap"]["name"] == config_map["metadata"]["name"]
+    # Without the launcher, too, it goes with the Job.
+    cluster.plane.request("DELETE", f"{cluster.jobs_path}?propagationPolicy=Background")
+    until(60, "the end of the code", lambda: not sent())
+
+
+def test_a_gang_that_the_cluster_would_drop_in_silence(cluster: Cluster) -> None:
+    code, text = cluster.run("doctor", *cluster.submit_arguments("--set=job.gang=true"))
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  gang: job.gang is true, and this cluster does not schedule a Job's pods together" in text
+
+
 def test_what_preflight_finds(plane: ControlPlane, cluster: Cluster) -> None:
     code, text = cluster.run("doctor", *cluster.submit_arguments())
     assert code == LaunchCode.DONE, text
