@@ -12,6 +12,8 @@ from tests.support import paths
 from tests.support.api_objects import node
 from tests.support.api_server import Handler, Query, api_server
 from trainer.launch import cli
+from trainer.launch.checks.check_result import CheckResult
+from trainer.launch.checks.output_access import check_tensorboard
 from trainer.launch.codes import LaunchCode
 from trainer.launch.helm import HelmRelease
 from trainer.launch.helm_program import HelmError, version
@@ -161,6 +163,22 @@ def test_contradictions_are_said(helm: str, tmp_path: pathlib.Path, capsys: pyte
     made = job_in(parse(said.out))
     assert made["spec"]["completions"] == 7
     assert made["spec"]["template"]["spec"]["containers"][0]["image"] == "r.test/m:b"
+
+
+def test_tensorboard_that_cannot_read_what_workers_write_is_told(helm: str) -> None:
+    def notes(**board: Any) -> list[CheckResult]:
+        values = {"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "a"}}, "output": "s3://b", **board}
+        chart = str(paths.CHART)
+        program = helm.removeprefix("--helm=")
+        release = HelmRelease(helm=program, name="x", namespace="", context="", chart=chart, flag_values=values)
+        return list(check_tensorboard(parse(release.render())))
+
+    (note,) = notes()
+    assert "its account x-tensorboard lacks the annotations of x" in note.text
+    assert notes(tensorboard={"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "b"}}}) == []
+    assert notes(tensorboard={"serviceAccount": {"create": False, "name": "theirs"}}) == []
+    assert notes(output="pvc:runs") == []
+    assert notes(tensorboard={"enabled": False}) == []
 
 
 def test_set_changes_items_of_lists_that_files_give(

@@ -1,6 +1,6 @@
 """Whether the place where a run is to be kept can be used: a claim, or a bucket."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from trainer.core.json_types import Json
 from trainer.core.safe_text import redacted
@@ -68,6 +68,20 @@ def _check_storage_class(kube: Kube, claim: str, spec: Json) -> Iterator[CheckRe
     else:
         text = f"claim {claim} has no volume yet; workers wait until it has"
         yield CheckResult(Mark.NOTE, "storage class", text)
+
+
+def check_tensorboard(objects: Sequence[Json]) -> Iterator[CheckResult]:
+    """Says where workers have an identity of a cloud's for the bucket, and TensorBoard, another account, has none."""
+    accounts = {value["metadata"]["name"]: value["metadata"] for value in objects if value["kind"] == "ServiceAccount"}
+    workers = rendered.pod_spec(rendered.job_in(objects)).get("serviceAccountName")
+    for value in objects:
+        if value["kind"] != "Deployment" or "://" not in output_of(rendered.job_in(objects)):
+            continue
+        own = value["spec"]["template"]["spec"]["serviceAccountName"]
+        if own in accounts and accounts.get(workers, {}).get("annotations") and not accounts[own].get("annotations"):
+            text = f"its account {own} lacks the annotations of {workers}, and may not be able to read the output"
+            fix = "tensorboard.serviceAccount.annotations, for an identity that reads the bucket"
+            yield CheckResult(Mark.NOTE, "TensorBoard", text, fix)
 
 
 def check_bucket(output: str) -> Iterator[CheckResult]:
