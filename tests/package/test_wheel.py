@@ -116,6 +116,22 @@ def test_the_chart_is_written_out(programs: pathlib.Path, tmp_path: pathlib.Path
         )  # fmt: skip
 
 
+def test_two_workers_train_on_this_machine_from_an_empty_folder(programs: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    flags = ("--epochs=1", "--global_batch_size=30000", "--experiment=trainer.examples.regression")
+    done = run(programs / "trainer-launch", "--local", "--workers=2", "--", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(tmp_path.glob("logs/fit/*/result.json"))) == 1
+
+
+def test_an_installation_without_the_chart_says_so(programs: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """As that in the image: the Dockerfile copies no chart."""
+    site = next(programs.parent.glob("lib/python*/site-packages"))
+    shutil.copytree(site / "trainer", tmp_path / "trainer", ignore=shutil.ignore_patterns("chart", "data"))
+    done = run(programs / "python", "-m", "trainer.launch", "--dry_run", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: this launcher was installed without its chart, as in the image of a worker;")
+
+
 @pytest.mark.chart
 def test_a_dry_run_from_an_empty_folder(programs: pathlib.Path, tmp_path: pathlib.Path) -> None:
     done = run(programs / "python", "-m", "trainer.launch", "--workers=4", "--dry_run", cwd=tmp_path)

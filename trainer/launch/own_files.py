@@ -41,5 +41,15 @@ def write_out(source: pathlib.Path, to: str) -> None:
 
 
 def _folder(installed: str, in_clone: str) -> pathlib.Path:
-    folder = _PACKAGE / "launch" / installed
-    return folder if folder.is_dir() else _PACKAGE.parent / in_clone
+    """One of both.
+
+    Raises:
+      UsageError: neither is there.
+    """
+    for folder in (_PACKAGE / "launch" / installed, _PACKAGE.parent / in_clone):
+        if folder.is_dir():
+            return folder
+    raise UsageError(
+        f"this launcher was installed without its {installed}, as in the image of a worker; install the wheel, or name "
+        "a chart with --chart"
+    )
