@@ -40,7 +40,7 @@ test: setup ## all tests that need no cluster; without Go, none on real object s
 
 .PHONY: test-chart
 test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37 (Go)
-	bin=$$(tests/tools/build helm helm3 kubeconform kubectl) && PATH=$$bin:$$PATH $(python) -m pytest -m chart $(ARGS)
+	bin=$$(tests/tools/build helm helm3 helm-docs kubeconform kubectl) && PATH=$$bin:$$PATH $(python) -m pytest -m chart $(ARGS)
 
 .PHONY: e2e
 e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (18 min)
@@ -75,8 +75,8 @@ docs: setup ## write the documentation's tables of flags, exit codes and chart v
 	$(python) -m tools.reference_tables
 
 .PHONY: manifests
-manifests: setup ## write what the chart generates: k8s/, flags in its schema, its golden file (Go)
-	bin=$$(tests/tools/build helm) && PATH=$$bin:$$PATH $(python) -m tools.manifests
+manifests: setup ## write what is made of the chart: k8s/, its README, flags in its schema, its golden file (Go)
+	bin=$$(tests/tools/build helm helm-docs) && PATH=$$bin:$$PATH $(python) -m tools.manifests
 
 .PHONY: schemas
 schemas: setup ## write tests/schemas, from the Kubernetes versions of test-chart (Go)

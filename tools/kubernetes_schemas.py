@@ -13,16 +13,32 @@ import subprocess
 import sys
 from typing import Any
 
+import yaml
+
 from tests.support.paths import SCHEMAS
 
 KINDS = {
     "Deployment": "io.k8s.api.apps.v1.Deployment",
+    "Ingress": "io.k8s.api.networking.v1.Ingress",
     "Job": "io.k8s.api.batch.v1.Job",
     "NetworkPolicy": "io.k8s.api.networking.v1.NetworkPolicy",
     "Pod": "io.k8s.api.core.v1.Pod",
     "Service": "io.k8s.api.core.v1.Service",
     "ServiceAccount": "io.k8s.api.core.v1.ServiceAccount",
 }
+# Kinds of others, which a cluster has where they are installed: a module, the file in it that defines one, its version.
+CUSTOM = (
+    (
+        "sigs.k8s.io/gateway-api@v1.6.0",
+        "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+        "v1",
+    ),
+    (
+        "github.com/prometheus-operator/prometheus-operator@v0.92.1",
+        "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
+        "v1",
+    ),
+)
 # The description calls these strings; the API takes them as numbers, too.
 ALSO_NUMBERS = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
@@ -30,13 +46,20 @@ ALSO_NUMBERS = {
 }
 _KEPT = {"type", "properties", "required", "items", "additionalProperties", "$ref", "enum", "minimum", "maximum"}
 _PREFIX = "#/definitions/"
+_METADATA = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 
 Json = dict[str, Any]
 
 
-def schema(openapi: Json) -> Json:
-    """One schema for all kinds, with only the definitions that they need."""
-    definitions: Json = {}
+def schema(openapi: Json, custom: dict[str, Json]) -> Json:
+    """One schema for all kinds, with only the definitions that they need.
+
+    Args:
+      openapi: the description of a version of Kubernetes.
+      custom: the schemas of kinds of others.
+    """
+    definitions: Json = {kind: _strict(rule) for kind, rule in custom.items()}
+    kinds = KINDS | {kind: kind for kind in custom}
     to_do = list(KINDS.values())
     while to_do:
         if (name := to_do.pop()) not in definitions:
@@ -44,12 +67,12 @@ def schema(openapi: Json) -> Json:
             to_do += _references(definitions[name])
     cases = [
         {"if": {"properties": {"kind": {"const": kind}}}, "then": {"$ref": _PREFIX + name}}
-        for kind, name in KINDS.items()
+        for kind, name in kinds.items()
     ]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "required": ["apiVersion", "kind"],
-        "properties": {"kind": {"enum": sorted(KINDS)}},
+        "properties": {"kind": {"enum": sorted(kinds)}},
         "allOf": cases,
         "definitions": dict(sorted(definitions.items())),
     }
@@ -80,14 +103,29 @@ def _references(value: Any) -> list[str]:
     return reference + [name for entry in value.values() for name in _references(entry)]
 
 
+def custom_kind(module: str, file: str, version: str) -> tuple[str, Json]:
+    """A kind that a CustomResourceDefinition makes, and its schema."""
+    definition = yaml.safe_load((_download(module) / file).read_text())["spec"]
+    kind = definition["names"]["kind"]
+    (rule,) = [each["schema"]["openAPIV3Schema"] for each in definition["versions"] if each["name"] == version]
+    rule["properties"]["metadata"] = {"$ref": _PREFIX + _METADATA}
+    known = {"group": definition["group"], "version": version, "kind": kind}
+    return kind, rule | {"x-kubernetes-group-version-kind": [known]}
+
+
+def _download(module: str) -> pathlib.Path:
+    command = ["go", "mod", "download", "-json", module]
+    return pathlib.Path(json.loads(subprocess.run(command, check=True, capture_output=True, cwd="/").stdout)["Dir"])
+
+
 def main() -> None:
     """Writes a file for each version that is named on the command line."""
+    custom = dict(custom_kind(*each) for each in CUSTOM)
     for version in sys.argv[1:]:
-        command = ["go", "mod", "download", "-json", f"k8s.io/kubernetes@{version}"]
-        module = json.loads(subprocess.run(command, check=True, capture_output=True, cwd="/").stdout)["Dir"]
-        openapi = json.loads((pathlib.Path(module) / "api/openapi-spec/swagger.json").read_text())
+        file = _download(f"k8s.io/kubernetes@{version}") / "api/openapi-spec/swagger.json"
         minor = ".".join(version.split(".")[:2])
-        (SCHEMAS / f"{minor}.json").write_text(json.dumps(schema(openapi), separators=(",", ":")) + "\n")
+        text = json.dumps(schema(json.loads(file.read_text()), custom), separators=(",", ":"))
+        (SCHEMAS / f"{minor}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

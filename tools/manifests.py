@@ -1,4 +1,4 @@
-"""Makes what is made from the chart or for it: the flags in its schema, its golden file, and the manifests in k8s/.
+"""Makes what is made from the chart or for it: its schema's flags, its README, its golden file, the manifests in k8s/.
 
 `python -m tools.manifests` (`make manifests`) writes them; with --check it compares, and says which are out of date.
 The manifests are what the chart renders, with a fixed name for the Job, as kustomize arranges such things: the base
@@ -22,7 +22,9 @@ from trainer.core.json_types import Json
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CHART = ROOT / "helm"
+VALUES = CHART / "values.yaml"
 SCHEMA = CHART / "values.schema.json"
+README = CHART / "README.md"
 GOLDEN = ROOT / "tests/golden/chart.yaml"
 RELEASE = "mnist-train"
 
@@ -49,14 +51,13 @@ _GENERATED = "# Made from the chart by `make manifests`; change the chart instea
 
 
 def schema(text: str) -> str:
-    """The chart's schema with the flags of both programs as they are now.
+    """The chart's schema with the flags of both programs as they are now, and with every default as required.
 
     Args:
-      text: the schema as it stands; all but `train` and `agent` is kept.
+      text: the schema as it stands; all but `train`, `agent` and what is required is kept.
     """
     value = json.loads(text)
-    # `train.global_batch_size=null` would take away what the chart compares with the number of workers.
-    for key, config, required in (("train", Config, ["global_batch_size"]), ("agent", AgentConfig, [])):
+    for key, config in (("train", Config), ("agent", AgentConfig)):
         flags = settings.schema(config)
         flags["properties"] = {
             name: rule for name, rule in flags["properties"].items() if name not in SET_BY_CHART[config]
@@ -67,8 +68,19 @@ def schema(text: str) -> str:
                 if bounds not in _AS_TEXT:
                     raise ValueError(f"{key}.{name} has the bounds {bounds}: _AS_TEXT needs a pattern for them")
                 rule |= {"type": ["number", "string"], "pattern": f"^({_AS_TEXT[bounds]})$"}
-        value["properties"][key] = flags | {"required": required}
+        value["properties"][key] = flags
+    _require(value, yaml.safe_load(VALUES.read_text()))
     return json.dumps(value, indent=2) + "\n"
+
+
+def _require(rule: Json, defaults: Json) -> None:
+    """Makes every key required that has a default: Helm takes a key away that is given as null, as by a blank line."""
+    if "properties" not in rule:
+        return
+    rule["required"] = sorted(key for key, default in defaults.items() if default is not None and key != "global")
+    for key, default in defaults.items():
+        if isinstance(default, dict):
+            _require(rule["properties"][key], default)
 
 
 def render(helm: str, *arguments: str) -> list[Json]:
@@ -81,6 +93,12 @@ def render(helm: str, *arguments: str) -> list[Json]:
     command = [helm, "template", RELEASE, str(CHART), *arguments]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [value for value in yaml.safe_load_all(text) if value]
+
+
+def readme(helm_docs: str) -> str:
+    """The chart's README: README.md.gotmpl with a table of the comments in values.yaml."""
+    command = [helm_docs, "--dry-run", "--chart-search-root", str(CHART), "--sort-values-order", "file"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip("\n") + "\n"
 
 
 def plain(objects: list[Json]) -> list[Json]:
@@ -158,10 +176,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file is out of date")
     parser.add_argument("--helm", default="helm", help="the program")
+    parser.add_argument("--helm_docs", default="helm-docs", help="the program")
     options = parser.parse_args()
     wanted = {SCHEMA: schema(SCHEMA.read_text())}
     if not options.check:
         SCHEMA.write_text(wanted[SCHEMA])
+    wanted[README] = readme(options.helm_docs)
     wanted[GOLDEN] = yaml.safe_dump_all(render(options.helm), sort_keys=False, width=120)
     wanted |= {ROOT / "k8s" / name: text for name, text in manifests(options.helm).items()}
     found = {path for folder in ("base", "overlays") for path in (ROOT / "k8s" / folder).rglob("*.yaml")}

@@ -16,7 +16,7 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import TABLE
 from trainer.launch.cli import COMMAND_FLAGS
 from trainer.launch.codes import LaunchCode
-from trainer.launch.flags import SubmitFlags
+from trainer.launch.flags import ClusterFlags, SubmitFlags
 from trainer.launch.local.flags import LocalFlags
 
 ROOT = Path(__file__).parents[1]
@@ -95,9 +95,9 @@ def launcher_flags() -> str:
     for command, config in COMMAND_FLAGS.items():
         for row in rows_of(settings.markdown(config)):
             commands.setdefault(row, []).append(command)
-    every = list(COMMAND_FLAGS)
+    every = [command for command, config in COMMAND_FLAGS.items() if issubclass(config, ClusterFlags)]
     rows = [
-        [flag, default, "all" if users == every else ", ".join(users), text]
+        [flag, default, "all but chart" if users == every else ", ".join(users), text]
         for (flag, default, text), users in commands.items()
     ]
     return table(["flag", "default", "commands", "what it does"], rows)

@@ -1,14 +1,23 @@
-"""`python -m trainer [flags]`: one worker's training process."""
+"""`python -m trainer [flags]`, or `trainer`: one worker's training process."""
 
 import sys
 import time
 import traceback
 
+from trainer.core.process import find_modules_here
 from trainer.training import cli
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Trains, and ends this process."""
+    began = time.monotonic()
     try:
-        cli.end(cli.main(sys.argv[1:], began=time.monotonic()))
+        find_modules_here()
+        cli.end(cli.main(sys.argv[1:], began=began))
     except Exception:
         traceback.print_exc()
         cli.end(1)
+
+
+if __name__ == "__main__":
+    main()

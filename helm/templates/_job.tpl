@@ -12,6 +12,11 @@ activeDeadlineSeconds: {{ int64 . }}
 {{- if not (kindIs "invalid" .Values.job.ttlSecondsAfterFinished) }}
 ttlSecondsAfterFinished: {{ int64 .Values.job.ttlSecondsAfterFinished }}
 {{- end }}
+{{- if .Values.job.gang }}
+scheduling:
+  schedulingPolicy:
+    gang: {minCount: {{ int (.Values.worker.minWorkers | default .Values.workers) }}}
+{{- end }}
 # A replacement never overlaps the pod it replaces: there is one worker of each rank.
 podReplacementPolicy: Failed
 # The chief ends last and has the result.
@@ -39,15 +44,14 @@ podFailurePolicy:
 template:
   metadata:
     labels:
-      {{- include "trainer.selector" . | nindent 6 }}
-      trainer/role: worker
-    {{- with $worker.podAnnotations }}
-    annotations: {{- toYaml . | nindent 6 }}
+      {{- include "trainer.podLabels" (list . "worker" $worker.podLabels) | nindent 6 }}
+    {{- with include "trainer.annotations" (list . $worker.podAnnotations) }}
+    {{- . | nindent 4 }}
     {{- end }}
   spec:
     restartPolicy: Never
-    subdomain: {{ .Release.Name | quote }}
-    serviceAccountName: {{ .Release.Name | quote }}
+    subdomain: {{ include "trainer.fullname" . | quote }}
+    serviceAccountName: {{ include "trainer.serviceAccount" . | quote }}
     automountServiceAccountToken: false
     enableServiceLinks: false
     terminationGracePeriodSeconds: {{ int64 $worker.gracePeriodSeconds }}
@@ -60,7 +64,16 @@ template:
     {{- with $worker.runtimeClassName }}
     runtimeClassName: {{ . | quote }}
     {{- end }}
-    {{- with $worker.nodeSelector }}
+    {{- with $worker.schedulerName }}
+    schedulerName: {{ . | quote }}
+    {{- end }}
+    {{- with $worker.hostAliases }}
+    hostAliases: {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with $worker.dnsConfig }}
+    dnsConfig: {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with include "trainer.nodeSelector" (list . $worker.nodeSelector) | fromYaml }}
     nodeSelector: {{- toYaml . | nindent 6 }}
     {{- end }}
     {{- with $worker.affinity }}
@@ -79,7 +92,14 @@ template:
       {{- toYaml . | nindent 6 }}
       {{- end }}
     securityContext:
-      {{- include "trainer.podSecurity" . | nindent 6 }}
+      {{- include "trainer.security" (list $worker.podSecurityContext .Values.podSecurityContext) | nindent 6 }}
+    {{- with $worker.initContainers }}
+    initContainers:
+      {{- range . }}
+      {{- $own := dict "image" (include "trainer.image" $) "securityContext" (deepCopy $.Values.securityContext) }}
+      - {{- toYaml (merge (deepCopy .) $own) | nindent 8 }}
+      {{- end }}
+    {{- end }}
     containers:
       - name: worker
         image: {{ include "trainer.image" . | quote }}
@@ -89,16 +109,24 @@ template:
         command:
           - /bin/sh
           - -c
+          {{- if .Values.code }}
+          - |-
+            run="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"
+            python -m trainer.agent.shipped_code /var/run/code/code.tar.gz /code "$run" || exit
+            export PYTHONPATH="/code/src:/code/packages${PYTHONPATH:+:$PYTHONPATH}"
+            exec python -m trainer.agent "$@" --run_dir="$run"
+          {{- else }}
           - exec python -m trainer.agent "$@" --run_dir="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"
+          {{- end }}
           - agent
         args:
           {{- include "trainer.arguments" . | trim | nindent 10 }}
         env:
           - {name: JOB_NAME, valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}}}
           - {name: JOB_UID, valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']"}}}
-          - {name: SERVICE_NAME, value: {{ .Release.Name | quote }}}
+          - {name: SERVICE_NAME, value: {{ include "trainer.fullname" . | quote }}}
           - {name: WORKERS, value: {{ int .Values.workers | quote }}}
-          {{- with include "trainer.credentialsEnv" . | trim }}
+          {{- with include "trainer.credentialsEnv" .Values.credentials | trim }}
           {{- . | nindent 10 }}
           {{- end }}
           {{- with include "trainer.gpuEnv" . | trim }}
@@ -107,7 +135,7 @@ template:
           {{- with $worker.extraEnv }}
           {{- toYaml . | nindent 10 }}
           {{- end }}
-        {{- with include "trainer.envFrom" . | trim }}
+        {{- with include "trainer.envFrom" (list .Values.credentials $worker.envFrom) | trim }}
         envFrom:
           {{- . | nindent 10 }}
         {{- end }}
@@ -118,7 +146,7 @@ template:
           - {name: tensorboard, containerPort: 6006}
           {{- end }}
         resources:
-          {{- include "trainer.resources" . | nindent 10 }}
+          {{- include "trainer.workerResources" . | nindent 10 }}
         startupProbe:
           httpGet: {path: /healthz, port: agent}
           periodSeconds: 1
@@ -133,13 +161,20 @@ template:
           periodSeconds: 5
           timeoutSeconds: 5
         securityContext:
-          {{- include "trainer.containerSecurity" . | nindent 10 }}
+          {{- include "trainer.security" (list $worker.securityContext .Values.securityContext) | nindent 10 }}
         volumeMounts:
           - {name: runs, mountPath: /runs}
           - {name: tmp, mountPath: /tmp}
           - {name: shm, mountPath: /dev/shm}
-          {{- with include "trainer.credentialsMounts" . | trim }}
+          {{- if .Values.code }}
+          - {name: code, mountPath: /code}
+          - {name: sent, mountPath: /var/run/code, readOnly: true}
+          {{- end }}
+          {{- with include "trainer.credentialsMounts" .Values.credentials | trim }}
           {{- . | nindent 10 }}
+          {{- end }}
+          {{- with $worker.extraVolumeMounts }}
+          {{- toYaml . | nindent 10 }}
           {{- end }}
     volumes:
       - name: runs
@@ -152,14 +187,33 @@ template:
         emptyDir: {}
       - name: shm
         emptyDir: {medium: Memory, sizeLimit: {{ include "trainer.text" $worker.shm | quote }}}
-      {{- with include "trainer.credentialsVolumes" . | trim }}
+      {{- with .Values.code }}
+      - name: code
+        emptyDir: {}
+      - name: sent
+        configMap: {name: {{ . | quote }}}
+      {{- end }}
+      {{- with include "trainer.credentialsVolumes" .Values.credentials | trim }}
       {{- . | nindent 6 }}
+      {{- end }}
+      {{- with $worker.extraVolumes }}
+      {{- toYaml . | nindent 6 }}
       {{- end }}
 {{- end }}
 
-{{/* Without an output, the chief's agent runs TensorBoard beside training. */}}
+{{/* Without an output, the chief's agent runs TensorBoard beside training: with all that the chief may, so only if asked
+where that is more than nothing. */}}
 {{- define "trainer.tensorboardBeside" -}}
-{{ and .Values.tensorboard.enabled (not .Values.output) }}
+{{- $asked := .Values.tensorboard.besideChief -}}
+{{- if kindIs "invalid" $asked -}}
+{{- $asked = not (or .Values.credentials.gcsSecret .Values.credentials.s3Secret .Values.worker.envFrom .Values.serviceAccount.annotations) -}}
+{{- range .Values.worker.extraEnv }}{{ if hasKey (.valueFrom | default dict) "secretKeyRef" }}{{ $asked = false }}{{ end }}{{ end -}}
+{{- end -}}
+{{ and .Values.tensorboard.enabled (not .Values.output) $asked }}
+{{- end }}
+
+{{- define "trainer.tensorboardRuns" -}}
+{{ or (eq (include "trainer.tensorboardBeside" .) "true") (and .Values.tensorboard.enabled (ne .Values.output "")) }}
 {{- end }}
 
 {{/* The agent's flags, "--", the training program's; --run_dir follows them. */}}
@@ -184,11 +238,6 @@ template:
 {{- end }}
 {{- end }}
 
-{{/* Helm reads every number as a float, which prints as 1e+06. */}}
-{{- define "trainer.text" -}}
-{{- if kindIs "string" . }}{{ . }}{{ else if not (kindIs "invalid" .) }}{{ toJson . }}{{ end -}}
-{{- end }}
-
 {{/* What CUDA's driver has compiled for this kind of GPU outlives the container, and with a claim the pod. */}}
 {{- define "trainer.gpuEnv" -}}
 {{- if .Values.worker.gpus }}
@@ -202,10 +251,10 @@ template:
 {{- end }}
 {{- end }}
 
-{{- define "trainer.resources" -}}
+{{- define "trainer.workerResources" -}}
 {{- $resources := deepCopy .Values.worker.resources -}}
 {{- with .Values.worker.gpus }}
 {{- $_ := set $resources "limits" (merge (dict "nvidia.com/gpu" .) ($resources.limits | default dict)) }}
 {{- end -}}
-{{ toYaml $resources }}
+{{ include "trainer.resources" $resources }}
 {{- end }}

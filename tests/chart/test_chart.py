@@ -3,13 +3,16 @@
 `tests/golden/chart.yaml` is the whole default output; test_chart_render.py, with Helm, holds it to be current.
 """
 
+import base64
 import json
 import re
+import xml.etree.ElementTree
 from typing import Any
 
 import pytest
 import yaml
 
+import trainer
 from tests.support.paths import CHART, GOLDEN, ROOT
 from tools import manifests
 from trainer.agent.flags import AgentConfig
@@ -66,10 +69,27 @@ def test_every_value_is_in_the_schema_and_the_other_way_round() -> None:
             for key, part in value.items():
                 keys(part, schema["properties"][key])
 
-    assert set(VALUES) == set(SCHEMA["properties"]) - {"global"}
-    for section in ("image", "credentials", "worker", "job", "tensorboard", "serviceAccount", "networkPolicy"):
-        assert set(VALUES[section]) == set(SCHEMA["properties"][section]["properties"])
+    assert set(VALUES) == set(SCHEMA["properties"])
+    for section, value in VALUES.items():
+        rule = SCHEMA["properties"][section]
+        if isinstance(value, dict) and section not in ("train", "agent", "experiment") and "properties" in rule:
+            assert set(value) == set(rule["properties"])
     keys(VALUES, SCHEMA)
+
+
+def test_the_chart_says_what_it_is() -> None:
+    """What Artifact Hub shows; an address, and no person."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == chart["version"] == trainer.__version__
+    for address in (chart["home"], *chart["sources"], *(one["url"] for one in chart["maintainers"])):
+        assert address.startswith("https://")
+    assert not any("email" in one for one in chart["maintainers"])
+    kind, _, picture = chart["icon"].partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert xml.etree.ElementTree.fromstring(base64.b64decode(picture)).tag.endswith("svg")  # noqa: S314  # Our own.
+    assert {"tensorflow", "distributed-training"} <= set(chart["keywords"])
+    assert chart["annotations"]["artifacthub.io/license"] == "Apache-2.0"
+    assert all(link["url"] for link in yaml.safe_load(chart["annotations"]["artifacthub.io/links"]))
 
 
 def test_the_failure_policy_is_the_table(job: Any) -> None:

@@ -104,7 +104,8 @@ def test_an_upgrade_that_changes_nothing_leaves_an_admitted_job(team: Release) -
     values = (*VALUES, "--values", f"{CHART}/values-kueue.yaml")
     team.install(*values)
     before = until(30, "admission", lambda: admitted(team))
-    assert before["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    selector = before["spec"]["template"]["spec"]["nodeSelector"]
+    assert selector == {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
     team.install(*values)
     after = admitted(team)
     assert after

@@ -1,7 +1,6 @@
 """What the launcher finds before it makes anything, and why workers do not run, on a real control plane."""
 
 import pathlib
-import shutil
 from typing import Any
 
 import pytest
@@ -30,6 +29,37 @@ def test_pods_that_no_quota_allows_and_the_time_for_them(cluster: Cluster) -> No
     assert launching.ends() == LaunchCode.NOT_STARTED
     assert "removing mnist-train, which never started" in launching.text
     assert cluster.jobs() == []
+
+
+def test_code_goes_to_the_cluster_and_with_its_job(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine.py").write_text("def load_data(config): ...\ndef build_model(config): ...\n")
+    code = (f"--code={tmp_path}", "--set=job.gang=false", "--detach", "--", "--experiment=mine")
+    maps = f"{cluster.path}/configmaps"
+
+    def sent() -> list[dict[str, Any]]:
+        return [item for item in cluster.plane.get(maps)["items"] if "-code-" in item["metadata"]["name"]]
+
+    for replace in ((), ("--replace",)):  # The same code once more: its ConfigMap outlives the first Job.
+        exit_code, text = cluster.run(*cluster.submit_arguments("--pending_timeout=5", *replace, *code))
+        assert exit_code == LaunchCode.DONE, text
+        assert "ok    code: mine can be imported" in text
+        assert "ok    rights: to make, watch and remove all of it" in text
+        (job,) = until(30, "the one Job", lambda: [jobs] if len(jobs := cluster.jobs()) == 1 else None)[0]
+        (config_map,) = sent()
+        owners = [owner["uid"] for owner in config_map["metadata"]["ownerReferences"]]
+        assert owners == [job["metadata"]["uid"]]
+        assert config_map["immutable"] is True
+        volumes = {volume["name"]: volume for volume in job["spec"]["template"]["spec"]["volumes"]}
+        assert volumes["sent"]["configMap"]["name"] == config_map["metadata"]["name"]
+    # Without the launcher, too, it goes with the Job.
+    cluster.plane.request("DELETE", f"{cluster.jobs_path}?propagationPolicy=Background")
+    until(60, "the end of the code", lambda: not sent())
+
+
+def test_a_gang_that_the_cluster_would_drop_in_silence(cluster: Cluster) -> None:
+    code, text = cluster.run("doctor", *cluster.submit_arguments("--set=job.gang=true"))
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  gang: job.gang is true, and this cluster does not schedule a Job's pods together" in text
 
 
 def test_what_preflight_finds(plane: ControlPlane, cluster: Cluster) -> None:
@@ -97,16 +127,13 @@ def test_claims(plane: ControlPlane, cluster: Cluster) -> None:
     soon(launching, "unbound immediate PersistentVolumeClaims")
 
 
-def test_a_namespace_that_admits_no_such_pods(plane: ControlPlane, cluster: Cluster, tmp_path: pathlib.Path) -> None:
+def test_a_namespace_that_admits_no_such_pods(plane: ControlPlane, cluster: Cluster) -> None:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     plane.patch(f"/api/v1/namespaces/{cluster.namespace}", {"metadata": {"labels": labels}})
     code, text = cluster.run("doctor", *cluster.submit_arguments())
     assert code == LaunchCode.DONE, text
     assert "ok    pods: the namespace admits them (Pod Security" in text
-    shutil.copytree(CHART, tmp_path / "helm")
-    names = tmp_path / "helm/templates/_names.tpl"
-    names.write_text(names.read_text().replace("runAsNonRoot: true\n", ""))
-    changed = (*cluster.submit_arguments(), f"--chart={tmp_path}/helm")
+    changed = cluster.submit_arguments("--set=podSecurityContext.runAsNonRoot=null")
     code, text = cluster.run("doctor", *changed)
     assert code == LaunchCode.NOT_STARTED
     assert 'FAIL  pods: the namespace does not admit them: violates PodSecurity "restricted:latest"' in text

@@ -56,11 +56,17 @@ def nowhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([CHART, "--image=:1"], "--image=:1 has no tag"),
         ([f"--chart=/{'x' * 5000}"], "is no chart"),
         ([CHART, f"--values=/{'x' * 5000}"], "is not a file"),
+        ([CHART, "--set=output=null"], "--set: output is given as null; expected a value, or leave it out for its"),
         ([CHART, "--set=worker.gpus=null"], "worker.gpus is given as null; expected a value, or leave it out"),
         ([CHART, f"--flagfile={sys.executable}"], "--flagfile names a file that is no text in UTF-8"),
         ([CHART, "--", f"--flagfile={sys.executable}"], "--flagfile names a file that is no text in UTF-8"),
         (["--local", "--workers=1000000000"], "--workers=1000000000 must be less than 1001"),
         (["--chart=/nowhere"], "--chart=/nowhere is no chart"),
+        (["chart"], "--to names the folder to write"),
+        (["chart", f"--to={ROOT}"], "is there and not empty; name a folder that is not there yet"),
+        (["chart", f"--to={ROOT}/LICENSE"], "is there and not empty"),
+        (["chart", "--to=/proc/chart"], "--to=/proc/chart cannot be written: "),
+        (["chart", f"--to=/{'x' * 5000}"], "cannot be written: File name too long"),
         ([CHART, "--values=/nowhere.yaml"], "--values=/nowhere.yaml is not a file"),
         ([CHART, "--set=workers"], "--set=workers is not of the form key=value: 'workers' has no value"),
         (["list", "--context=other"], "--context=other is not in the kubeconfig, which has: local"),
@@ -155,6 +161,16 @@ def test_helm_that_fails_is_no_mistake_of_usage(
         (b"a: =\n", "cannot be read as YAML: could not determine a constructor"),
         (b"a: \xff\n", "cannot be read as YAML: 'utf-8' codec"),
         (b"worker: {gpus: null}\n", "worker.gpus is given as null"),
+        (b"workers:\n", "values.yaml: workers is given as null; expected a value, or leave it out for its default"),
+        (b"worker:\n  gracePeriodSeconds:\n", "values.yaml: worker.gracePeriodSeconds is given as null"),
+        (b"train:\n", "values.yaml: train is given as null"),
+        (
+            b"image: {tag: 1.0}\n",
+            "image.tag is the number 1.0 as YAML reads it, and must be text; put it between quotes",
+        ),
+        (b"image: {tag: 0012345}\n", "image.tag is the number 5349 as YAML reads it, and must be text"),
+        (b"job: {queue: yes}\n", "job.queue is the word true as YAML reads it, and must be text"),
+        (b"worker: {podAnnotations: {a: 1}}\n", "worker.podAnnotations.a is the number 1 as YAML reads it"),
     ],
 )
 def test_values_that_cannot_be_used(
@@ -184,7 +200,9 @@ def test_flags_of_an_experiment_that_is_not_here_are_carried_as_they_are() -> No
 def test_a_digest_is_an_image() -> None:
     digest = "0123456789abcdef" * 4
     image = values_of(SubmitFlags(image=f"r.test:5000/m@sha256:{digest}"), [], "")["image"]
-    assert f"{image['repository']}:{image['tag']}" == f"r.test:5000/m@sha256:{digest}"  # As the chart joins them.
+    assert image == {"repository": "r.test:5000/m", "tag": "", "digest": f"sha256:{digest}"}
+    both = values_of(SubmitFlags(image=f"r.test/m:1@sha256:{digest}"), [], "")["image"]
+    assert both == {"repository": "r.test/m", "tag": "1", "digest": f"sha256:{digest}"}
 
     def found(name: str) -> CheckResult:
         job = {"spec": {"template": {"spec": {"containers": [{"image": name}]}}}}

@@ -12,6 +12,8 @@ from tests.support import paths
 from tests.support.api_objects import node
 from tests.support.api_server import Handler, Query, api_server
 from trainer.launch import cli
+from trainer.launch.checks.check_result import CheckResult
+from trainer.launch.checks.output_access import check_tensorboard
 from trainer.launch.codes import LaunchCode
 from trainer.launch.helm import HelmRelease
 from trainer.launch.helm_program import HelmError, version
@@ -105,7 +107,7 @@ def test_a_dry_run_finds_the_gpus_out_as_submit_does(
 def test_a_dry_run_waits_only_so_long_for_a_cluster(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trainer.launch.submission._ASK_SECONDS", 0.5)
+    monkeypatch.setattr("trainer.launch.dry_run._ASK_SECONDS", 0.5)
     done = threading.Event()
 
     def answer(*_: object) -> None:
@@ -131,6 +133,54 @@ def test_flags_win_over_files_and_set_wins_over_both(
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
 
 
+def test_null_takes_away_where_that_is_what_it_is_for(
+    helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("podSecurityContext: {fsGroup: }\nworker: {minWorkers: , resources: {requests: {cpu: }}}\n")
+    pod = job(helm, f"--values={values}", "--set=podSecurityContext.runAsUser=null", capsys=capsys)["spec"]["template"]
+    assert not {"fsGroup", "runAsUser"} & set(pod["spec"]["securityContext"])
+    assert "cpu" not in pod["spec"]["containers"][0]["resources"]["requests"]
+
+
+def test_a_number_that_is_set_is_the_text_that_was_typed(helm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = job(helm, "--set=image.tag=20261130", "--set=worker.extraEnv[0].name=A", capsys=capsys)
+    assert made["spec"]["template"]["spec"]["containers"][0]["image"] == "mnist-train:20261130"
+
+
+def test_contradictions_are_said(helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("workers: 5\nworker: {gpus: 0}\nglobal: {imageRegistry: m.test}\nimage: {tag: a}\n")
+    arguments = ("--workers=6", "--set=workers=7", "--image=r.test/m:b", "--set=output=gs://b")
+    assert cli.main([CHART, "--dry_run", helm, f"--values={values}", *arguments]) == LaunchCode.DONE
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [
+        f"note  values: workers is 6, by the launcher's flags, and not 5, by --values={values}",
+        f"note  values: image.tag is b, by the launcher's flags, and not a, by --values={values}",
+        f'note  values: global.imageRegistry is "", by the launcher\'s flags, and not m.test, by --values={values}',
+        "note  values: workers is 7, by --set, and not 6, by the launcher's flags",
+    ]
+    made = job_in(parse(said.out))
+    assert made["spec"]["completions"] == 7
+    assert made["spec"]["template"]["spec"]["containers"][0]["image"] == "r.test/m:b"
+
+
+def test_tensorboard_that_cannot_read_what_workers_write_is_told(helm: str) -> None:
+    def notes(**board: Any) -> list[CheckResult]:
+        values = {"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "a"}}, "output": "s3://b", **board}
+        chart = str(paths.CHART)
+        program = helm.removeprefix("--helm=")
+        release = HelmRelease(helm=program, name="x", namespace="", context="", chart=chart, flag_values=values)
+        return list(check_tensorboard(parse(release.render())))
+
+    (note,) = notes()
+    assert "its account x-tensorboard lacks the annotations of x" in note.text
+    assert notes(tensorboard={"serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "b"}}}) == []
+    assert notes(tensorboard={"serviceAccount": {"create": False, "name": "theirs"}}) == []
+    assert notes(output="pvc:runs") == []
+    assert notes(tensorboard={"enabled": False}) == []
+
+
 def test_set_changes_items_of_lists_that_files_give(
     helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,7 +192,7 @@ def test_set_changes_items_of_lists_that_files_give(
     pod = made["spec"]["template"]["spec"]
     env = {entry["name"]: entry.get("value") for entry in pod["containers"][0]["env"]}
     assert (env["A"], env["B"], env["C"], made["spec"]["completions"]) == ("1", "secret", "three", 3)
-    assert pod["nodeSelector"] == {"zone": "a", "x.y": "z"}
+    assert pod["nodeSelector"] == {"zone": "a", "x.y": "z", "kubernetes.io/arch": "amd64"}
 
 
 def test_values_are_in_no_list_of_processes(
@@ -163,6 +213,7 @@ def test_values_are_in_no_list_of_processes(
     [
         (("--set=worker.gpu=1",), "gpu"),
         (("--set=train.epoch=1",), "epoch"),
+        (("--set=nameOverride=vision",), "the launcher finds runs by mnist-train; leave nameOverride out, or use helm"),
         (("--workers=200",), "global_batch_size is 128, but must be at least workers, which is 200"),
     ],
 )

@@ -36,6 +36,16 @@ def test_gives_up_and_names_what_is_missing(tmp_path: Path) -> None:
     assert 4 <= len(said) <= 7  # One warning a minute.
 
 
+def test_the_code_that_was_sent_with_a_run_is_kept_from_its_beginning(tmp_path: Path) -> None:
+    store, clock = MemoryStore(etags=True), Clock()
+    for disk in ("first", "successor"):  # A pod that is replaced brings the same.
+        (tmp_path / disk).mkdir()
+        (tmp_path / disk / "code.tar.gz").write_bytes(b"code")
+        mirror = a_mirror(store, tmp_path / disk, clock, [])
+        mirror.finish()  # The run has failed: there is no result.
+        assert store.objects["code.tar.gz"].data == b"code"
+
+
 def test_an_output_that_comes_and_goes_is_told_of_once_a_minute() -> None:
     clock, said = Clock(), list[str]()
     outage = Outage("s3://b/run", say=said.append, clock=clock)

@@ -39,9 +39,9 @@ def pod(index: int) -> dict[str, Any]:
 
 def node(name: str, *, cpu: str = "4", memory: str = "8Gi", gpus: int = 0, **more: Any) -> dict[str, Any]:
     """A node that is ready and empty, or whose `labels`, `taints` and `ready` (a status) are others."""
-    has = {"cpu": cpu, "memory": memory, "pods": "110", "nvidia.com/gpu": str(gpus)}
+    has = {"cpu": cpu, "memory": memory, "ephemeral-storage": "100Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
     return {
-        "metadata": {"name": name, "labels": more.get("labels", {})},
+        "metadata": {"name": name, "labels": {"kubernetes.io/arch": "amd64", **more.get("labels", {})}},
         "spec": {"taints": more.get("taints", [])},
         "status": {"allocatable": has, "conditions": [{"type": "Ready", "status": more.get("ready", "True")}]},
     }

@@ -21,7 +21,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # Head and body are two packets: with the algorithm each answer would take 40 ms.
     answer: Answer
-    posted = ""  # The body of a POST or DELETE.
+    posted = ""  # The body of a POST, PATCH or DELETE.
 
     def do_GET(self) -> None:
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
@@ -32,6 +32,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_DELETE(self) -> None:
+        self.do_POST()
+
+    def do_PATCH(self) -> None:
+        assert self.headers["Content-Type"] == "application/merge-patch+json"
         self.do_POST()
 
     def log_message(self, *_: object) -> None:

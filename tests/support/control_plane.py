@@ -90,10 +90,11 @@ class ControlPlane:
 
     def node(self, name: str, *, cpus: int = 4, gpus: int = 0, memory: str = "16Gi") -> None:
         """Makes up a node that is ready and takes pods."""
-        resources = {"cpu": str(cpus), "memory": memory, "pods": "110"}
+        resources = {"cpu": str(cpus), "memory": memory, "ephemeral-storage": "100Gi", "pods": "110"}
         if gpus:
             resources["nvidia.com/gpu"] = str(gpus)
-        self.create("/api/v1/nodes", {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})
+        labels = {"kubernetes.io/hostname": name, "kubernetes.io/arch": "amd64"}
+        self.create("/api/v1/nodes", {"metadata": {"name": name, "labels": labels}})
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""}
         status = {"allocatable": resources, "capacity": resources, "conditions": [ready]}
         self.patch(f"/api/v1/nodes/{name}/status", {"status": status})

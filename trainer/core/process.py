@@ -1,10 +1,12 @@
 """Processes that end with the one that started them."""
 
+import contextlib
 import ctypes
 import os
 import resource
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import IO
 
@@ -12,6 +14,16 @@ _PR_SET_PDEATHSIG = 1
 _MOST_FILES = 2**20  # Some runtimes have no limit, and a program may make tables of that size.
 _soft_files: int | None = None  # The soft limit of open files that this process was started with, once it is raised.
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def find_modules_here() -> None:
+    """Lets modules be found in the working directory, as `python -m` does and a console script does not.
+
+    Not where Python was told to leave that out (`python -P`, PYTHONSAFEPATH).
+    """
+    with contextlib.suppress(FileNotFoundError):  # Somebody has removed the working directory.
+        if not sys.flags.safe_path and os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
 
 
 def raise_open_files() -> None:

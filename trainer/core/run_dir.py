@@ -5,6 +5,7 @@
     workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
     attempts.jsonl              one line for each attempt
+    code.tar.gz                 the experiment's code, where it was sent with the run
     model.keras, result.json    what a run ends with
 
 In an output the same names are the keys of objects, and mirror.json says who writes them.
@@ -20,6 +21,7 @@ EVENT_FOLDERS = (TRAIN, VALIDATION)
 CHECKPOINTS = "checkpoints"
 WORKERS = "workers"
 ATTEMPTS = "attempts.jsonl"
+CODE = "code.tar.gz"
 MODEL = "model.keras"
 WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written whole.
 RESULT = "result.json"

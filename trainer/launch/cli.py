@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from trainer.core import settings
 from trainer.core.exit_codes import UsageError
 from trainer.core.safe_text import printable
+from trainer.launch import own_files
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import (
     PROGRAM,
     AttachFlags,
+    ChartFlags,
     ClusterFlags,
     LogsFlags,
     ReleaseFlags,
@@ -31,11 +33,12 @@ usage: {PROGRAM} [command] [flags] [-- flags of the training program]
   list     the runs of the namespace
   delete   remove a run and all that was made for it
   doctor   only the checks that submit does first
+  chart    write out the chart that it submits, to look at or to change
 
 --local (with submit) runs the workers as processes on this machine. `{PROGRAM} <command> --help` lists the flags.
 """
 
-COMMAND_FLAGS: dict[str, type[ClusterFlags]] = {
+COMMAND_FLAGS: dict[str, type[ClusterFlags | ChartFlags]] = {
     "submit": SubmitFlags,
     "doctor": SubmitFlags,
     "attach": AttachFlags,
@@ -43,6 +46,7 @@ COMMAND_FLAGS: dict[str, type[ClusterFlags]] = {
     "logs": LogsFlags,
     "list": ClusterFlags,
     "delete": ReleaseFlags,
+    "chart": ChartFlags,
 }
 """The flags of each command."""
 
@@ -92,9 +96,12 @@ def _run(argv: list[str], trainer_argv: list[str]) -> int:
     if command == "submit" and argv and argv[0] in ("--help", "-h"):
         print(_USAGE)
     flags = settings.parse(COMMAND_FLAGS[command], argv, program=f"{PROGRAM} {command}")
-    check(flags)
     if trainer_argv and not isinstance(flags, SubmitFlags):
         raise UsageError(f"{command} takes no flags of the training program, got {' '.join(trainer_argv)!r} after --")
+    if isinstance(flags, ChartFlags):
+        own_files.write_out(own_files.manifests() if flags.manifests else own_files.chart(), flags.to)
+        return LaunchCode.DONE
+    check(flags)
     for number in (signal.SIGINT, signal.SIGTERM):  # A shell starts what runs in its background with SIGINT ignored.
         signal.signal(number, _interrupt)
     from trainer.launch import commands  # The imports take a moment: flags are refused before them.

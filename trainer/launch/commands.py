@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from trainer.core.safe_text import printable
-from trainer.launch import submission
+from trainer.launch import dry_run, submission
 from trainer.launch.checks import preflight
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.cluster.objects import Seen
@@ -35,7 +35,7 @@ def submit(flags: SubmitFlags, trainer_argv: Sequence[str]) -> int:
     """Checks, submits, and watches to the end."""
     submission.validate(flags, trainer_argv)
     if flags.dry_run:
-        print(submission.dry_run(flags, trainer_argv, _to_stderr), end="")
+        print(dry_run.manifests(flags, trainer_argv, _to_stderr), end="")
         return LaunchCode.DONE
     with open_view(json_lines=flags.json, prefixed=flags.logs == "all") as view:
         view.say(str(preflight.check_helm(flags.helm)))  # So that a person reads something before the slower checks.

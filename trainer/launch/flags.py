@@ -56,9 +56,10 @@ class SubmitFlags(AttachFlags):
     )
     image: str = setting("", "the image to run, with its tag or digest (default: as values say)")
     output: str = setting("", "where the run is kept: gs://bucket/path, s3://bucket/path or pvc:NAME")
+    code: str = setting("", "a folder with the experiment's code, sent to the workers without what git ignores")
     values: tuple[str, ...] = setting((), "a file of chart values; may be repeated")
     set: tuple[str, ...] = setting((), "a chart value, as key=value; may be repeated")
-    chart: str = setting("helm", "the chart's folder")
+    chart: str = setting("", "the chart's folder (default: the launcher's own, which `chart --to=...` writes out)")
     dry_run: bool = setting(False, "print the manifests and touch nothing")
     force: bool = setting(False, "submit although a check failed")
     replace: bool = setting(False, "end a run of this name that still goes on, and start this one")
@@ -78,6 +79,14 @@ class LogsFlags(StatusFlags):
 
     logs: str = setting("chief", "whose: chief, all or a worker's index")
     follow: bool = setting(False, "go on until the run ends; then the exit code says how")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChartFlags:
+    """The flags of `chart`, which asks no cluster."""
+
+    to: str = setting("", "the folder to write the launcher's own chart to; it must not be there yet, or be empty")
+    manifests: bool = setting(False, "the same as plain manifests for `kubectl apply -k`, instead of the chart")
 
 
 def check(flags: ClusterFlags) -> None:

@@ -12,7 +12,8 @@ import yaml
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.json_types import Json
-from trainer.launch import helm_program, helm_set, rendered
+from trainer.launch import given_values, helm_program, helm_set, rendered
+from trainer.launch.given_values import Source
 from trainer.launch.helm_program import HelmError
 
 _NOT_GIVEN = object()
@@ -42,8 +43,8 @@ class HelmRelease:
         """
         if not os.path.isfile(self._chart_file):  # It takes any text, where pathlib raises for some.
             raise UsageError(
-                f"--chart={self.chart} is no chart: {self._chart_file} is not there; name the folder `helm` of this "
-                "repository"
+                f"--chart={self.chart} is no chart: {self._chart_file} is not there; leave it out for the launcher's "
+                "own, which `chart --to=FOLDER` writes out to be changed"
             )
         for file in self.files:
             if not os.path.isfile(file):
@@ -51,6 +52,11 @@ class HelmRelease:
             _documents(file)
         for text in self.sets:
             helm_set.parse(text)
+        given_values.check(self.chart, self._sources())
+
+    def contradictions(self) -> list[str]:
+        """What the files, the flags and --set give differently, and which of them counts; of a file's own nothing."""
+        return list(given_values.contradictions(self._sources()))
 
     def gives(self, *keys: str) -> bool:
         """Whether the user's files, the flags or --set give the value at these keys, rather than the chart alone.
@@ -128,6 +134,24 @@ class HelmRelease:
     def _chart_file(self) -> str:
         return os.path.join(self.chart, "Chart.yaml")
 
+    def _sources(self) -> list[Source]:
+        """The values that were given, in the order in which they count; several --set are one."""
+        files = [
+            Source(f"--values={file}", values)
+            for file in self.files
+            for values in _documents(file)
+            if isinstance(values, dict)
+        ]
+        sources = [*files, Source("the launcher's flags", self.flag_values)]
+        return [*sources, Source("--set", self._changes())] if self.sets else sources
+
+    def _changes(self) -> Json:
+        """What --set changes of the files' and the flags' values."""
+        before: Json = {}
+        for values in [*(values for file in self.files for values in _documents(file)), self.flag_values]:
+            before = helm_set.merged(before, values) if isinstance(values, dict) else before
+        return given_values.texts(self.chart, helm_set.changed(self.sets, before))
+
     def _values(self) -> list[str]:
         arguments = [argument for file in self.files for argument in ("--values", file)]
         return [*arguments, "--values", "-"] if self.flag_values or self.sets else arguments
@@ -139,10 +163,7 @@ class HelmRelease:
         """
         if not self.sets:
             return json.dumps(self.flag_values) if self.flag_values else None
-        before: Json = {}
-        for values in [*(values for file in self.files for values in _documents(file)), self.flag_values]:
-            before = helm_set.merged(before, values) if isinstance(values, dict) else before
-        return json.dumps(helm_set.merged(self.flag_values, helm_set.changed(self.sets, before)), default=str)
+        return json.dumps(helm_set.merged(self.flag_values, self._changes()), default=str)
 
     def _cluster(self) -> list[str]:
         return ["--kube-context", self.context] if self.context else []

@@ -25,7 +25,7 @@ def values_of(flags: SubmitFlags, trainer_argv: Sequence[str], run_id: str) -> J
     if flags.gpus_per_worker is not None:
         values["worker"] = {"gpus": flags.gpus_per_worker}
     if flags.image:
-        values["image"] = _image(flags.image)
+        values |= {"image": _image(flags.image), "global": {"imageRegistry": ""}}  # The name is whole.
     if flags.output:
         values["output"] = flags.output
     train, experiment = _training(trainer_argv)
@@ -55,11 +55,14 @@ def _unchecked(argument: str) -> tuple[str, Any]:
 
 
 def _image(image: str) -> Json:
-    """The parts before and after the last colon, which the chart joins again; so, too, of an image by its digest."""
-    repository, _, tag = image.rpartition(":")
-    if not repository or not tag or "/" in tag:
+    """Repository, tag and digest, which the chart joins again; those that are not given win over a file's as empty."""
+    name, _, digest = image.partition("@")
+    repository, _, tag = name.rpartition(":")
+    if digest and (not repository or "/" in tag):
+        repository, tag = name, ""
+    if not repository or not (tag or digest) or "/" in tag:
         raise UsageError(
             f"--image={image} has no tag; expected repository:tag, such as registry.example/mnist-train:1, or "
             "repository@sha256:digest"
         )
-    return {"repository": repository, "tag": tag}
+    return {"repository": repository, "tag": tag, "digest": digest}

@@ -33,13 +33,19 @@ def job_in(objects: Sequence[Json]) -> Json:
     for value in objects:
         if value.get("kind") == "Job":
             return value
-    raise UsageError("this chart makes no Job; name the folder `helm` of this repository with --chart")
+    raise UsageError("this chart makes no Job; leave --chart out for the launcher's own")
 
 
 def pod_spec(job: Json) -> Json:
     """The specification of a worker's pod."""
     spec: Json = job["spec"]["template"]["spec"]
     return spec
+
+
+def experiment(job: Json) -> str:
+    """The experiment that the workers train, as their arguments name it; "" where they name none."""
+    given = [part for part in pod_spec(job)["containers"][0].get("args", ()) if part.startswith("--experiment=")]
+    return str(given[-1]).partition("=")[2] if given else ""
 
 
 def workers(job: Json) -> int:

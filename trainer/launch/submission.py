@@ -2,29 +2,36 @@
 
 import dataclasses
 import datetime
-import queue
 import secrets
-import threading
 from collections.abc import Callable, Sequence
 
 from trainer.core.json_types import Json
 from trainer.launch import rendered
 from trainer.launch.checks import preflight
-from trainer.launch.checks.capacity import GPU
 from trainer.launch.checks.check_result import CheckResult, Mark
+from trainer.launch.checks.code_check import check_code, check_module
 from trainer.launch.checks.nodes import Nodes
+from trainer.launch.cluster import code_map
 from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.objects import Job
 from trainer.launch.cluster.runs import next_command, release_jobs
 from trainer.launch.cluster.watches import Kube
+from trainer.launch.code_folder import Code
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import SubmitFlags
 from trainer.launch.helm import HelmRelease
 from trainer.launch.helm_program import HelmError
-from trainer.launch.helm_values import values_of
-
-_ASK_SECONDS = 5.0  # So long --dry_run waits for a cluster.
-_GPUS_KEY = ("worker", "gpus")  # Where the chart's values have a worker's GPUs.
+from trainer.launch.plan import (
+    GPUS_KEY,
+    check_name,
+    code_of,
+    experiment,
+    gpus_found,
+    gpus_of,
+    release_of,
+    say_contradictions,
+    with_gpus,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +41,7 @@ class Prepared:
     release: HelmRelease
     objects: list[Json]  # What the chart makes.
     running: list[Job]  # Jobs of this release that still go on.
+    code: Code | None  # What --code sends.
 
 
 def validate(flags: SubmitFlags, trainer_argv: Sequence[str]) -> None:
@@ -42,9 +50,9 @@ def validate(flags: SubmitFlags, trainer_argv: Sequence[str]) -> None:
     Raises:
       UsageError: a flag, a file or a value that cannot be used.
     """
-    release = _release(flags, None, trainer_argv, "")
+    release = release_of(flags, None, trainer_argv, "", code_of(flags))
     release.validate()
-    release.gives(*_GPUS_KEY)  # It refuses null, by which the chart would lose its default.
+    release.gives(*GPUS_KEY)  # It refuses null, by which the chart would lose its default.
 
 
 def prepare(
@@ -62,27 +70,36 @@ def prepare(
       UsageError: values that the chart refuses.
       LaunchError: the cluster cannot be asked.
     """
-    release = _release(flags, kube, trainer_argv, _run_id())
+    code = code_of(flags)
+    release = release_of(flags, kube, trainer_argv, _run_id(), code)
+    say_contradictions(release, report)
     objects = rendered.parse(release.render())
+    check_name(objects)
+    if code:
+        check_module(code, experiment(objects))
     results = list(preflight.check_cluster(kube, release.oldest_kubernetes()))
     for result in results:
         report(result)
     if any(result.failed for result in results):  # No other check could be made.
-        return Prepared(release=release, objects=objects, running=[])
+        return Prepared(release=release, objects=objects, running=[], code=code)
     running = _running(kube, flags.name)
     if running and not flags.replace:  # What the running one uses would count against this one in further checks.
         fix = f"follow it with `{next_command('attach', flags, kube)}`, or end it and start this one with --replace"
         text = f"{flags.name} is still running as the job {running[0].name}"
         report(CheckResult(Mark.FAIL, "release", text, fix))
-        return Prepared(release=release, objects=objects, running=running)
+        return Prepared(release=release, objects=objects, running=running, code=code)
+    if code:
+        for result in check_code(code, experiment(objects)):
+            report(result)
     nodes = Nodes.of(kube, flags.name)
-    if nodes and not release.gives(*_GPUS_KEY) and (gpus := nodes.gpus(rendered.job_in(objects))):
-        release = _with_gpus(release, gpus)
+    if nodes and not release.gives(*GPUS_KEY) and (gpus := nodes.gpus(rendered.job_in(objects))):
+        release = with_gpus(release, gpus)
         objects = rendered.parse(release.render())
-        report(_gpus_found(gpus))
-    for result in preflight.check(kube, objects, nodes, flags, replaces=bool(running)):
+        report(gpus_found(gpus))
+    everything = [*objects, code.config_map(flags.name)] if code else objects
+    for result in preflight.check(kube, everything, nodes, flags, replaces=bool(running)):
         report(result)
-    return Prepared(release=release, objects=objects, running=running)
+    return Prepared(release=release, objects=objects, running=running, code=code)
 
 
 def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Callable[[str], None]) -> str:
@@ -109,110 +126,31 @@ def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Cal
     job = str(rendered.job_in(prepared.objects)["metadata"]["name"])
     say(f"submitting {_summary(prepared, kube.context)}")
     existed = release.exists()
+    config_map = prepared.code.config_map(flags.name) if prepared.code else None
+    if config_map:
+        code_map.put(kube, config_map)
     try:
         release.upgrade()
     except HelmError as error:
         if existed:
             raise
         release.uninstall()
+        if config_map:
+            code_map.drop(kube, config_map["metadata"]["name"])
         raise LaunchError(f"{error}\nwhat was made of {flags.name} has been removed again") from None
     except KeyboardInterrupt:
         attach, delete = next_command("attach", flags, kube), next_command("delete", flags, kube)
         say(f"submitted {job}; come back with `{attach}`, or end it with `{delete}`")
         raise
+    if config_map:
+        code_map.give_to(kube, config_map["metadata"]["name"], job)
     say(f"submitted {job}")
     return job
-
-
-def dry_run(flags: SubmitFlags, trainer_argv: Sequence[str], report: Callable[[CheckResult], None]) -> str:
-    """The manifests that would be made.
-
-    Args:
-      flags: the launcher's, which `validate` has taken.
-      trainer_argv: the training program's flags.
-      report: hears where the number of GPUs comes from, where the user has not given it.
-
-    Raises:
-      UsageError: values that the chart refuses.
-      LaunchError: helm cannot be used.
-    """
-    release = _release(flags, None, trainer_argv, "")
-    manifests = release.render()
-    if release.gives(*_GPUS_KEY):
-        return manifests
-    job = rendered.job_in(rendered.parse(manifests))
-    as_charted = f"{_gpus(job)} for each worker, as the chart has it"
-    try:
-        nodes = _ask_for_nodes(flags)
-    except LaunchError as error:
-        report(CheckResult(Mark.NOTE, "GPUs", f"{as_charted}: {error}"))
-        return manifests
-    if nodes is None:
-        report(CheckResult(Mark.NOTE, "GPUs", f"{as_charted}: this user may not list nodes and pods"))
-    elif gpus := nodes.gpus(job):
-        report(_gpus_found(gpus))
-        return _with_gpus(release, gpus).render()
-    else:
-        text = f"{as_charted}: none of the {len(nodes.nodes)} node(s) has any, so submit would refuse"
-        report(CheckResult(Mark.NOTE, "GPUs", text))
-    return manifests
-
-
-def _release(flags: SubmitFlags, kube: Kube | None, trainer_argv: Sequence[str], run_id: str) -> HelmRelease:
-    """The release with all values; raises UsageError for a flag of the training program that it would refuse."""
-    return HelmRelease(
-        helm=flags.helm,
-        name=flags.name,
-        namespace=kube.namespace if kube else flags.namespace,
-        context=kube.kubeconfig_context if kube else flags.context,
-        chart=flags.chart,
-        files=flags.values,
-        flag_values=values_of(flags, trainer_argv, run_id),
-        sets=flags.set,
-    )
 
 
 def _run_id() -> str:
     """A value that no other run has, so that the chart makes a new Job even for the same values."""
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def _ask_for_nodes(flags: SubmitFlags) -> Nodes | None:
-    """The nodes of the cluster; None: this user may not see them.
-
-    Raises:
-      LaunchError: no cluster answers soon.
-    """
-    answers: queue.SimpleQueue[Nodes | LaunchError | None] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(Nodes.of(Kube(flags.context, flags.namespace), flags.name))
-        except LaunchError as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, name="nodes", daemon=True).start()  # It may wait longer than anybody waits for it.
-    try:
-        answer = answers.get(timeout=_ASK_SECONDS)
-    except queue.Empty:
-        raise LaunchError(f"no cluster answered within {_ASK_SECONDS:g} s") from None
-    if isinstance(answer, LaunchError):
-        raise LaunchError(f"no cluster answered ({answer})")
-    return answer
-
-
-def _gpus_found(gpus: int) -> CheckResult:
-    text = f"{gpus} for each worker, found out from the nodes; --gpus_per_worker asks for others"
-    return CheckResult(Mark.OK, "GPUs", text)
-
-
-def _gpus(job: Json) -> int:
-    """The GPUs of a worker."""
-    return int(rendered.pod_spec(job)["containers"][0]["resources"].get("limits", {}).get(GPU, 0))
-
-
-def _with_gpus(release: HelmRelease, gpus: int) -> HelmRelease:
-    return dataclasses.replace(release, flag_values={**release.flag_values, "worker": {"gpus": gpus}})
 
 
 def _summary(prepared: Prepared, context: str) -> str:
@@ -221,7 +159,7 @@ def _summary(prepared: Prepared, context: str) -> str:
     kinds = ", ".join(str(value["kind"]) for value in prepared.objects)
     return (
         f"release {release.name} in {release.namespace} ({context}): {rendered.workers(job)} worker(s), "
-        f"{_gpus(job) or 'no'} GPU(s) each, image {rendered.pod_spec(job)['containers'][0]['image']}; {kinds}"
+        f"{gpus_of(job) or 'no'} GPU(s) each, image {rendered.pod_spec(job)['containers'][0]['image']}; {kinds}"
     )
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, EVENT_FOLDERS, FINAL_FILES, newest_checkpoint
+from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, CODE, EVENT_FOLDERS, FINAL_FILES, newest_checkpoint
 from trainer.output.event_stream import EventStream
 from trainer.output.growing_file import GrowingFile
 from trainer.output.mirror_manifest import MirrorManifest
@@ -14,7 +14,7 @@ from trainer.output.outage import Growing, waiting_bytes
 from trainer.output.owned_object import SupersededError
 from trainer.output.stored_checkpoints import put_checkpoint
 from trainer.output.stores.store import Store
-from trainer.output.whole_files import put_and_read_back
+from trainer.output.whole_files import put_and_read_back, put_file
 
 
 class ChiefCopy:
@@ -35,6 +35,7 @@ class ChiefCopy:
         )
         self.attempts = GrowingFile(store, run_dir, ATTEMPTS)
         self._checkpoint: str | None = None  # The newest checkpoint whose events are all stored.
+        self._code_kept = False
         self._verified: set[str] = set()  # The final files that were stored and read back.
 
     @property
@@ -61,6 +62,12 @@ class ChiefCopy:
             self.attempts.resume()
             self.attempts.flush()
 
+    def copy_code(self) -> None:
+        """Copies the code that was sent with the run, once; it does not change."""
+        if not self._code_kept and (self._run_dir / CODE).exists():
+            put_file(self._store, self.manifest, self._run_dir, CODE)
+            self._code_kept = True
+
     def copy_checkpoint(self) -> None:
         """Copies the newest checkpoint whose events are all stored."""
         if self._checkpoint:
@@ -80,6 +87,8 @@ class ChiefCopy:
         if waiting_bytes(self.attempts):
             missing.append(ATTEMPTS)
         with contextlib.suppress(OSError):  # The disk may be what fails.
+            if not self._code_kept and (self._run_dir / CODE).exists():
+                missing.append(CODE)
             newest = newest_checkpoint(self._run_dir)
             if newest and all(checkpoint.file != newest for checkpoint in self.manifest.checkpoints):
                 missing.append(f"{CHECKPOINTS}/{newest}")

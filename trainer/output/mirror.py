@@ -154,6 +154,7 @@ class Mirror:
         if self._chief:
             if self._chief.copy_events() and self._checkpoint_thread:
                 self._checkpoint_thread.wake()  # The checkpoint may be removed from the disk soon.
+            self._chief.copy_code()
             self._chief.copy_attempts()
         self._logs.flush()
 

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from tests.support.api_server import Handler, Query, api_server
-from trainer.launch.checks.admission import check_admission
+from trainer.launch.checks.admission import check_admission, check_gang
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.cluster.watches import Kube
 
@@ -71,3 +71,28 @@ def test_any_other_refusal_counts(status: int, message: str, text: str, folder: 
 
 def test_an_error_of_the_api_server_is_no_refusal(folder: pathlib.Path) -> None:
     assert refused(500, "etcd is away", folder).mark is Mark.NOTE
+
+
+@pytest.mark.parametrize(
+    ("kept", "mark", "words"),
+    [
+        ({"scheduling": {}}, Mark.OK, "all workers get their nodes together"),
+        ({}, Mark.FAIL, "this cluster does not schedule a Job's pods together"),
+        (None, Mark.NOTE, "whether the cluster schedules workers together is not known: no"),
+    ],
+)
+def test_a_cluster_that_drops_the_gang_in_silence_is_found_out(
+    kept: dict[str, object] | None, mark: Mark, words: str, folder: pathlib.Path
+) -> None:
+    def answer(server: Handler, query: Query) -> None:
+        assert query == {"dryRun": "All"}
+        assert '"scheduling"' in server.posted
+        server.reply({"spec": kept}, 201) if kept is not None else server.refuse(403, "no")
+
+    gang = {"schedulingPolicy": {"gang": {"minCount": 2}}}
+    job = {"metadata": {"name": "x", "labels": {}}, "spec": {"scheduling": gang}}
+    with api_server(answer, folder):
+        (result,) = check_gang(Kube(), job)
+        assert list(check_gang(Kube(), {"metadata": {}, "spec": {}})) == []
+    assert result.mark is mark
+    assert words in result.text

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from tests.support.api_objects import node
-from trainer.launch.checks.capacity import capacity, gpus_for_each
+from trainer.launch.checks.capacity import capacity, gpus_for_each, requests
+from trainer.launch.checks.placement import why_not
 from trainer.launch.checks.quantity import number, text
 
 
@@ -72,6 +73,53 @@ def test_gpus_that_others_use_are_left_to_them() -> None:
     assert gpus_for_each([node("a", gpus=8)], [busy], spec("1", gpus=1), 1) == 2
     taint = {"key": "reserved", "effect": "NoSchedule"}
     assert gpus_for_each([node("a", gpus=8, taints=[taint])], [], spec("1", gpus=1), 1) == 0
+
+
+def required(*expressions: dict[str, Any], **more: Any) -> dict[str, Any]:
+    term = {"matchExpressions": list(expressions), **more}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+
+
+def test_why_a_node_may_not_run_a_worker() -> None:
+    taint = {"key": "team", "value": "a", "effect": "NoExecute"}
+    cordoned = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+    prefer = {"key": "any", "effect": "PreferNoSchedule"}
+    assert why_not(node("a", taints=[taint]), spec("1")) == "with the taint team=a:NoExecute"
+    assert why_not(node("a", taints=[{"key": "k", "effect": "NoSchedule"}]), spec("1")) == "with the taint k:NoSchedule"
+    assert why_not(node("a", taints=[cordoned]), spec("1")) == "cordoned"
+    assert why_not(node("a", taints=[prefer]), spec("1")) == ""
+    assert why_not(node("a", ready="Unknown"), spec("1")) == "not ready"
+    assert why_not(node("a"), spec("1", nodeSelector={"zone": "b"})) == "without the label zone=b"
+    for toleration in ({"operator": "Exists"}, {"key": "", "operator": "Exists", "effect": ""}, {**taint}):
+        assert why_not(node("a", taints=[taint]), spec("1", tolerations=[toleration])) == ""
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "fits"),
+    [
+        ("In", ["a", "b"], True), ("In", ["b"], False), ("NotIn", ["b"], True), ("NotIn", ["a"], False),
+        ("Exists", [], True), ("DoesNotExist", [], False), ("Gt", ["1"], False),
+    ],
+)  # fmt: skip
+def test_affinity_to_nodes(operator: str, values: list[str], fits: bool) -> None:
+    one = {"key": "zone", "operator": operator, "values": values}
+    found = why_not(node("n", labels={"zone": "a"}), spec("1", affinity=required(one)))
+    assert found == ("" if fits else "outside of worker.affinity.nodeAffinity")
+
+
+def test_affinity_by_number_and_by_name() -> None:
+    gpus = {"key": "count", "operator": "Gt", "values": ["4"]}
+    fit = [why_not(node("n", labels={"count": count}), spec("1", affinity=required(gpus))) for count in ("3", "5", "x")]
+    assert [why == "" for why in fit] == [False, True, False]
+    named = {"key": "metadata.name", "operator": "In", "values": ["n"]}
+    assert why_not(node("n"), spec("1", affinity=required(matchFields=[named]))) == ""
+    assert why_not(node("m"), spec("1", affinity=required(matchFields=[named])))
+    assert why_not(node("m"), spec("1", affinity=required())), "a term that requires nothing is fulfilled by none"
+
+
+def test_what_comes_before_the_worker_asks_for_its_own() -> None:
+    first = [{"resources": {"requests": {"cpu": "3", "memory": "1Mi"}}}]
+    assert requests(spec("1", initContainers=first)) == {"cpu": 3.0, "memory": 2.0**30}
 
 
 def test_nodes_that_take_no_worker_are_left_out() -> None:

@@ -49,6 +49,8 @@ class Cluster:
     version: Any = dataclasses.field(default_factory=lambda: {"major": "1", "minor": "", "gitVersion": "v1.36.1"})
     quotas: tuple[dict[str, Any], ...] = ()
     pod: dict[str, Any] = dataclasses.field(default_factory=worker)  # Each of those that run.
+    taints: tuple[dict[str, Any], ...] = ()  # Of the one node.
+    claims: tuple[str, ...] = ()  # Those that are there.
     forbidden: str = ""  # A resource that this user has no rights to.
 
     def answer(self, server: Handler, query: Query) -> None:
@@ -63,7 +65,10 @@ class Cluster:
         elif server.command == "POST":
             server.reply({"status": {"allowed": not (self.forbidden and self.forbidden in server.posted)}}, 201)
         elif path == "/api/v1/nodes":
-            server.reply({"items": [node("n", cpu="64", memory="640Gi", gpus=4)]})
+            server.reply({"items": [node("n", cpu="64", memory="640Gi", gpus=4, taints=list(self.taints))]})
+        elif "/persistentvolumeclaims/" in path:
+            claim = {"status": {"phase": "Bound"}, "spec": {}}
+            server.reply(claim) if path.rsplit("/", 1)[1] in self.claims else server.refuse(404, "not found")
         elif path.endswith("/namespaces/team"):
             server.reply({"metadata": {}})
         elif path.endswith("/jobs"):
@@ -80,8 +85,11 @@ class Cluster:
 def told(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
     """Runs the launcher: its exit code, standard output and standard error."""
     helm = tmp_path / "helm"
-    helm.write_text(f"#!/bin/sh\necho $1 >>{tmp_path}/asked\n[ $1 = version ] && echo v4.0.0 || cat {GOLDEN}\n")
+    helm.write_text(
+        f"#!/bin/sh\necho $1 >>{tmp_path}/asked\n[ $1 = version ] && echo v4.0.0 || cat {tmp_path}/chart.yaml\n"
+    )
     helm.chmod(0o755)
+    (tmp_path / "chart.yaml").write_text(GOLDEN.read_text())
 
     def run(cluster: Cluster, *arguments: str) -> tuple[int, str, str]:
         with api_server(cluster.answer, tmp_path) as config:
@@ -143,6 +151,27 @@ def test_workers_of_others_count(told: Told) -> None:
     for other in (worker(mine=False), worker(namespace="other")):
         _, out, _ = told(Cluster(running=True, pod=other), "doctor", "--replace")
         assert "ok    GPUs: 0 of 4 are free, 4 are asked for" in out
+
+
+def test_nodes_that_may_run_no_worker_are_told_with_the_reason(told: Told) -> None:
+    code, out, _ = told(Cluster(taints=({"key": "team", "value": "other", "effect": "NoSchedule"},)), "doctor")
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  nodes: none of the 1 node(s) may run a worker: 1 with the taint team=other:NoSchedule\n" in out
+    assert "fix: worker.tolerations, worker.nodeSelector, worker.affinity and image.arch" in out
+    assert "fewer --workers" not in out
+
+
+def test_claims_that_workers_mount(told: Told, tmp_path: pathlib.Path) -> None:
+    golden = GOLDEN.read_text()
+    volume = "- name: data\n        persistentVolumeClaim: {claimName: imagenet}\n      - name: shm\n        emptyDir:"
+    changed = golden.replace("- name: shm\n        emptyDir:", volume)
+    assert changed != golden
+    (tmp_path / "chart.yaml").write_text(changed)
+    code, out, _ = told(Cluster(), "doctor")
+    assert code == LaunchCode.NOT_STARTED
+    assert "FAIL  volumes: there is no claim imagenet in team, which worker.extraVolumes names as data" in out
+    code, out, _ = told(Cluster(claims=("imagenet",)), "doctor")
+    assert (code, "ok    volumes: claim imagenet (Bound)" in out) == (LaunchCode.DONE, True)
 
 
 def test_forwarding_needs_a_right(told: Told) -> None:

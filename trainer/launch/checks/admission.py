@@ -50,6 +50,24 @@ def _refused(status: int, why: str, *, replaces: bool) -> CheckResult:
     return CheckResult(Mark.FAIL, "pods", f"the namespace does not admit them: {why}", fix)
 
 
+def check_gang(kube: Kube, job: Json) -> Iterator[CheckResult]:
+    """Whether the cluster keeps `spec.scheduling`, which one without it drops in silence; nothing without it."""
+    if "scheduling" not in job["spec"]:
+        return
+    asked = {**job, "metadata": {"generateName": "gang-", "labels": job["metadata"]["labels"]}}
+    try:
+        kept = kube.post("/apis/batch/v1/namespaces/{namespace}/jobs", asked, dryRun="All")
+    except KubeError as error:
+        yield CheckResult(Mark.NOTE, "gang", f"whether the cluster schedules workers together is not known: {error}")
+        return
+    if "scheduling" in kept.get("spec", {}):
+        yield CheckResult(Mark.OK, "gang", "all workers get their nodes together, or none does")
+    else:
+        text = "job.gang is true, and this cluster does not schedule a Job's pods together"
+        fix = "Kubernetes 1.37 with its feature gates GenericWorkload and WorkloadWithJob, or Kueue (job.queue)"
+        yield CheckResult(Mark.FAIL, "gang", text, fix)
+
+
 def check_queue(kube: Kube, job: Json) -> Iterator[CheckResult]:
     """Whether the LocalQueue that the Job names exists; says nothing where it names none."""
     queue = job["metadata"].get("labels", {}).get(QUEUE)

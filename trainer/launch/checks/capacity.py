@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from trainer.core.json_types import Json
 from trainer.launch.checks import quantity
+from trainer.launch.checks.placement import why_not
 
 Amounts = dict[str, float]
 """Amounts by the name of the resource, in its base unit."""
@@ -23,16 +24,28 @@ class Capacity:
     lacking: str  # What a worker asks for that no node has so much of, as text; "" if nothing.
     gpus: int  # GPUs of all nodes.
     free_gpus: int  # GPUs of all nodes that nothing uses.
+    left_out: str = ""  # How many nodes may not run a worker, and why.
 
 
 def requests(pod_spec: Json) -> Amounts:
-    """What one pod asks for; a limit counts where no request is given, as Kubernetes has it."""
+    """What one pod asks for; a limit counts where no request is given, as Kubernetes has it.
+
+    Containers that come before the others ask for theirs when the others do not run yet.
+    """
     total: Amounts = collections.defaultdict(float)
     for container in pod_spec.get("containers", ()):
-        resources = container.get("resources", {})
-        for name, amount in {**resources.get("limits", {}), **resources.get("requests", {})}.items():
-            total[name] += quantity.number(amount)
+        for name, amount in _asks_for(container).items():
+            total[name] += amount
+    for container in pod_spec.get("initContainers", ()):
+        for name, amount in _asks_for(container).items():
+            total[name] = max(total[name], amount)
     return dict(total)
+
+
+def _asks_for(container: Json) -> Amounts:
+    resources = container.get("resources", {})
+    amounts = {**resources.get("limits", {}), **resources.get("requests", {})}
+    return {name: quantity.number(amount) for name, amount in amounts.items()}
 
 
 def capacity(nodes: Iterable[Json], pods: Iterable[Json], pod_spec: Json, workers: int) -> Capacity:
@@ -49,13 +62,15 @@ def capacity(nodes: Iterable[Json], pods: Iterable[Json], pod_spec: Json, worker
     now = empty = usable = 0
     gpus = free_gpus = 0.0
     largest: Amounts = collections.defaultdict(float)
+    left_out: collections.Counter[str] = collections.Counter()
     for node in nodes:
         used = used_on[node["metadata"]["name"]]
         total = {name: quantity.number(amount) for name, amount in _allocatable(node).items()}
         free = {name: amount - used[name] for name, amount in total.items()}
         gpus += total.get(GPU, 0.0)
         free_gpus += max(0.0, free.get(GPU, 0.0))
-        if not may_run(node, pod_spec):
+        if why := why_not(node, pod_spec):
+            left_out[why] += 1
             continue
         usable += 1
         now += _fitting(free, worker)
@@ -74,6 +89,7 @@ def capacity(nodes: Iterable[Json], pods: Iterable[Json], pod_spec: Json, worker
         lacking=", ".join(lacking),
         gpus=int(gpus),
         free_gpus=int(free_gpus),
+        left_out=", ".join(f"{count} {why}" for why, count in left_out.most_common()),
     )
 
 
@@ -118,26 +134,3 @@ def _with_gpus(pod_spec: Json, gpus: int) -> Json:
 def _fitting(amounts: Amounts, worker: Amounts) -> int:
     """How many workers fit into these amounts; a billionth is added, as 0.3 is less than 3 × 0.1 in floats."""
     return max(0, int(min((amounts.get(name, 0.0) + 1e-9) // each for name, each in worker.items() if each)))
-
-
-def may_run(node: Json, pod_spec: Json) -> bool:
-    """Whether the node is ready, and the pod selects it and tolerates its taints."""
-    labels = node["metadata"].get("labels", {})
-    if any(labels.get(key) != value for key, value in pod_spec.get("nodeSelector", {}).items()):
-        return False
-    ready = [c["status"] for c in node["status"].get("conditions", ()) if c["type"] == "Ready"]
-    if ready and ready[0] != "True":
-        return False
-    taints = [t for t in node.get("spec", {}).get("taints", ()) if t["effect"] in ("NoSchedule", "NoExecute")]
-    return all(_tolerated(taint, pod_spec.get("tolerations", ())) for taint in taints)
-
-
-def _tolerated(taint: Json, tolerations: Sequence[Json]) -> bool:
-    for toleration in tolerations:
-        if toleration.get("effect", taint["effect"]) != taint["effect"]:
-            continue
-        if toleration.get("key", taint["key"]) != taint["key"]:
-            continue
-        if toleration.get("operator", "Equal") == "Exists" or toleration.get("value", "") == taint.get("value", ""):
-            return True
-    return False

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from trainer.core.gpu_support import TENSORFLOW, Version, refusal, text
 from trainer.core.json_types import Json
 from trainer.launch.checks import quantity
-from trainer.launch.checks.capacity import GPU, may_run
+from trainer.launch.checks.capacity import GPU
 from trainer.launch.checks.check_result import CheckResult, Mark
+from trainer.launch.checks.placement import may_run
 
 # The discovery's names since version 0.16, and before.
 _DRIVER = ("nvidia.com/cuda.driver-version", "nvidia.com/cuda.driver")

@@ -61,10 +61,19 @@ def check_nodes(nodes: Nodes | None, job: Json) -> Iterator[CheckResult]:
     elif free.empty >= workers:
         text = f"{free.now} of {workers} worker(s) fit now, each with {each}; the others wait until nodes are free"
         yield CheckResult(Mark.NOTE, "nodes", text)
+    elif not free.nodes:
+        text = f"none of the {len(nodes.nodes)} node(s) may run a worker: {free.left_out or 'there is none'}"
+        fix = (
+            "worker.tolerations, worker.nodeSelector, worker.affinity and image.arch in --set or --values say where "
+            "workers may run; --force where nodes are added when asked for"
+        )
+        yield CheckResult(Mark.FAIL, "nodes", text, fix)
     else:
         text = f"at most {free.empty} of {workers} worker(s) ever fit on {free.nodes} node(s), each with {each}"
         if free.lacking:
             text += f": {free.lacking}"
+        if free.left_out:
+            text += f"; other nodes may not run one: {free.left_out}"
         fix = (
             "fewer --workers, or less: --set worker.resources.requests.cpu=..., memory=...; --force where nodes are "
             "added when asked for"

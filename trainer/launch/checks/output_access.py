@@ -1,10 +1,12 @@
 """Whether the place where a run is to be kept can be used: a claim, or a bucket."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from trainer.core.json_types import Json
 from trainer.core.safe_text import redacted
+from trainer.launch import rendered
 from trainer.launch.checks.check_result import CheckResult, Mark, unless_forbidden
+from trainer.launch.cluster.objects import output_of
 from trainer.launch.cluster.watches import Kube
 from trainer.output import reader
 from trainer.output.stores.errors import NoBucketError, StorageError
@@ -35,6 +37,23 @@ def check_claim(kube: Kube, output: str) -> Iterator[CheckResult]:
         yield from unless_forbidden(lambda: _check_storage_class(kube, name, claim["spec"]), "storage class", unknown)
 
 
+def check_volumes(kube: Kube, job: Json) -> Iterator[CheckResult]:
+    """Whether the claims that workers mount beside the output's are there; nothing where they mount none."""
+    output = output_of(job)
+    for volume in rendered.pod_spec(job).get("volumes", ()):
+        name = volume.get("persistentVolumeClaim", {}).get("claimName", "")
+        if not name or output == f"pvc:{name}":
+            continue
+        claim = kube.find(f"/api/v1/namespaces/{{namespace}}/persistentvolumeclaims/{name}")
+        if claim is None:
+            text = f"there is no claim {name} in {kube.namespace}, which worker.extraVolumes names as {volume['name']}"
+            yield CheckResult(Mark.FAIL, "volumes", text, "create it, or name another; `kubectl get pvc` lists them")
+        elif claim["status"].get("phase") == "Lost":
+            yield CheckResult(Mark.FAIL, "volumes", f"the volume of claim {name} is lost", "make another claim")
+        else:
+            yield CheckResult(Mark.OK, "volumes", f"claim {name} ({claim['status'].get('phase')})")
+
+
 def _check_storage_class(kube: Kube, claim: str, spec: Json) -> Iterator[CheckResult]:
     """Whether a claim that has no volume yet will get one."""
     name = spec.get("storageClassName")
@@ -49,6 +68,20 @@ def _check_storage_class(kube: Kube, claim: str, spec: Json) -> Iterator[CheckRe
     else:
         text = f"claim {claim} has no volume yet; workers wait until it has"
         yield CheckResult(Mark.NOTE, "storage class", text)
+
+
+def check_tensorboard(objects: Sequence[Json]) -> Iterator[CheckResult]:
+    """Says where workers have an identity of a cloud's for the bucket, and TensorBoard, another account, has none."""
+    accounts = {value["metadata"]["name"]: value["metadata"] for value in objects if value["kind"] == "ServiceAccount"}
+    workers = rendered.pod_spec(rendered.job_in(objects)).get("serviceAccountName")
+    for value in objects:
+        if value["kind"] != "Deployment" or "://" not in output_of(rendered.job_in(objects)):
+            continue
+        own = value["spec"]["template"]["spec"]["serviceAccountName"]
+        if own in accounts and accounts.get(workers, {}).get("annotations") and not accounts[own].get("annotations"):
+            text = f"its account {own} lacks the annotations of {workers}, and may not be able to read the output"
+            fix = "tensorboard.serviceAccount.annotations, for an identity that reads the bucket"
+            yield CheckResult(Mark.NOTE, "TensorBoard", text, fix)
 
 
 def check_bucket(output: str) -> Iterator[CheckResult]:

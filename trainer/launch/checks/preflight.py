@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from trainer.core.json_types import Json
 from trainer.launch import helm_program, rendered
-from trainer.launch.checks.admission import check_admission, check_queue
+from trainer.launch.checks.admission import check_admission, check_gang, check_queue
 from trainer.launch.checks.check_result import CheckResult, Mark, unless_forbidden
 from trainer.launch.checks.nodes import Nodes, check_nodes
-from trainer.launch.checks.output_access import check_bucket, check_claim
+from trainer.launch.checks.output_access import check_bucket, check_claim, check_tensorboard, check_volumes
 from trainer.launch.checks.quota import check_quota
 from trainer.launch.checks.rights import check_forwarding, check_rights
 from trainer.launch.cluster.api_server import KubeError
@@ -74,9 +74,13 @@ def check(
     unknown = "this user may not see quotas; whether they allow it"
     yield from unless_forbidden(lambda: check_quota(kube, objects, flags.name), "quota", unknown)
     yield from check_admission(kube, job, replaces=replaces)
+    yield from check_gang(kube, job)
     unknown = "this user may not see claims; whether it can be used"
     yield from unless_forbidden(lambda: check_claim(kube, output_of(job)), "output", unknown)
     yield from check_bucket(output_of(job))
+    yield from check_tensorboard(objects)
+    unknown = "this user may not see claims; whether those of worker.extraVolumes are there"
+    yield from unless_forbidden(lambda: check_volumes(kube, job), "volumes", unknown)
     unknown = "this user may not see Kueue's queues; whether it is there"
     yield from unless_forbidden(lambda: check_queue(kube, job), "queue", unknown)
 

@@ -18,6 +18,6 @@ def number(quantity: str | float) -> float:
 
 def text(resource: str, value: float) -> str:
     """An amount of a resource, in its base unit, as a person writes it."""
-    if resource.endswith("memory"):
+    if resource.endswith(("memory", "storage")):
         return f"{value / 2**30:.3g}Gi" if value >= 2**30 or not value else f"{value / 2**20:.3g}Mi"
     return f"{value:.3g}"

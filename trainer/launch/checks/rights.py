@@ -13,6 +13,10 @@ _RESOURCES = {
     "NetworkPolicy": ("networking.k8s.io", "networkpolicies"),
     "Job": ("batch", "jobs"),
     "Deployment": ("apps", "deployments"),
+    "ConfigMap": ("", "configmaps"),
+    "Ingress": ("networking.k8s.io", "ingresses"),
+    "HTTPRoute": ("gateway.networking.k8s.io", "httproutes"),
+    "PodMonitor": ("monitoring.coreos.com", "podmonitors"),
 }
 """The API group and the resource of each kind that the chart makes."""
 

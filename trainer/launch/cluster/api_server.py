@@ -91,6 +91,14 @@ class ApiServer:
         """
         return self._json("POST", path, query, body)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Json:
+        """Changes the fields of an object that `body` names (RFC 7386); returns it.
+
+        Raises:
+          KubeError: with what the server said.
+        """
+        return self._json("PATCH", path, {}, body)
+
     def may(self, verb: str, group: str, resource: str, subresource: str = "") -> bool:
         """Whether this user may do that in this namespace."""
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
@@ -185,6 +193,8 @@ class ApiServer:
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """An open answer. The client library gives only the connections and the credentials."""
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
         fields = list(query.items())
         response = None
         headers |= self._credentials()

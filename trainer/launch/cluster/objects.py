@@ -208,7 +208,7 @@ def _output_of_0_1_0(job: Json) -> str:
             if argument.startswith("--output="):
                 return str(argument.removeprefix("--output="))
     for volume in pod.get("volumes", ()):
-        if "persistentVolumeClaim" in volume:
+        if volume.get("name") == "runs" and "persistentVolumeClaim" in volume:  # Others are the user's.
             return f"pvc:{volume['persistentVolumeClaim']['claimName']}"
     return ""
 

@@ -11,6 +11,7 @@ from trainer.launch.helm import HelmRelease
 
 _SECONDS = 300.0  # As long as helm has.
 _JOBS_AND_PODS = ("/apis/batch/v1/namespaces/{namespace}/jobs", "/api/v1/namespaces/{namespace}/pods")
+_CODE = "/api/v1/namespaces/{namespace}/configmaps"  # The launcher makes them, not helm.
 _OTHER_OBJECTS = (
     "/apis/apps/v1/namespaces/{namespace}/deployments",
     "/api/v1/namespaces/{namespace}/services",
@@ -34,7 +35,7 @@ def remove(release: HelmRelease, kube: Kube) -> bool:
     known = release.exists()
     if known:
         release.uninstall()
-    paths = _JOBS_AND_PODS if known else (*_JOBS_AND_PODS, *_OTHER_OBJECTS)
+    paths = (*_JOBS_AND_PODS, _CODE) if known else (*_JOBS_AND_PODS, _CODE, *_OTHER_OBJECTS)
     rest = [
         f"{path}/{item['metadata']['name']}"
         for path in paths

@@ -15,6 +15,7 @@ class LocalFlags(Survival):
     """The flags of `--local`: those of the agents that say how failures are met, and the fleet's own."""
 
     local: bool = setting(True, "run the workers as processes on this machine")
+    code: str = setting("", "a folder with the experiment's code, a copy of which is run; without what git ignores")
     workers: int = setting(4, "how many", minimum=1, below=_MOST_WORKERS + 1)
     timeout: float = setting(0.0, "seconds after which the run is ended with exit code 124; 0: none", minimum=0.0)
 

@@ -1,16 +1,23 @@
 """`python -m trainer.launch --local`: reads its flags, runs the fleet, shows the result."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
+import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 
-from trainer.core import experiment_flags, settings, typed_json
+from trainer.core import experiment_flags, settings, shipped_code, typed_json
 from trainer.core.exit_codes import ExitCode
 from trainer.core.result_figures import figure, metrics
 from trainer.core.run_dir import RESULT, default_run_dir
+from trainer.launch import code_folder
+from trainer.launch.checks.code_check import check_module
+from trainer.launch.code_folder import Code
 from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import PROGRAM
 from trainer.launch.local.flags import LocalFlags, check
@@ -31,7 +38,11 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
     """
     flags = settings.parse(LocalFlags, argv, program=f"{PROGRAM} --local")
     check(flags)
-    config, unchecked = experiment_flags.parse(trainer_argv)
+    code = code_folder.read(flags.code) if flags.code else None
+    with code_folder.importable(code):
+        config, unchecked = experiment_flags.parse(trainer_argv)
+    if code:
+        check_module(code, config.experiment)
     config = dataclasses.replace(config, run_dir=config.run_dir or default_run_dir())
     if importlib.util.find_spec("tensorflow") is None:  # It is not imported here: the launcher may be without it.
         print(
@@ -41,11 +52,31 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return ExitCode.USAGE  # What training itself ends with.
-    with open_fleet_view(flags.workers) as view:
-        code = Fleet(flags, [*settings.arguments(config), *unchecked], view).run()
-    if code == LaunchCode.DONE:
+    with contextlib.ExitStack() as stack:
+        if code and (failed := stack.enter_context(_unpacked(code, config.run_dir))):
+            return failed
+        view = stack.enter_context(open_fleet_view(flags.workers))
+        ended = Fleet(flags, [*settings.arguments(config), *unchecked], view).run()
+    if ended == LaunchCode.DONE:
         print(_result(pathlib.Path(config.run_dir)))
-    return code
+    return ended
+
+
+@contextlib.contextmanager
+def _unpacked(code: Code, run_dir: str) -> Iterator[int]:
+    """A copy of the code, which agents find inside of the block: what is edited meanwhile changes no run.
+
+    Yields:
+      0, or the exit code of the program that unpacks it, which has said why.
+    """
+    print(f"code: {code}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="trainer-code-") as folder:
+        archive = pathlib.Path(folder) / shipped_code.ARCHIVE
+        archive.write_bytes(code.archive)
+        command = [sys.executable, "-m", "trainer.agent.shipped_code", str(archive), folder, run_dir]
+        failed = subprocess.run(command).returncode
+        os.environ["PYTHONPATH"] = shipped_code.python_path(pathlib.Path(folder), os.environ.get("PYTHONPATH", ""))
+        yield failed
 
 
 def _result(run_dir: pathlib.Path) -> str:

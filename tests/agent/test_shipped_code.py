@@ -1,0 +1,135 @@
+"""What a pod does with the code that was sent to it: unpacking, and its requirements, from a folder of wheels."""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from trainer.core import shipped_code
+
+
+def wheel(folder: pathlib.Path, name: str, *, needs: str = "", tag: str = "py3-none-any") -> pathlib.Path:
+    """A wheel of a package with one module, which is called as it is."""
+    path = folder / f"{name}-1.0-{tag}.whl"
+    facts = f"{name}-1.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n" + (f"Requires-Dist: {needs}\n" if needs else "")
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(f"{name}.py", f"NAME = {name!r}\n")
+        file.writestr(f"{facts}/METADATA", metadata)
+        file.writestr(f"{facts}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        file.writestr(f"{facts}/RECORD", "")
+    return path
+
+
+class Pod:
+    """A pod's folders, and what it runs before the agent."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.wheels, self.code, self.run, self.message = (root / name for name in ("wheels", "code", "run", "message"))
+        self.archive = root / "code.tar.gz"
+        self.wheels.mkdir()
+        self.files: dict[str, str] = {"mine.py": "import first\nprint(first.NAME)\n"}
+
+    def unpack(self, worker: str = "0") -> subprocess.CompletedProcess[str]:
+        source = self.archive.parent / "source"
+        source.mkdir(exist_ok=True)
+        for name, text in self.files.items():
+            (source / name).write_text(text)
+        self.archive.write_bytes(shipped_code.pack({name: source / name for name in self.files}))
+        environ = {
+            **os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "JOB_COMPLETION_INDEX": worker,
+            "TERMINATION_MESSAGE_PATH": str(self.message),
+        }  # fmt: skip
+        command = [sys.executable, "-m", "trainer.agent.shipped_code", str(self.archive), str(self.code), str(self.run)]
+        return subprocess.run(command, env=environ, capture_output=True, text=True)
+
+    def use(self) -> str:
+        path = shipped_code.python_path(self.code, os.environ.get("PYTHONPATH", ""))
+        command = [sys.executable, "-c", "import mine"]
+        return subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+        ).stdout
+
+
+@pytest.fixture
+def pod(tmp_path: pathlib.Path) -> Pod:
+    return Pod(tmp_path)
+
+
+def test_code_and_what_it_asks_for(pod: Pod) -> None:
+    """TensorFlow's numpy is there already and stays as it is; what a package needs comes along."""
+    wheel(pod.wheels, "first", needs="second")
+    wheel(pod.wheels, "second")
+    pod.files["requirements.txt"] = "first\nnumpy>=1.20\n"
+    done = pod.unpack()
+    assert done.returncode == 0, done.stderr
+    assert (
+        f"code {shipped_code.checksum(pod.archive.read_bytes())} is unpacked, and 2 package(s) installed" in done.stdout
+    )
+    assert pod.use() == "first\n"
+    assert sorted(path.name for path in (pod.code / "packages").glob("*.py")) == ["first.py", "second.py"]
+    assert (pod.run / "code.tar.gz").read_bytes() == pod.archive.read_bytes()
+
+
+def test_only_worker_0_keeps_the_code_with_the_run(pod: Pod) -> None:
+    assert pod.unpack(worker="1").returncode == 0
+    assert not pod.run.exists()
+
+
+def test_hashes_are_held(pod: Pod) -> None:
+    digest = hashlib.sha256(wheel(pod.wheels, "first").read_bytes()).hexdigest()
+    pod.files["requirements.txt"] = f"first==1.0 --hash=sha256:{digest}\n"
+    assert pod.unpack().returncode == 0
+    assert pod.use() == "first\n"
+    pod.files["requirements.txt"] = f"first==1.0 --hash=sha256:{'0' * 64}\n"
+    done = pod.unpack()
+    assert done.returncode == 64
+    assert "requirements.txt cannot be installed: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("requirements", "words"),
+    [
+        ("nothing-like-it\n", "requirements.txt cannot be installed: "),
+        ("native\n", "native 1.0 would have to be installed and is not pure Python (native-1.0-"),
+        ("first==2.0\n", "No matching distribution found for first==2.0"),
+        ("==\n", "requirements.txt cannot be installed: "),
+    ],
+)
+def test_requirements_that_cannot_be_had(requirements: str, words: str, pod: Pod) -> None:
+    wheel(pod.wheels, "first")
+    version = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    wheel(pod.wheels, "native", tag=f"{version}-{version}-linux_x86_64")
+    pod.files["requirements.txt"] = requirements
+    done = pod.unpack()
+    assert done.returncode == 64
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    message = json.loads(pod.message.read_text())
+    assert (message["exit_code"], words in message["reason"]) == (64, True)
+
+
+def test_what_is_no_archive_or_leads_out_is_refused(pod: Pod) -> None:
+    pod.unpack()
+    command = [sys.executable, "-m", "trainer.agent.shipped_code", str(pod.archive), str(pod.code)]
+    for content, words in ((b"no archive", "is damaged"), (shipped_code.pack({"../out": pod.archive}), "is damaged")):
+        pod.archive.write_bytes(content)
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, words in done.stderr) == (64, True), done.stderr
+    assert not (pod.code / "out").exists()
+    pod.archive.unlink()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 64
+    assert f"the code cannot be read from {pod.archive}" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written(pod: Pod) -> None:
+    pod.code = pathlib.Path("/proc/code")
+    done = pod.unpack()
+    assert done.returncode == 64
+    assert "the code cannot be unpacked: /proc/code cannot be written" in done.stderr

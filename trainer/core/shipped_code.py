@@ -1,0 +1,118 @@
+"""An experiment's code as it travels: one archive, unpacked for a worker, with the packages that it asks for.
+
+    FOLDER/src        the files of the archive
+    FOLDER/packages   what its requirements.txt asks for beyond what is installed, pure Python alone
+
+Both are then on PYTHONPATH, in this order.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainer.core.exit_codes import UsageError
+from trainer.core.run_dir import CODE
+
+ARCHIVE = CODE  # Also the key in the ConfigMap that brings it to the pods.
+REQUIREMENTS = "requirements.txt"
+MOST_BYTES = 2**20  # Of an archive: a ConfigMap holds no more.
+_MOST_UNPACKED = 64 * 2**20
+_SOURCE, _PACKAGES = "src", "packages"
+_PURE = re.compile(r"-none-any\.whl(?:[?#]|$)")
+_SECONDS = 600
+
+
+def pack(files: Mapping[str, Path]) -> bytes:
+    """An archive of files, by their paths in it; equal files make equal bytes."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, path in sorted(files.items()):
+            content = path.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return gzip.compress(plain.getvalue(), mtime=0)
+
+
+def checksum(archive: bytes) -> str:
+    """What an archive is called by."""
+    return hashlib.sha256(archive).hexdigest()[:10]
+
+
+def python_path(folder: Path, before: str = "") -> str:
+    """PYTHONPATH with what `unpack` and `install` have made in a folder, and what was on it before."""
+    return os.pathsep.join(filter(None, (str(folder / _SOURCE), str(folder / _PACKAGES), before)))
+
+
+def unpack(archive: bytes, folder: Path) -> None:
+    """Unpacks an archive that `pack` has made.
+
+    Raises:
+      UsageError: it is no such archive, or the folder cannot be written.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
+            if sum(entry.size for entry in files.getmembers()) > _MOST_UNPACKED:
+                raise UsageError(f"the code unpacks to more than {_MOST_UNPACKED // 2**20} MiB")
+            files.extractall(folder / _SOURCE, filter="data")
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+        raise UsageError(f"the code that was sent is damaged: {error}") from None
+    except OSError as error:
+        raise UsageError(f"the code cannot be unpacked: {folder} cannot be written: {error.strerror}") from None
+
+
+def install(folder: Path) -> int:
+    """Installs what requirements.txt of the unpacked code asks for beyond what is there; returns how many packages.
+
+    Raises:
+      UsageError: what cannot be had, or is not pure Python, or would replace what is installed.
+    """
+    requirements = folder / _SOURCE / REQUIREMENTS
+    if not requirements.is_file():
+        return 0
+    # The first pass only resolves, against what is installed: that TensorFlow is there already is the point.
+    plan = json.loads(_pip("--dry-run", "--quiet", "--report", "-", "--requirement", str(requirements)))
+    wanted = {}
+    for item in plan["install"]:
+        name, url = item["metadata"]["name"], item["download_info"]["url"]
+        if not _PURE.search(url):
+            raise UsageError(
+                f"{REQUIREMENTS}: {name} {item['metadata']['version']} would have to be installed and is not pure "
+                f"Python ({url.rsplit('/', 1)[-1]}); build an image that has it"
+            )
+        digest = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
+        wanted[name] = f"{name} @ {url}" + (f" --hash=sha256:{digest}" if digest else "")
+    if not wanted:
+        return 0
+    pinned = folder / "pinned.txt"
+    pinned.write_text("".join(f"{line}\n" for line in wanted.values()))
+    target = ("--quiet", "--no-deps", "--no-compile", "--target", str(folder / _PACKAGES))
+    _pip(*target, "--requirement", str(pinned))
+    return len(wanted)
+
+
+def _pip(*arguments: str) -> str:
+    """What `pip install` prints with these arguments.
+
+    Raises:
+      UsageError: with pip's own reason.
+    """
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-cache-dir"]
+    only = ("--only-binary", ":all:")
+    try:
+        done = subprocess.run([*command, *only, *arguments], capture_output=True, text=True, timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"{REQUIREMENTS} took longer than {_SECONDS} s; is there a package index?") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or done.stderr.splitlines()
+        reason = "; ".join(dict.fromkeys(line.removeprefix("ERROR: ") for line in lines[-3:])) or "pip said nothing"
+        raise UsageError(f"{REQUIREMENTS} cannot be installed: {reason}")
+    return done.stdout

@@ -1,0 +1,124 @@
+"""The values that a user gives, before helm sees them: keys left blank, numbers for text, contradictions."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from trainer.core.exit_codes import UsageError
+from trainer.core.json_types import Json
+
+Keys = tuple[str, ...]
+
+_REMOVABLE = {"podSecurityContext", "securityContext", "resources"}  # Below these null takes a default away.
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where values come from."""
+
+    name: str  # Such as --values=FILE.
+    values: Json
+
+
+def check(chart: str, sources: Sequence[Source]) -> None:
+    """Refuses what helm would take for something else than was meant, or refuse without saying what to do.
+
+    Args:
+      chart: the chart's folder.
+      sources: in the order in which they count, the last one most.
+
+    Raises:
+      UsageError: names the source and the key.
+    """
+    defaults, schema = _read(chart, "values.yaml"), _read(chart, "values.schema.json")
+    last: dict[Keys, tuple[str, Any]] = {}
+    for source in sources:
+        for keys, value in leaves(source.values):
+            last[keys] = (source.name, value)
+    for keys, (name, value) in last.items():
+        if value is None and _at(defaults, keys) is not None and not _REMOVABLE & set(keys[:-1]):
+            raise UsageError(
+                f"{name}: {'.'.join(keys)} is given as null; expected a value, or leave it out for its default"
+            )
+        if isinstance(value, bool | int | float) and _rule(schema, keys).get("type") == "string":
+            what = "the word" if isinstance(value, bool) else "the number"
+            raise UsageError(
+                f"{name}: {'.'.join(keys)} is {what} {json.dumps(value)} as YAML reads it, and must be text; put it "
+                f'between quotes, as in {keys[-1]}: "1.0"'
+            )
+
+
+def texts(chart: str, values: Json) -> Json:
+    """The values that --set gives, with whole numbers as text where the chart wants text: nothing of them was lost."""
+    schema = _read(chart, "values.schema.json")
+
+    def text(keys: Keys, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: text((*keys, key), each) for key, each in value.items()}
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return str(value) if whole and _rule(schema, keys).get("type") == "string" else value
+
+    return {key: text((key,), value) for key, value in values.items()}
+
+
+def contradictions(sources: Sequence[Source]) -> Iterator[str]:
+    """What two sources give differently, in a sentence each: the first that it names counts."""
+    seen: dict[Keys, tuple[str, Any]] = {}
+    for source in sources:
+        for keys, value in leaves(source.values):
+            if keys in seen and seen[keys][1] != value:
+                before, other = seen[keys]
+                key = ".".join(keys)
+                yield f"{key} is {_shown(value)}, by {source.name}, and not {_shown(other)}, by {before}"
+            seen[keys] = (source.name, value)
+
+
+def leaves(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """The values that are no maps, with the keys that lead to them."""
+    if isinstance(values, dict) and (values or not keys):
+        for key, value in values.items():
+            yield from leaves(value, (*keys, str(key)))
+    else:
+        yield keys, values
+
+
+def _shown(value: Any) -> str:
+    return '""' if value == "" else str(value) if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _read(chart: str, name: str) -> Any:
+    """A file of the chart; {} where it has none that can be read, which helm then says."""
+    try:
+        return yaml.safe_load((pathlib.Path(chart) / name).read_text()) or {}  # JSON is YAML.
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+
+
+def _at(values: Any, keys: Keys) -> Any:
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def _rule(schema: Any, keys: Keys) -> Json:
+    """What the schema says of the value at these keys; {}: nothing."""
+    rule = schema
+    for key in keys:
+        rule = _resolved(schema, rule)
+        properties = rule.get("properties")
+        more = rule.get("additionalProperties")
+        rule = properties[key] if isinstance(properties, dict) and key in properties else more
+        if not isinstance(rule, dict):
+            return {}
+    return _resolved(schema, rule)
+
+
+def _resolved(schema: Any, rule: Any) -> Json:
+    reference = rule.get("$ref") if isinstance(rule, dict) else None
+    if isinstance(reference, str):
+        rule = _at(schema, tuple(reference.removeprefix("#/").split("/")))
+    return rule if isinstance(rule, dict) else {}
