@@ -80,7 +80,7 @@ class LogsFlags(StatusFlags):
     follow: bool = setting(False, "go on until the run ends; then the exit code says how")
 
 
-def check(flags: ClusterFlags) -> None:
+def check(flags: object) -> None:
     """Checks the values whose rule `setting` cannot say.
 
     Raises:
