@@ -20,6 +20,7 @@ from trainer.launch.flags import (
     check,
 )
 from trainer.launch.runs.flags import ListFlags, ShowFlags
+from trainer.launch.sweep.flags import SweepFlags
 
 _USAGE = f"""\
 usage: {PROGRAM} [command] [flags] [-- flags of the training program]
@@ -30,10 +31,12 @@ usage: {PROGRAM} [command] [flags] [-- flags of the training program]
   logs     the log of the chief, of a worker, of all
   list     the runs of the namespace, or with --output=... those that are kept there
   show     one kept run: how it went, its curves
+  sweep    many runs that differ in some flags, a few at a time
   delete   remove a run and all that was made for it
   doctor   only the checks that submit does first
 
---local (with submit) runs the workers as processes on this machine. `{PROGRAM} <command> --help` lists the flags.
+--local (with submit and sweep) runs the workers as processes on this machine.
+`{PROGRAM} <command> --help` lists the flags.
 """
 
 COMMAND_FLAGS: dict[str, type] = {
@@ -44,6 +47,7 @@ COMMAND_FLAGS: dict[str, type] = {
     "logs": LogsFlags,
     "list": ListFlags,
     "show": ShowFlags,
+    "sweep": SweepFlags,
     "delete": ReleaseFlags,
 }
 """The flags of each command."""
@@ -91,6 +95,10 @@ def _run(argv: list[str], trainer_argv: list[str]) -> int:
         from trainer.launch.local import fleet_command
 
         return fleet_command.run(argv, trainer_argv)
+    if command == "sweep":
+        from trainer.launch.sweep import command as sweep_command
+
+        return sweep_command.run(argv, trainer_argv)
     if command == "submit" and argv and argv[0] in ("--help", "-h"):
         print(_USAGE)
     if command == "show" and argv and not argv[0].startswith("-"):

@@ -71,7 +71,7 @@ def test_a_run_in_a_bucket(output: str, capsys: pytest.CaptureFixture[str]) -> N
         (["../x", "--output=."], 2, "--run=../x is no run's name"),
         (["..", "--output=."], 2, "--run=.. is no run's name"),
         (["nothing"], 3, "there is no run nothing in .; `list --output=.` shows those that are"),
-        (["one", "--metric=f1"], 2, "--metric=f1 is not measured by one; it has: loss, val_loss, val_accuracy"),
+        (["one", "--metric=f1"], 2, "--metric=f1 is not measured by one; it has: loss, val_accuracy, val_loss"),
     ],
 )
 def test_bad_input(

@@ -33,7 +33,7 @@ def list_stored(flags: ListFlags) -> int:
     """
     place = places.open_place(flags.output)
     runs = summaries(place)
-    metric = table.chosen_metric(runs, flags.metric)
+    metric = table.chosen_metric((run.metrics for run in runs), flags.metric)
     runs = table.in_order(runs, flags.sort, metric)
     if flags.json:
         for run in runs:
@@ -70,8 +70,7 @@ def show(flags: ShowFlags) -> int:
         raise LaunchError(f"the run in {redacted(run.url)} cannot be read: {error}") from None
     measured = {**dict.fromkeys(curves), **dict.fromkeys(found.metrics)}
     if flags.metric and flags.metric not in measured:
-        names = ", ".join(one_line(one, 40) for one in measured) or "none"
-        raise UsageError(f"--metric={flags.metric} is not measured by {name}; it has: {names}")
+        raise UsageError(f"--metric={flags.metric} is not measured by {name}; it has: {table.listed(measured)}")
     if flags.json:
         _write({**found.facts(), "attempts": list(found.attempts), "curves": curves})
     else:
@@ -81,7 +80,7 @@ def show(flags: ShowFlags) -> int:
 
 def _print_run(run: RunSummary, curves: Mapping[str, Curve], metric: str) -> None:
     console = rich.console.Console()
-    metric = metric or table.chosen_metric([run], "")
+    metric = metric or table.chosen_metric([run.metrics])
     value = run.metrics.get(metric)
     reached = f", {metric} {table.number(value)}" if value is not None else ""
     goodput = "" if run.goodput is None else f", goodput {run.goodput:.0%}"

@@ -1,8 +1,9 @@
 """A table of runs: which columns it has, in which order its rows stand, and how it is printed."""
 
+import collections
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import rich.console
@@ -21,19 +22,23 @@ _UNBOUND = 1000  # Columns where there is no terminal.
 _STYLES = {DONE: "", BROKEN: "red"}
 
 
-def chosen_metric(runs: Sequence[RunSummary], wanted: str) -> str:
-    """The metric to compare by: the wanted one, or else the first of the usual ones that most runs have; "": none.
+def chosen_metric(measured: Iterable[Mapping[str, float]], wanted: str = "") -> str:
+    """The metric to compare runs by: the wanted one, or else the first of the usual ones that most of them have.
+
+    Args:
+      measured: the metrics of each run.
+      wanted: the metric that somebody asks for; "": whichever.
+
+    Returns:
+      Its name; "" where nothing was measured.
 
     Raises:
-      UsageError: no run has the wanted one.
+      UsageError: none has the wanted one.
     """
-    counts: dict[str, int] = {}
-    for run in runs:
-        for name in run.metrics:
-            counts[name] = counts.get(name, 0) + 1
+    counts = collections.Counter(name for metrics in measured for name in metrics)
     if wanted:
         if counts and wanted not in counts:
-            raise UsageError(f"--metric={wanted} is measured by none of these runs; they have: {_listed(counts)}")
+            raise UsageError(f"--metric={wanted} is measured by none of these runs; they have: {listed(counts)}")
         return wanted
     usual = [name for name in ("val_accuracy", "val_loss", "accuracy", "loss") if name in counts]
     validation = sorted(name for name in counts if name.startswith("val_"))
@@ -41,10 +46,15 @@ def chosen_metric(runs: Sequence[RunSummary], wanted: str) -> str:
 
 
 def differing_flags(runs: Sequence[RunSummary]) -> list[str]:
-    """The flags that do not have the same value in all runs of which flags are known, in the order of their names."""
-    known = [run.flags for run in runs if run.flags]
-    names = sorted({name for flags in known for name in flags})
-    return [name for name in names if len({_text(flags.get(name)) for flags in known}) > 1]
+    """The flags that do not have the same value in all runs of which it is known, in the order of their names.
+
+    Not among them are --epochs, as every list says how many were trained.
+    """
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for name, value in run.flags.items():
+            values.setdefault(name, set()).add(_text(value))
+    return sorted(name for name, found in values.items() if len(found) > 1 and name != "epochs")
 
 
 def in_order(runs: Sequence[RunSummary], sort: str, metric: str) -> list[RunSummary]:
@@ -59,7 +69,7 @@ def in_order(runs: Sequence[RunSummary], sort: str, metric: str) -> list[RunSumm
     measured = sorted({one for run in runs for one in run.metrics})
     flags = sorted({one for run in runs for one in run.flags})
     if name not in (*_COLUMNS, *measured, *flags) and runs:
-        raise UsageError(f"--sort={sort} is none of: {_listed([*_COLUMNS, *measured, *flags])}")
+        raise UsageError(f"--sort={sort} is none of: {listed([*_COLUMNS, *measured, *flags])}")
     keys = {run.name: _key(run, name, metric) for run in runs}
     known = [run for run in runs if keys[run.name] is not None]
     rest = [run for run in runs if keys[run.name] is None]
@@ -152,6 +162,7 @@ def _text(value: object) -> str:
     )
 
 
-def _listed(names: Any) -> str:
-    shown = [one_line(str(name), _WIDEST) for name in sorted(names)]
+def listed(names: Iterable[str]) -> str:
+    """Names for a person, in their order, and how many more there are."""
+    shown = [one_line(name, _WIDEST) for name in sorted(names)]
     return ", ".join(shown[:30]) + (f" and {len(shown) - 30} more" if len(shown) > 30 else "")
