@@ -29,11 +29,10 @@ def check_admission(
       UsageError: values that the chart refuses.
       LaunchError: a check failed, or the cluster cannot be asked.
     """
-    failed = 0
+    failed: list[CheckResult] = []
 
     def report(result: CheckResult) -> None:
-        nonlocal failed
-        failed += result.failed
+        failed.extend([result] if result.failed else [])
         say(str(result))
 
     submission.validate(trial, training)
@@ -43,7 +42,9 @@ def check_admission(
     if not failed:
         _check_quotas(kube, quota.needed(prepared.objects), at_a_time, report)
     if failed and not flags.force:
-        text = f"no trial was submitted: {failed} check(s) failed; --force submits anyway"
+        first = failed[0]
+        more = f", and {len(failed) - 1} more check(s) failed" if len(failed) > 1 else ""
+        text = f"no trial was submitted: {first.what}: {first.text}; {first.fix}{more} (--force submits anyway)"
         raise LaunchError(text, LaunchCode.NOT_STARTED)
 
 
