@@ -87,3 +87,26 @@ def test_trials_go_on_without_the_launcher_and_are_followed_again(cluster: Clust
     assert {job["metadata"]["uid"] for job in cluster.jobs()} == jobs
     code, text = cluster.run("sweep", "--status", "--name=s", f"--folder={tmp_path}")
     assert (code, text.splitlines()[-1]) == (LaunchCode.DONE, "s: 2 done")
+
+
+def test_a_trial_that_is_not_admitted_waits_for_another_to_end(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    grid = "--grid=learning_rate=1e-2,1e-3,1e-4"
+    more = ("--parallel=2", grid)
+    command = [part for part in arguments(cluster, tmp_path, *more) if part != GRID]
+    launching = Launching(*command, kubeconfig=cluster.plane.kubeconfig)
+    until(60, "two jobs", lambda: len(cluster.jobs()) == 2)
+    until(60, "pods of both", lambda: _two(cluster, "s-1") and _two(cluster, "s-2"))
+    quota = {"metadata": {"name": "small"}, "spec": {"hard": {"requests.cpu": "2"}}}
+    cluster.plane.create(f"{cluster.path}/resourcequotas", quota)
+
+    def used() -> str:
+        return str(cluster.plane.get(f"{cluster.path}/resourcequotas/small").get("status", {}).get("used"))
+
+    until(30, "the quota", lambda: "'4'" in used())
+    finish(cluster, "s-1", 0, RESULT)
+    launching.says("trial 3 waits until another has ended: FAIL ")
+    assert "small" in launching.text.partition("trial 3 waits")[2]  # The quota's own check, or that of admission.
+    finish(cluster, "s-2", 0, RESULT)
+    finish(cluster, "s-3", 0, RESULT)
+    assert launching.ends() == LaunchCode.DONE
+    assert "s: 3 done" in launching.text

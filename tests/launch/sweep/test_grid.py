@@ -88,6 +88,7 @@ def test_the_better_half_goes_on() -> None:
     trials.append(Trial(6, {}, FAILED, metrics={"val_loss": 0.01}))
     trials[0].state = RUNNING
     assert halving.promote(trials, "val_loss", 2) == []
+    assert [trial.number for trial in halving.best_first(trials, "val_loss")][:4] == [2, 4, 5, 1]  # 6 has failed.
     trials[0].state = DONE
     assert [trial.number for trial in halving.promote(trials, "val_loss", 2)] == [2, 4, 5]
     assert [trial.state for trial in trials] == [STOPPED, WAITING, STOPPED, WAITING, WAITING, FAILED]

@@ -10,6 +10,7 @@ from trainer.core import settings, typed_json
 from trainer.core.result_figures import figure, metrics, sound
 from trainer.core.run_dir import run_name_parts
 from trainer.core.safe_text import one_line
+from trainer.launch.checks.check_result import Mark
 from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import AttachFlags, ReleaseFlags, SubmitFlags
 from trainer.launch.runs.trials import Trial
@@ -28,6 +29,7 @@ _NO_METRIC = frozenset(
 )  # fmt: skip
 # One TensorBoard for all trials, not one for each; the user's own --set comes later and wins.
 _SETS = ("tensorboard.enabled=false",)
+_FAILED_CHECK = f"{Mark.FAIL} "
 
 
 class ClusterTrials:
@@ -76,13 +78,16 @@ class ClusterTrials:
         try:
             said = typed_json.an_object(typed_json.loads(line.text), "a line")
         except ValueError:
-            if line.text:
+            if line.text and not trial.reason.startswith(_FAILED_CHECK):  # This says how many have failed.
                 trial.reason = one_line(line.text, 300)
             return False
         match said.get("event"):
             case "notice":
-                submitted = re.fullmatch(r"submitted ([a-z0-9-]{1,63})", str(said.get("text")))
+                text = str(said.get("text"))
+                submitted = re.fullmatch(r"submitted ([a-z0-9-]{1,63})", text)
                 trial.job = submitted[1] if submitted else trial.job
+                if text.startswith(_FAILED_CHECK) and not trial.reason.startswith(_FAILED_CHECK):
+                    trial.reason = one_line(" ".join(text.splitlines()[0].split()), 300)
             case "progress":
                 return _take_progress(trial, said)
             case "verdict":

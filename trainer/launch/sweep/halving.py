@@ -3,10 +3,11 @@
 Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, 2016.
 """
 
+import math
 from collections.abc import Sequence
 
 from trainer.core.metric_mode import more_is_better
-from trainer.launch.runs.trials import DONE, STOPPED, WAITING, Trial
+from trainer.launch.runs.trials import DONE, FAILED, RUNNING, STOPPED, WAITING, Trial
 
 
 def rungs(trials: int, epochs: int) -> list[int]:
@@ -19,9 +20,11 @@ def rungs(trials: int, epochs: int) -> list[int]:
 
 
 def best_first(trials: Sequence[Trial], metric: str) -> list[Trial]:
-    """The trials that have a metric, best first; the one with the lower number where they are equal."""
+    """The trials that have a metric and have not failed, best first; by their numbers where they are equal."""
     sign = -1 if more_is_better(metric) else 1
-    measured = [trial for trial in trials if metric in trial.metrics]
+    measured = [
+        trial for trial in trials if trial.state != FAILED and math.isfinite(trial.metrics.get(metric, math.nan))
+    ]
     return sorted(measured, key=lambda trial: (sign * trial.metrics[metric], trial.number))
 
 
@@ -53,4 +56,4 @@ def promote(trials: Sequence[Trial], metric: str, last_rung: int) -> list[Trial]
 
 
 def _ended(trials: Sequence[Trial]) -> bool:
-    return all(trial.state not in (WAITING, "running") for trial in trials)
+    return all(trial.state not in (WAITING, RUNNING) for trial in trials)

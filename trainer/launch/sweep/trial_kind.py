@@ -1,5 +1,6 @@
 """What a sweep has to know of the place where its trials run."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -40,6 +41,7 @@ def take_progress(trial: Trial, progress: Progress) -> bool:
     if not progress.ends_epoch:
         return False
     validation = {f"val_{name}": value for name, value in (progress.validation or {}).items()}
-    trial.metrics = {one_line(name, 100): value for name, value in {**progress.metrics, **validation}.items()}
+    measured = {**progress.metrics, **validation}
+    trial.metrics = {one_line(name, 100): value for name, value in measured.items() if math.isfinite(value)}
     trial.epochs = progress.epoch
     return True

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -119,10 +118,8 @@ def open_view(*, json_lines: bool) -> Iterator[SweepView]:
 
 
 def facts(trial: Trial) -> dict[str, Any]:
-    """A trial for programs; a metric that is no number is null."""
-    value = dict(vars(trial))
-    value["metrics"] = {name: one if math.isfinite(one) else None for name, one in trial.metrics.items()}
-    return value
+    """A trial for programs."""
+    return dict(vars(trial))
 
 
 def in_order(sweep: Sweep) -> list[Trial]:
