@@ -17,6 +17,7 @@ class LocalFlags(Survival):
     local: bool = setting(True, "run the workers as processes on this machine")
     workers: int = setting(4, "how many", minimum=1, below=_MOST_WORKERS + 1)
     timeout: float = setting(0.0, "seconds after which the run is ended with exit code 124; 0: none", minimum=0.0)
+    json: bool = setting(False, "one JSON object a line, for programs")
 
 
 def check(flags: LocalFlags) -> None:

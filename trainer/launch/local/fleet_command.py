@@ -5,7 +5,8 @@ import importlib.util
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from trainer.core import experiment_flags, settings, typed_json
 from trainer.core.exit_codes import ExitCode
@@ -15,7 +16,7 @@ from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import PROGRAM
 from trainer.launch.local.flags import LocalFlags, check
 from trainer.launch.local.fleet import Fleet
-from trainer.launch.local.view import open_fleet_view
+from trainer.launch.local.view import JsonFleetView, open_fleet_view
 
 
 def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
@@ -41,16 +42,25 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return ExitCode.USAGE  # What training itself ends with.
+    training, run_dir = [*settings.arguments(config), *unchecked], pathlib.Path(config.run_dir)
+    if flags.json:
+        json_view = JsonFleetView()
+        code = Fleet(flags, training, json_view).run()
+        json_view.end(code, _result(run_dir) if code == LaunchCode.DONE else None)
+        return code
     with open_fleet_view(flags.workers) as view:
-        code = Fleet(flags, [*settings.arguments(config), *unchecked], view).run()
+        code = Fleet(flags, training, view).run()
     if code == LaunchCode.DONE:
-        print(_result(pathlib.Path(config.run_dir)))
+        print(_result_text(run_dir, _result(run_dir)))
     return code
 
 
-def _result(run_dir: pathlib.Path) -> str:
+def _result(run_dir: pathlib.Path) -> dict[str, Any]:
+    return typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
+
+
+def _result_text(run_dir: pathlib.Path, result: Mapping[str, Any]) -> str:
     """The result of a run that succeeded, for a person."""
-    result = typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
     measured = metrics(result)
     shown = {name: value for name, value in measured.items() if name.startswith("val_")} or measured
     figures = [f"{name} {value:.4f}" for name, value in reversed(shown.items())]

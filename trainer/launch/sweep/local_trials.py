@@ -47,7 +47,7 @@ class LocalTrials:
         if not list(run_dir.glob(f"*{hparams.MARK}*")):
             group = f"{self._flags.name}-{trial.number}"
             (run_dir / hparams.start_file(now)).write_bytes(hparams.start(trial.flags, group, now))
-        own = dataclasses.replace(LocalFlags(**settings.values(self._flags, LocalFlags)), local=True)
+        own = dataclasses.replace(LocalFlags(**settings.values(self._flags, LocalFlags)), local=True, json=False)
         training = [*self._training, *grid.arguments(trial.flags), f"--run_dir={run_dir}"]
         if epochs is not None:
             training.append(f"--epochs={epochs}")
