@@ -11,7 +11,7 @@ from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.verdict import Verdict
 from trainer.launch.report.view import JsonView
-from trainer.launch.runs.trials import RUNNING, Trial
+from trainer.launch.runs.trials import RUNNING, WAITING, Trial
 from trainer.launch.sweep.cluster_trials import ClusterTrials
 from trainer.launch.sweep.flags import SweepFlags
 from trainer.launch.sweep.trial_kind import take_progress
@@ -37,7 +37,7 @@ def trials(**flags: Any) -> ClusterTrials:
 
 
 def test_a_trial_that_succeeds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    kind, trial = trials(output=OUTPUT, set=("a=1",)), Trial(1, {"learning_rate": "1e-3"}, RUNNING)
+    kind, trial = trials(output=OUTPUT, set=("a=1",)), Trial(1, {"learning_rate": "1e-3"})
     arguments = kind.begin(trial, None)
     assert arguments[0] == "submit"
     assert arguments[-3:] == ["--", "--epochs=5", "--learning_rate=1e-3"]
@@ -63,6 +63,12 @@ def test_a_trial_that_succeeds(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert (trial.epochs, trial.metrics["val_accuracy"], trial.runs, trial.reason) == (5, 0.98, [RUN], "")
     assert all(key.startswith(f"{RUN}/events.out.tfevents.") for key in written)
     assert len(written) == 2
+
+
+def test_a_trial_of_a_launcher_that_was_killed_is_followed() -> None:
+    kind = trials(output=OUTPUT)
+    assert kind.begin(Trial(1, {"learning_rate": "1e-3"}, RUNNING), None)[0] == "attach"
+    assert kind.begin(Trial(1, {"learning_rate": "1e-3"}, WAITING), None)[0] == "submit"
 
 
 def test_without_a_bucket_the_release_stays(capsys: pytest.CaptureFixture[str]) -> None:

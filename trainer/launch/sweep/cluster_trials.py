@@ -13,7 +13,7 @@ from trainer.core.safe_text import one_line
 from trainer.launch.checks.check_result import Mark
 from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import AttachFlags, ReleaseFlags, SubmitFlags
-from trainer.launch.runs.trials import Trial
+from trainer.launch.runs.trials import RUNNING, Trial
 from trainer.launch.sweep import grid, hparams
 from trainer.launch.sweep.flags import SweepFlags
 from trainer.launch.sweep.trial_process import TrialLine
@@ -64,7 +64,7 @@ class ClusterTrials:
     def begin(self, trial: Trial, epochs: int | None) -> list[str]:
         """As `TrialKind.begin`. One that was submitted before is followed."""
         flags = self.submit_flags(trial)
-        if trial.job:
+        if trial.job or trial.state == RUNNING:  # A launcher that was killed may not have kept the Job's name.
             attach = AttachFlags(**settings.values(flags, AttachFlags))
             return ["attach", *settings.arguments(attach)]
         return ["submit", *settings.arguments(flags), "--", *self.training(trial, epochs)]
@@ -98,7 +98,8 @@ class ClusterTrials:
         """As `TrialKind.end`."""
         if code not in (LaunchCode.DONE, LaunchCode.TRAINING, LaunchCode.NOT_STARTED):
             return []  # Nobody knows whether it goes on.
-        started, trial.job = bool(trial.job), ""  # Another start of this trial makes another Job.
+        started = bool(trial.job or trial.runs[trial.rung :])
+        trial.job = ""  # Another start of this trial makes another Job.
         if code == LaunchCode.NOT_STARTED or not started:
             return []  # Nothing was made, or all of it was removed again.
         if code == LaunchCode.DONE:

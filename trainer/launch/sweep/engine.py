@@ -32,6 +32,7 @@ class Running:
     place: int  # Among those that run at a time.
     began: float
     before: float  # Seconds that the trial had taken before.
+    followed: bool  # It may have been started by an earlier launcher.
     code: int | None = None  # How it ended; then its launcher clears up.
 
 
@@ -56,6 +57,7 @@ class Engine:
         self._events: SweepEvents = queue.SimpleQueue()
         self._running: dict[int, Running] = {}  # By the trial's number.
         self._held: set[int] = set()  # Trials that were not admitted while others ran.
+        self._lost: set[int] = set()  # Trials that go on, and can no longer be followed.
         self._interrupted = False
         self._kill_at = float("inf")
         self._error: UsageError | None = None  # Why no further trial is worth its time.
@@ -86,6 +88,8 @@ class Engine:
             raise self._error
         if self._interrupted:
             return LaunchCode.INTERRUPTED
+        if self._lost:
+            return LaunchCode.FAILED
         ended_well = any(trial.state in (DONE, STOPPED) for trial in self._sweep.trials)
         return LaunchCode.DONE if ended_well else LaunchCode.TRAINING
 
@@ -94,12 +98,14 @@ class Engine:
         if self._rungs and not self._running:
             self._promote()
         # Those first that may have been started before, and go on.
-        trials = sorted(self._sweep.trials, key=lambda trial: (trial.state != RUNNING, trial.number))
-        for trial in trials:
+        out = {*self._running, *self._held, *self._lost}
+        trials = [
+            trial for trial in self._sweep.trials if trial.state in (WAITING, RUNNING) and trial.number not in out
+        ]
+        for trial in sorted(trials, key=lambda trial: (trial.state != RUNNING, trial.number)):
             if len(self._running) >= self._parallel:
                 return
-            if trial.state in (WAITING, RUNNING) and trial.number not in self._running | dict.fromkeys(self._held):
-                self._start(trial)
+            self._start(trial)
 
     def _promote(self) -> None:
         if self._sweep.metric and (
@@ -112,7 +118,7 @@ class Engine:
 
     def _start(self, trial: Trial) -> None:
         place = min({*range(self._parallel)} - {running.place for running in self._running.values()})
-        goes_on = bool(trial.job) or trial.state == RUNNING or trial.rung > 0
+        followed = bool(trial.job) or trial.state == RUNNING
         arguments = self._kind.begin(trial, self._rungs[trial.rung] if self._rungs else None)
         trial.state, trial.exit_code, trial.reason = RUNNING, None, ""
         try:
@@ -122,9 +128,9 @@ class Engine:
             trial.reason = f"it cannot be started on this machine: {error}"
             self._tell(trial, f"failed: {trial.reason}")
             return
-        self._running[trial.number] = Running(trial, process, place, time.monotonic(), trial.seconds)
+        self._running[trial.number] = Running(trial, process, place, time.monotonic(), trial.seconds, followed)
         flags = " ".join(f"--{name}={value}" for name, value in trial.flags.items())
-        self._tell(trial, f"{'goes on' if goes_on else 'begins'}: {one_line(flags)}")
+        self._tell(trial, f"{'goes on' if followed or trial.rung else 'begins'}: {one_line(flags)}")
         self._save()
 
     def _handle_event(self) -> None:
@@ -163,6 +169,7 @@ class Engine:
             if code:
                 self._view.say(f"trial {trial.number}: what is left of it on the cluster could not be removed ({code})")
             del self._running[trial.number]
+            self._held.clear()  # It has made room.
             return
         trial.seconds = running.before + time.monotonic() - running.began
         clear_up = self._settle(running, code)
@@ -170,11 +177,10 @@ class Engine:
         if clear_up and not self._interrupted:
             running.code = code
             running.process = trial_process.start(trial.number, clear_up, (), self._events)
-        else:
-            del self._running[trial.number]
-        if running.code is None and trial.state in (WAITING, RUNNING):
             return
-        self._held.clear()  # It has made room.
+        del self._running[trial.number]
+        if trial.state not in (WAITING, RUNNING):
+            self._held.clear()  # It has made room.
 
     def _settle(self, running: Running, code: int) -> list[str]:
         """Says what has become of a trial whose launcher has ended; returns the arguments that clear up after it."""
@@ -182,15 +188,14 @@ class Engine:
         if self._interrupted and code in (LaunchCode.INTERRUPTED, -signal.SIGKILL, -signal.SIGINT):
             trial.state = RUNNING if self._kind.outlives and trial.job else WAITING
             return []
-        followed = bool(trial.job)
         clear_up = self._kind.end(trial, code)
-        if code == LaunchCode.NOT_STARTED and len(self._running) > 1 and not self._interrupted:
+        if code == LaunchCode.NOT_STARTED and running.followed and self._kind.outlives:
+            trial.state = WAITING  # Its Job is gone, and nothing is known of it.
+            self._tell(trial, f"begins anew: {trial.reason}")
+        elif code == LaunchCode.NOT_STARTED and len(self._running) > 1 and not self._interrupted:
             trial.state = WAITING
             self._held.add(trial.number)
             self._tell(trial, f"waits until another has ended: {trial.reason}")
-        elif code == LaunchCode.NOT_STARTED and followed and not trial.metrics:
-            trial.state = WAITING  # Its Job is gone, and nothing is known of it: it begins anew.
-            self._tell(trial, f"begins anew: {trial.reason}")
         elif code == LaunchCode.DONE and trial.metrics:
             trial.state, trial.exit_code = DONE, code
             self._choose_metric(trial)
@@ -198,6 +203,9 @@ class Engine:
             reached = "" if value is None else f": {self._sweep.metric} {number(value)}"
             best = " (the best so far)" if best_first(self._sweep.trials, self._sweep.metric)[:1] == [trial] else ""
             self._tell(trial, f"is done{reached} after {trial.epochs} epoch(s), {duration(trial.seconds)}{best}")
+        elif code == LaunchCode.FAILED and trial.job:  # The API failed, not the trial: the same command follows it.
+            self._lost.add(trial.number)
+            self._tell(trial, f"goes on, but cannot be followed: {trial.reason}")
         else:
             trial.state, trial.exit_code = FAILED, code
             trial.reason = trial.reason or "it measured nothing"
