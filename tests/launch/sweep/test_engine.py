@@ -1,6 +1,6 @@
 """What becomes of a sweep whose trials' launchers end in every way.
 
-The launchers are processes, but a shell script: real ones end with a code of the test's choice too seldom. Real ones are
+The launchers are processes, but of a shell script: real ones end with a code of the test's choice too seldom. Those are
 in `test_local_sweep.py`, and on a real control plane in `e2e/test_launcher_sweep.py`.
 """
 
