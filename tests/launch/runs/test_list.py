@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.servers import BUCKET, s3_environ, s3_server
-from tests.support.servers.refusing_proxy import refusing_proxy
+from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
 from trainer.launch.runs import summary
@@ -115,6 +115,29 @@ def test_many_runs_are_read_a_few_at_a_time(tmp_path: pathlib.Path, monkeypatch:
         assert (code, len(rows)) == (LaunchCode.DONE, 101)
         # One for the folders and one for lists of trials; result, result's time and attempts of each run.
         assert len(proxy.requests) <= 2 + 3 * 100
+
+
+@pytest.mark.servers
+def test_a_store_that_is_busy_is_asked_again(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    for number in range(8):
+        write(tmp_path / BUCKET / "runs", f"run-{number}", **{"result.json": RESULT, "mirror.json": {}})
+    with s3_server(tmp_path) as address, refusing_proxy(address) as (front, proxy):
+        for name, value in s3_environ(front).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(summary, "_WAITS", (0.1, 0.1))
+        asked: dict[str, int] = {}
+
+        def busy(_method: str, path: str) -> tuple[int, bytes] | None:
+            asked[path] = asked.get(path, 0) + 1
+            refused = "run-7/" in path or ("result.json" in path and asked[path] < 2)
+            return (503, S3_ERROR % (b"SlowDown", b"Please reduce your request rate.")) if refused else None
+
+        proxy.answer = busy
+        code, rows, _ = listed(capsys, f"--output=s3://{BUCKET}/runs")
+    assert code == LaunchCode.DONE
+    assert [row.split()[-1] for row in rows[1:9]].count("broken") == 1
+    assert "run-7 is broken: s3://bucket/runs/run-7/result.json: SlowDown: Please reduce" in rows[-1]
 
 
 def test_the_runs_of_a_folder(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +16,10 @@ from trainer.launch.runs.event_scalars import curves
 from trainer.launch.runs.places import RunFolder
 from trainer.launch.runs.trials import flags_of_trials
 from trainer.output import reader
-from trainer.output.stores.errors import NoBucketError, RefusedError, StorageError
+from trainer.output.stores.errors import NoBucketError, RefusedError, StorageError, UnreachableError
 from trainer.output.stores.store import Folders, Readable
 
+_WAITS = (0.2, 1.0, 3.0)  # Seconds before a run is read again, of a store that is busy or away for a moment.
 READERS = 32  # Runs that are read at a time; each is a few small requests, one after another.
 
 DONE, UNFINISHED, BROKEN = "done", "unfinished", "broken"
@@ -85,14 +87,26 @@ def summary(run: Readable, name: str, flags: Mapping[str, Plain] | None = None) 
     Raises:
       StorageError: reading is refused, or there is no such bucket.
     """
+    problem = ""
+    for seconds in (0.0, *_WAITS):
+        time.sleep(seconds)
+        try:
+            return _read(run, name, flags or {})
+        except UnreachableError as error:  # A thousand runs are thousands of requests; any store refuses some of them.
+            problem = one_line(str(error), 200)
+    return RunSummary(name=name, state=BROKEN, problem=problem)
+
+
+def _read(run: Readable, name: str, flags: Mapping[str, Plain]) -> RunSummary | None:
+    """As `summary`, tried once; raises UnreachableError, too."""
     try:
         result = reader.result(run)
         attempts = _attempts(run)
         stored = run.get(RESULT if result is not None else MANIFEST) or run.get(ATTEMPTS)
         if stored is None and not any(list(run.keys(f"{name}/")) for name in (CHECKPOINTS, *EVENT_FOLDERS)):
             return None
-        return _summary(run, name, flags or {}, result, attempts, stored.written if stored else 0.0)
-    except (RefusedError, NoBucketError):
+        return _summary(run, name, flags, result, attempts, stored.written if stored else 0.0)
+    except (RefusedError, NoBucketError, UnreachableError):
         raise
     except (StorageError, DataError) as error:
         return RunSummary(name=name, state=BROKEN, problem=one_line(str(error), 200))

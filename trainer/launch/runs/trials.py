@@ -17,7 +17,6 @@ from trainer.core.safe_text import one_line, redacted
 from trainer.output.stores.store import Folders, Readable
 
 SUFFIX = ".sweep.json"
-_FORMAT = 1
 _MOST_TRIALS = 100_000
 
 WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
@@ -88,7 +87,7 @@ class Sweep:
         """
         try:
             value = typed_json.an_object(typed_json.loads(data), "it")
-            formats.version(value, _FORMAT, what=what)
+            formats.version(value, formats.TRIALS, what=what)
             trials = value.get("trials")
             if not isinstance(trials, list) or len(trials) > _MOST_TRIALS:
                 raise ValueError("trials is no list of them")
@@ -107,7 +106,7 @@ class Sweep:
 
     def to_json(self) -> bytes:
         """What `from_json` reads."""
-        return (json.dumps({formats.KEY: _FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n").encode()
+        return (json.dumps({formats.KEY: formats.TRIALS, **dataclasses.asdict(self)}, indent=1) + "\n").encode()
 
     def counts(self) -> dict[str, int]:
         """How many trials are in each state that some are in."""
