@@ -6,6 +6,7 @@
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
     attempts.jsonl              one line for each attempt
     model.keras, result.json    what a run ends with
+    *.sweep.0, *.sweep.1        event files that a sweep's launcher adds to a trial's: its flags, and how it ended
 
 In an output the same names are the keys of objects, and mirror.json says who writes them.
 """

@@ -17,6 +17,7 @@ from tests.support.agents import Agent
 from tests.support.training_processes import Training, result
 from trainer.core.ports import free_ports
 from trainer.launch import cli
+from trainer.launch.runs.trials import Sweep, Trial
 
 
 @contextlib.contextmanager
@@ -172,6 +173,19 @@ def test_a_metric_that_no_trial_measures_ends_it_and_another_goes_on(
     last = json.loads(launcher.lines[-1])
     assert (last["event"], last["metric"], last["counts"]) == ("sweep", "val_accuracy", {"done": 2})
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("change", [{"flags": {"experiment": "os"}}, {"number": 2}, {"rung": 3}])
+def test_a_list_that_others_have_changed(
+    change: dict[str, Any], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = Sweep("s", {"seed": ("1",)}, 0, False, (), [Trial(1, {"seed": "1"})])
+    told = json.loads(sweep.to_json())
+    told["trials"][0] |= change
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "s.sweep.json").write_text(json.dumps(told))
+    assert cli.main(["sweep", "--local", "--name=s", f"--folder={tmp_path}", "--grid=seed=1"]) == 1
+    assert "s.sweep.json has other trials than its grid makes: it is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,11 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
         return _status(flags)
     wanted, epochs = _wanted(flags, trainer_argv)
     with contextlib.closing(_book(flags)) as book:
+        rungs = halving.rungs(len(wanted.trials), epochs) if flags.halving else []
         try:
-            sweep = _resumed(book, wanted, flags)
+            sweep = _resumed(book, wanted, flags, len(rungs))
         except DataError as error:
             raise LaunchError(str(error)) from None
-        rungs = halving.rungs(len(sweep.trials), epochs) if flags.halving else []
         with view.open_view(json_lines=flags.json) as shown:
             code = _run(flags, sweep, book, rungs, shown)
             shown.end(sweep)
@@ -125,7 +125,7 @@ def _wanted(flags: SweepFlags | LocalSweepFlags, training: Sequence[str]) -> tup
     ), epochs
 
 
-def _resumed(book: Book, wanted: Sweep, flags: SweepFlags | LocalSweepFlags) -> Sweep:
+def _resumed(book: Book, wanted: Sweep, flags: SweepFlags | LocalSweepFlags, rungs: int) -> Sweep:
     """The sweep as it was left, which must be the one that is asked for; or the one that is, where there is none."""
     left = book.open()
     if left is None:
@@ -136,6 +136,12 @@ def _resumed(book: Book, wanted: Sweep, flags: SweepFlags | LocalSweepFlags) -> 
                 f"{book.address} is the list of another sweep, whose {what} was {_shown(getattr(left, what))}; give "
                 "the same flags to go on with it, or --name=another"
             )
+    # What is passed on to a training process is what was asked for here, whoever may write the list.
+    made = [(trial.number, trial.flags) for trial in left.trials]
+    if made != [(trial.number, trial.flags) for trial in wanted.trials] or any(
+        trial.rung >= max(1, rungs) for trial in left.trials
+    ):
+        raise DataError(f"{book.address} has other trials than its grid makes: it is damaged; take --name=another")
     left.metric = flags.metric or left.metric
     for trial in left.trials:
         if trial.state == FAILED and flags.retry_failed:

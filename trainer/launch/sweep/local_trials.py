@@ -40,7 +40,8 @@ class LocalTrials:
     def begin(self, trial: Trial, epochs: int | None) -> list[str]:
         """As `TrialKind.begin`. A trial that was interrupted goes on in its folder."""
         name = f"{self._flags.name}-{trial.number}" + (f"-rung-{trial.rung + 1}" if trial.rung else "")
-        trial.runs = [*trial.runs[: trial.rung], name]
+        before = trial.runs[: trial.rung]
+        trial.runs = [*before, name]
         run_dir = self._folder / name
         run_dir.mkdir(parents=True, exist_ok=True)
         now = time.time()
@@ -51,8 +52,8 @@ class LocalTrials:
         training = [*self._training, *grid.arguments(trial.flags), f"--run_dir={run_dir}"]
         if epochs is not None:
             training.append(f"--epochs={epochs}")
-        if trial.rung:
-            training.append(f"--resume_from={self._folder / trial.runs[-2]}")
+        if before:
+            training.append(f"--resume_from={self._folder / before[-1]}")
         return ["--local", f"--workers={own.workers}", *settings.arguments(own), "--", *training]
 
     def cores(self, place: int) -> Sequence[int]:
