@@ -1,5 +1,6 @@
 """What a sweep makes of what its trials' launchers print, and what it tells them."""
 
+import dataclasses
 import itertools
 import json
 from typing import Any
@@ -65,10 +66,35 @@ def test_a_trial_that_succeeds(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert len(written) == 2
 
 
+def test_on_a_claim_a_rung_goes_on_from_the_run_before(capsys: pytest.CaptureFixture[str]) -> None:
+    kind, trial = trials(output="pvc:runs"), Trial(1, {"learning_rate": "1e-3"})
+    assert kind.begin(trial, 2)[-3:] == ["--epochs=5", "--learning_rate=1e-3", "--epochs=2"]  # The last one counts.
+    verdict = Verdict(
+        code=LaunchCode.DONE, headline="", lines=(f"kept in pvc:runs/{RUN}",), facts={"result": {"val_loss": 1}}
+    )
+    for line in printed(capsys, "submitted s-1-1a2b3c4d", verdict=verdict):
+        kind.read(trial, line)
+    assert kind.end(trial, 0) == []
+    trial.rung, trial.state = 1, WAITING
+    assert kind.begin(trial, 4)[-2:] == ["--epochs=4", f"--resume_from=/runs/{RUN}"]
+    verdict = dataclasses.replace(verdict, lines=(f"kept in pvc:runs/{RUN[:-1]}8",))
+    for line in printed(capsys, verdict=verdict):
+        kind.read(trial, line)
+    assert trial.runs == [RUN, f"{RUN[:-1]}8"]
+
+
 def test_a_trial_of_a_launcher_that_was_killed_is_followed() -> None:
     kind = trials(output=OUTPUT)
     assert kind.begin(Trial(1, {"learning_rate": "1e-3"}, RUNNING), None)[0] == "attach"
     assert kind.begin(Trial(1, {"learning_rate": "1e-3"}, WAITING), None)[0] == "submit"
+
+
+@pytest.mark.parametrize("rest", ["", "; come back with `x attach`, or end it with `x delete`"])
+def test_the_job_of_a_launcher_that_was_interrupted_is_known(rest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    kind, trial = trials(), Trial(1, {"learning_rate": "1e-3"}, RUNNING)
+    for line in printed(capsys, f"submitted s-1-1a2b3c4d{rest}"):
+        kind.read(trial, line)
+    assert trial.job == "s-1-1a2b3c4d"
 
 
 def test_without_a_bucket_the_release_stays(capsys: pytest.CaptureFixture[str]) -> None:

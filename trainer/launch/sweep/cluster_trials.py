@@ -84,7 +84,7 @@ class ClusterTrials:
         match said.get("event"):
             case "notice":
                 text = str(said.get("text"))
-                submitted = re.fullmatch(r"submitted ([a-z0-9-]{1,63})", text)
+                submitted = re.match(r"submitted ([a-z0-9-]{1,63})(?:;|$)", text)
                 trial.job = submitted[1] if submitted else trial.job
                 if text.startswith(_FAILED_CHECK) and not trial.reason.startswith(_FAILED_CHECK):
                     trial.reason = one_line(" ".join(text.splitlines()[0].split()), 300)

@@ -186,7 +186,7 @@ class Engine:
         """Says what has become of a trial whose launcher has ended; returns the arguments that clear up after it."""
         trial = running.trial
         if self._interrupted and code in (LaunchCode.INTERRUPTED, -signal.SIGKILL, -signal.SIGINT):
-            trial.state = RUNNING if self._kind.outlives and trial.job else WAITING
+            trial.state = RUNNING if self._kind.outlives else WAITING
             return []
         clear_up = self._kind.end(trial, code)
         if code == LaunchCode.NOT_STARTED and running.followed and self._kind.outlives:
