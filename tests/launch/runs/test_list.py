@@ -143,6 +143,12 @@ def test_a_store_that_is_busy_is_asked_again(tmp_path: pathlib.Path, monkeypatch
 def test_the_runs_of_a_folder(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, "one", **{"result.json": {**RESULT, "flags": {"learning_rate": 0.001}}})
     write(tmp_path, "two", **{"result.json": {**RESULT, "flags": {"learning_rate": 0.01}}})
+    for run, value in (("four", 1), ("five", 2)):  # Markup and emoji are text.
+        write(tmp_path / "odd", run, **{"result.json": {**RESULT, "flags": {"[red]x:smile:\x1b[2J": f"[b]{value}"}}})
+    _, rows, _ = listed(capsys, f"--output={tmp_path}/odd")
+    assert "[red]x:smile:" in rows[0]
+    assert "[b]1" in rows[1] + rows[2]
+    assert "\x1b" not in "".join(rows)
     write(tmp_path, "three", **{"attempts.jsonl": attempt(3, 0, 100, 10.0)})
     write(tmp_path, "not-one", readme=b"")
     code, rows, _ = listed(capsys, f"--output={tmp_path}", "--sort=-learning_rate", "--metric=val_loss")

@@ -107,7 +107,10 @@ def print_runs(runs: Sequence[RunSummary], metric: str, *, terminal: bool) -> No
     for title in ("NAME", "WHEN", "WORKERS", *flags, metric or "METRIC", "EPOCHS", "TIME", "RESTARTS", "GOODPUT"):
         numeric = title not in ("NAME", "WHEN")
         table.add_column(
-            one_line(title, _WIDEST), justify="right" if numeric else "left", no_wrap=True, overflow="ellipsis"
+            rich.text.Text(one_line(title, _WIDEST)),
+            justify="right" if numeric else "left",
+            no_wrap=True,
+            overflow="ellipsis",
         )
     for run in runs:
         table.add_row(

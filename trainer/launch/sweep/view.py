@@ -137,7 +137,7 @@ def table(sweep: Sweep, rows: int) -> rich.table.Table:
     flags = list(sweep.grid)
     for title in ("TRIAL", *flags, one_line(sweep.metric, _WIDEST) or "METRIC", "EPOCHS", "TIME", "STATE"):
         left = title == "STATE"
-        drawn.add_column(title, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+        drawn.add_column(rich.text.Text(title), justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
     trials = in_order(sweep)
     shown = trials if len(trials) <= rows else trials[: rows - 1]
     for trial in shown:
