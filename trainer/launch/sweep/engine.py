@@ -175,9 +175,12 @@ class Engine:
         clear_up = self._settle(running, code)
         self._save()
         if clear_up and not self._interrupted:
-            running.code = code
-            running.process = trial_process.start(trial.number, clear_up, (), self._events)
-            return
+            try:
+                running.process = trial_process.start(trial.number, clear_up, (), self._events)
+                running.code = code
+                return
+            except (OSError, RuntimeError) as error:  # This machine gives no more processes; the trial has ended well.
+                self._view.say(f"trial {trial.number}: what is left of it could not be removed: {error}")
         del self._running[trial.number]
         if trial.state not in (WAITING, RUNNING):
             self._held.clear()  # It has made room.
