@@ -7,6 +7,7 @@ from trainer.core import settings
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.core.experiment_flags import parse
+from trainer.launch.flags import SubmitFlags
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,12 @@ def test_a_config_as_arguments_is_that_config_again() -> None:
     assert settings.arguments(config) == ["--run_dir=/a b", "--epochs=2", "--jit_compile=true", "--dropout=0.5"]
     assert vars(parse(settings.arguments(config))[0]) == vars(config)
     assert settings.arguments(Config()) == []
+
+
+def test_a_flag_that_may_be_repeated_is_repeated() -> None:
+    flags = SubmitFlags(values=("a.yaml", "b c.yaml"), set=("x={1,2}",))
+    assert settings.arguments(flags) == ["--values=a.yaml", "--values=b c.yaml", "--set=x={1,2}"]
+    assert settings.parse(SubmitFlags, settings.arguments(flags), program="launch") == flags
 
 
 def test_the_schema_has_a_key_with_type_and_bounds_for_every_flag() -> None:

@@ -30,7 +30,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no t
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "made-up nodes" if re.search(r"test_launcher_(api|checks)\.py", nodeid) else "nodes"
+        return "made-up nodes" if re.search(r"test_launcher_(api|checks|sweep)\.py", nodeid) else "nodes"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:

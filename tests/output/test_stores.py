@@ -45,6 +45,14 @@ def test_is_created_once_and_changed_only_from_the_version_known(store: Store) -
     assert list(store.keys("")) == ["folder/object"]
 
 
+def test_what_lies_directly_below_is_listed_without_what_lies_deeper(store: Store) -> None:
+    assert store.children() == ([], [])
+    for key in ("one/result.json", "one/train/events", "two/x", "sweep.json"):
+        store.create(key, b"{}")
+    folders, objects = store.children()
+    assert (sorted(folders), objects) == (["one", "two"], ["sweep.json"])
+
+
 def test_an_object_that_changes_while_it_is_read(store: Store, tmp_path: Path) -> None:
     for letter in (b"a", b"b"):
         (tmp_path / letter.decode()).write_bytes(letter * 2 * PART_BYTES)

@@ -90,6 +90,10 @@ class MemoryStore:
     def keys(self, prefix: str) -> Iterable[str]:
         return self._request(lambda: [key for key in self.objects if key.startswith(prefix)])
 
+    def children(self) -> tuple[list[str], list[str]]:
+        keys = self.keys("")
+        return sorted({key.split("/")[0] for key in keys if "/" in key}), [key for key in keys if "/" not in key]
+
     def _write(self, key: str, data: bytes, version: str | None) -> str:
         if self._version(key) != version:
             raise ConflictError(key)

@@ -15,6 +15,7 @@ CHECKPOINT = 2
 MANIFEST = 1
 ATTEMPTS = 2
 TERMINATION_MESSAGE = 2
+TRIALS = 1
 
 
 def version(value: Mapping[str, Any], newest: int, *, what: str) -> int:

@@ -7,6 +7,7 @@
     attempts.jsonl              one line for each attempt
     code.tar.gz                 the experiment's code, where it was sent with the run
     model.keras, result.json    what a run ends with
+    *.sweep.0, *.sweep.1        event files that a sweep's launcher adds to a trial's: its flags, and how it ended
 
 In an output the same names are the keys of objects, and mirror.json says who writes them.
 """

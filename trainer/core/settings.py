@@ -169,10 +169,12 @@ def check(settings: Any) -> None:
 
 def arguments(settings: Any) -> list[str]:
     """The shortest command line that `parse` turns back into `settings`."""
+    given = {field.name: getattr(settings, field.name) for field in _fields(type(settings))
+             if getattr(settings, field.name) != field.default}  # fmt: skip
     return [
-        f"--{field.name}={_text(getattr(settings, field.name))}"
-        for field in _fields(type(settings))
-        if getattr(settings, field.name) != field.default
+        f"--{name}={_text(entry)}"
+        for name, value in given.items()
+        for entry in (value if isinstance(value, tuple) else (value,))
     ]
 
 

@@ -15,13 +15,14 @@ from trainer.launch.flags import (
     PROGRAM,
     AttachFlags,
     ChartFlags,
-    ClusterFlags,
     LogsFlags,
     ReleaseFlags,
     StatusFlags,
     SubmitFlags,
     check,
 )
+from trainer.launch.runs.flags import ListFlags, ShowFlags
+from trainer.launch.sweep.flags import SweepFlags
 
 _USAGE = f"""\
 usage: {PROGRAM} [command] [flags] [-- flags of the training program]
@@ -30,21 +31,26 @@ usage: {PROGRAM} [command] [flags] [-- flags of the training program]
   attach   watch a run that was submitted before
   status   how a run stands, or how it ended
   logs     the log of the chief, of a worker, of all
-  list     the runs of the namespace
+  list     the runs of the namespace, or with --output=... those that are kept there
+  show     one kept run: how it went, its curves
+  sweep    many runs that differ in some flags, a few at a time
   delete   remove a run and all that was made for it
   doctor   only the checks that submit does first
   chart    write out the chart that it submits, to look at or to change
 
---local (with submit) runs the workers as processes on this machine. `{PROGRAM} <command> --help` lists the flags.
+--local (with submit and sweep) runs the workers as processes on this machine.
+`{PROGRAM} <command> --help` lists the flags.
 """
 
-COMMAND_FLAGS: dict[str, type[ClusterFlags | ChartFlags]] = {
+COMMAND_FLAGS: dict[str, type] = {
     "submit": SubmitFlags,
     "doctor": SubmitFlags,
     "attach": AttachFlags,
     "status": StatusFlags,
     "logs": LogsFlags,
-    "list": ClusterFlags,
+    "list": ListFlags,
+    "show": ShowFlags,
+    "sweep": SweepFlags,
     "delete": ReleaseFlags,
     "chart": ChartFlags,
 }
@@ -93,18 +99,27 @@ def _run(argv: list[str], trainer_argv: list[str]) -> int:
         from trainer.launch.local import fleet_command
 
         return fleet_command.run(argv, trainer_argv)
+    if command == "sweep":
+        from trainer.launch.sweep import command as sweep_command
+
+        return sweep_command.run(argv, trainer_argv)
     if command == "submit" and argv and argv[0] in ("--help", "-h"):
         print(_USAGE)
-    flags = settings.parse(COMMAND_FLAGS[command], argv, program=f"{PROGRAM} {command}")
+    if command == "show" and argv and not argv[0].startswith("-"):
+        argv[0] = f"--run={argv[0]}"
+    flags: object = settings.parse(COMMAND_FLAGS[command], argv, program=f"{PROGRAM} {command}")
     if trainer_argv and not isinstance(flags, SubmitFlags):
         raise UsageError(f"{command} takes no flags of the training program, got {' '.join(trainer_argv)!r} after --")
     if isinstance(flags, ChartFlags):
         own_files.write_out(own_files.manifests() if flags.manifests else own_files.chart(), flags.to)
         return LaunchCode.DONE
     check(flags)
+    if isinstance(flags, ListFlags):
+        flags.check()
     for number in (signal.SIGINT, signal.SIGTERM):  # A shell starts what runs in its background with SIGINT ignored.
         signal.signal(number, _interrupt)
     from trainer.launch import commands  # The imports take a moment: flags are refused before them.
+    from trainer.launch.runs import commands as run_commands
 
     match command, flags:
         case "submit", SubmitFlags():
@@ -119,8 +134,13 @@ def _run(argv: list[str], trainer_argv: list[str]) -> int:
             return commands.logs(flags)
         case "delete", ReleaseFlags():
             return commands.delete(flags)
-        case _:
+        case "show", ShowFlags():
+            return run_commands.show(flags)
+        case "list", ListFlags(output=""):
             return commands.list_runs(flags)
+        case "list", ListFlags():
+            return run_commands.list_stored(flags)
+    raise AssertionError(f"{command} has no program")
 
 
 def _interrupt(*_: object) -> None:

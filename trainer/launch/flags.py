@@ -89,7 +89,7 @@ class ChartFlags:
     manifests: bool = setting(False, "the same as plain manifests for `kubectl apply -k`, instead of the chart")
 
 
-def check(flags: ClusterFlags) -> None:
+def check(flags: object) -> None:
     """Checks the values whose rule `setting` cannot say.
 
     Raises:

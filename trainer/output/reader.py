@@ -10,10 +10,10 @@ from trainer.core import typed_json
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import ATTEMPTS, RESULT, WORKERS, log_parts, logs_in_order
 from trainer.output.stores.errors import ConflictError
-from trainer.output.stores.store import Store
+from trainer.output.stores.store import Readable, Store
 
 
-def result(store: Store) -> dict[str, Any] | None:
+def result(store: Readable) -> dict[str, Any] | None:
     """The run's result.json; None while there is none.
 
     Args:
@@ -32,13 +32,13 @@ def result(store: Store) -> dict[str, Any] | None:
         raise DataError(f"{RESULT} is no JSON object: it is damaged") from None
 
 
-def attempts(store: Store) -> list[dict[str, Any]]:
+def attempts(store: Readable) -> list[dict[str, Any]]:
     """The lines of the run's attempts.jsonl; raises as `result`."""
     found = store.get(ATTEMPTS)
     return attempts_file.parse(found.data) if found else []
 
 
-def logs(store: Store, worker: int) -> Iterator[tuple[int, bytes]]:
+def logs(store: Readable, worker: int) -> Iterator[tuple[int, bytes]]:
     """A worker's logs of all attempts, oldest first, in pieces of whole lines: (attempt, lines); raises as `result`."""
     for key in logs_in_order(store.keys(f"{WORKERS}/{worker}/")):
         if (part := log_parts(key)) and (found := store.get(key)):

@@ -1,5 +1,6 @@
 """Fleets on this machine: the launcher as a real process with real agents and real training processes."""
 
+import json
 import os
 import pathlib
 import re
@@ -215,3 +216,23 @@ def descendants(pid: int) -> list[int]:
 
 def one_core() -> int:
     return min(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("learning_rate", ["1e-3", "1e30"])
+def test_json_for_programs(learning_rate: str, tmp_path: pathlib.Path, small_mnist: pathlib.Path) -> None:
+    training = [f"--data_dir={small_mnist}", "--global_batch_size=64", "--epochs=1", f"--learning_rate={learning_rate}"]
+    with launched("--workers=1", "--json", training=[*training, f"--run_dir={tmp_path}/run"]) as launcher:
+        code = launcher.end()
+        lines = [json.loads(line) for line in launcher.lines]
+    last = lines[-1]
+    assert {line["event"] for line in lines} >= {"notice", "log", "verdict"}
+    assert (last["event"], last["exit_code"]) == ("verdict", code)
+    if learning_rate == "1e-3":
+        assert code == 0
+        (progress,) = [line for line in lines if line["event"] == "progress" and "val_accuracy" in line]
+        assert progress["val_accuracy"] == pytest.approx(last["result"]["val_accuracy"], abs=1e-4)
+        assert last["result"] == json.loads((tmp_path / "run" / "result.json").read_text())
+    else:
+        assert code == 125
+        assert last["text"] == "failed: worker 0 ended with 65 (bad data, checkpoint or loss)"
+        assert any("error: " in line.get("text", "") for line in lines if line["event"] == "notice")

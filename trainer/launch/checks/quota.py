@@ -14,9 +14,7 @@ from trainer.launch.cluster.watches import Kube
 
 def check_quota(kube: Kube, objects: Sequence[Json], release: str) -> Iterator[CheckResult]:
     """Compares what the objects count for with what quotas leave; what the release uses now it gives back."""
-    quotas = kube.get("/api/v1/namespaces/{namespace}/resourcequotas")["items"]
-    # The API server alone knows which pods count in a quota that has a scope.
-    quotas = [quota for quota in quotas if not (quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"))]
+    quotas = unscoped(kube)
     if not quotas:
         return
     exceeded = exceeds(quotas, needed(objects), _given_back(kube, release))
@@ -25,6 +23,12 @@ def check_quota(kube: Kube, objects: Sequence[Json], release: str) -> Iterator[C
         yield CheckResult(Mark.FAIL, "quota", "; ".join(exceeded), fix)
     else:
         yield CheckResult(Mark.OK, "quota", "leaves enough")
+
+
+def unscoped(kube: Kube) -> list[Json]:
+    """The namespace's quotas, but for those with a scope: which pods count in these, the API server alone knows."""
+    quotas = kube.get("/api/v1/namespaces/{namespace}/resourcequotas")["items"]
+    return [quota for quota in quotas if not (quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"))]
 
 
 def exceeds(quotas: Sequence[Json], needs: Amounts, given_back: Amounts) -> list[str]:

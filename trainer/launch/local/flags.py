@@ -18,6 +18,7 @@ class LocalFlags(Survival):
     code: str = setting("", "a folder with the experiment's code, a copy of which is run; without what git ignores")
     workers: int = setting(4, "how many", minimum=1, below=_MOST_WORKERS + 1)
     timeout: float = setting(0.0, "seconds after which the run is ended with exit code 124; 0: none", minimum=0.0)
+    json: bool = setting(False, "one JSON object a line, for programs")
 
 
 def check(flags: LocalFlags) -> None:

@@ -9,7 +9,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from trainer.core import experiment_flags, settings, shipped_code, typed_json
 from trainer.core.exit_codes import ExitCode
@@ -22,7 +23,7 @@ from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import PROGRAM
 from trainer.launch.local.flags import LocalFlags, check
 from trainer.launch.local.fleet import Fleet
-from trainer.launch.local.view import open_fleet_view
+from trainer.launch.local.view import JsonFleetView, open_fleet_view
 
 
 def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
@@ -52,13 +53,18 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return ExitCode.USAGE  # What training itself ends with.
+    training, run_dir = [*settings.arguments(config), *unchecked], pathlib.Path(config.run_dir)
     with contextlib.ExitStack() as stack:
         if code and (failed := stack.enter_context(_unpacked(code, config.run_dir))):
             return failed
-        view = stack.enter_context(open_fleet_view(flags.workers))
-        ended = Fleet(flags, [*settings.arguments(config), *unchecked], view).run()
+        if flags.json:
+            json_view = JsonFleetView()
+            ended = Fleet(flags, training, json_view).run()
+            json_view.end(ended, _result(run_dir) if ended == LaunchCode.DONE else None)
+            return ended
+        ended = Fleet(flags, training, stack.enter_context(open_fleet_view(flags.workers))).run()
     if ended == LaunchCode.DONE:
-        print(_result(pathlib.Path(config.run_dir)))
+        print(_result_text(run_dir, _result(run_dir)))
     return ended
 
 
@@ -69,7 +75,7 @@ def _unpacked(code: Code, run_dir: str) -> Iterator[int]:
     Yields:
       0, or the exit code of the program that unpacks it, which has said why.
     """
-    print(f"code: {code}", flush=True)
+    print(f"code: {code}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="trainer-code-") as folder:
         archive = pathlib.Path(folder) / shipped_code.ARCHIVE
         archive.write_bytes(code.archive)
@@ -79,9 +85,12 @@ def _unpacked(code: Code, run_dir: str) -> Iterator[int]:
         yield failed
 
 
-def _result(run_dir: pathlib.Path) -> str:
+def _result(run_dir: pathlib.Path) -> dict[str, Any]:
+    return typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
+
+
+def _result_text(run_dir: pathlib.Path, result: Mapping[str, Any]) -> str:
     """The result of a run that succeeded, for a person."""
-    result = typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
     measured = metrics(result)
     shown = {name: value for name, value in measured.items() if name.startswith("val_")} or measured
     figures = [f"{name} {value:.4f}" for name, value in reversed(shown.items())]

@@ -2,8 +2,8 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import rich.console
 import rich.live
@@ -12,7 +12,11 @@ import rich.table
 import rich.text
 
 from trainer.core.log_lines import Progress, StateLine, data_wait_text, metrics_text
+from trainer.core.result_figures import sound
 from trainer.core.safe_text import one_line, printable
+from trainer.launch.codes import LaunchCode
+from trainer.launch.report.verdict import Verdict
+from trainer.launch.report.view import JsonView
 
 
 class FleetView(Protocol):
@@ -43,6 +47,33 @@ class PlainFleetView:
     def say(self, text: str) -> None:
         """Prints the text."""
         print(printable(text, colours=True), flush=True)
+
+
+class JsonFleetView:
+    """A JSON object on each line, as of a run on a cluster: notices, logs, the progress of worker 0, the verdict."""
+
+    def __init__(self) -> None:
+        self._view = JsonView()
+        self._said = ""
+
+    def state(self, state: StateLine, line: str) -> None:
+        """Writes the line as one of the worker's log."""
+        self._view.log(state.worker, line)
+
+    def progress(self, progress: Progress, line: str) -> None:
+        """Writes how far worker 0 is; the others say the same."""
+        if progress.worker == 0:
+            self._view.log(0, line)
+
+    def say(self, text: str) -> None:
+        """Writes a notice."""
+        self._said = text
+        self._view.say(text)
+
+    def end(self, code: LaunchCode, result: Mapping[str, Any] | None) -> None:
+        """Writes how the run ended: with its result, or as was said last."""
+        headline = self._said if result is None else "succeeded"
+        self._view.end(Verdict(code=code, headline=headline, facts={} if result is None else {"result": sound(result)}))
 
 
 class LiveFleetView:
@@ -102,8 +133,8 @@ class LiveFleetView:
 
 
 @contextlib.contextmanager
-def open_fleet_view(workers: int) -> Iterator[FleetView]:
-    """The view that fits standard output."""
+def open_fleet_view(workers: int) -> Iterator[PlainFleetView | LiveFleetView]:
+    """The view that fits standard output, for a person."""
     if not sys.stdout.isatty():
         yield PlainFleetView()
         return

@@ -116,6 +116,18 @@ class GoogleStore:
             except exceptions.NotFound:
                 raise NoBucketError(f"{self.url}: there is no such bucket") from None
 
+    def children(self) -> tuple[list[str], list[str]]:
+        prefix = f"{self._path}/" if self._path else ""
+        with self._translated_errors(""):
+            listed = self._bucket().list_blobs(
+                prefix=prefix, delimiter="/", fields="items(name),prefixes,nextPageToken", **REQUEST_OPTIONS
+            )
+            try:
+                objects = [blob.name[len(prefix) :] for blob in listed]
+            except exceptions.NotFound:
+                raise NoBucketError(f"{self.url}: there is no such bucket") from None
+            return [folder[len(prefix) :].rstrip("/") for folder in listed.prefixes], objects
+
     def _with_metadata(self, key: str) -> storage.Blob | None:
         """The object with its size and generation; None when there is none."""
         blob = self._blob(key)

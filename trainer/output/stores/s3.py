@@ -128,6 +128,13 @@ class S3Store:
             keys = [entry["path"][start:] for batch in obstore.list(self._client, folder or None) for entry in batch]
         return [key for key in keys if key.startswith(prefix)]
 
+    def children(self) -> tuple[list[str], list[str]]:
+        start = len(self._path) + 1 if self._path else 0
+        with self._translated_errors(""):
+            listed = obstore.list_with_delimiter(self._client, self._path or None)
+        folders = [prefix.rstrip("/")[start:] for prefix in listed["common_prefixes"]]
+        return folders, [entry["path"][start:] for entry in listed["objects"]]
+
     def _check_version(self, key: str, version: str | None) -> None:
         if self.version(key) != version:
             raise ConflictError(f"{self.url}/{key} is not the version that was expected")

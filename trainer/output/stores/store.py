@@ -24,8 +24,8 @@ class StoredObject:
     written: float = dataclasses.field(default=0.0, compare=False)  # When, in seconds since 1970.
 
 
-class Store(Protocol):
-    """The objects below one address. Keys are relative to it, with slashes.
+class Readable(Protocol):
+    """What can be read of the objects below one address. Keys are relative to it, with slashes.
 
     Every method may raise UnreachableError, RefusedError and NoBucketError.
     """
@@ -34,6 +34,20 @@ class Store(Protocol):
 
     def get(self, key: str) -> StoredObject | None:
         """Reads a small object, whole; None when there is none."""
+
+    def keys(self, prefix: str) -> Iterable[str]:
+        """The keys that begin with `prefix`, in any order."""
+
+
+class Folders(Readable, Protocol):
+    """The same, where what lies directly below the address can be listed without all that lies deeper."""
+
+    def children(self) -> tuple[list[str], list[str]]:
+        """The names of the folders, and of the objects, that lie directly below the address; in any order."""
+
+
+class Store(Folders, Protocol):
+    """The objects below one address, to be read and written; raises as `Readable`."""
 
     def create(self, key: str, data: bytes) -> str:
         """Creates an object and returns its version.
@@ -78,9 +92,6 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Deletes an object; it is no error if there is none."""
-
-    def keys(self, prefix: str) -> Iterable[str]:
-        """The keys that begin with `prefix`, in any order."""
 
 
 def join(path: str, key: str) -> str:

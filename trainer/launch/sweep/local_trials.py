@@ -1,0 +1,87 @@
+"""Trials on this machine: each a fleet of its own, with its share of the cores."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+
+from trainer.core import settings, typed_json
+from trainer.core.log_lines import Progress
+from trainer.core.result_figures import figure, metrics
+from trainer.core.run_dir import RESULT
+from trainer.core.safe_text import one_line
+from trainer.launch.local.flags import LocalFlags
+from trainer.launch.local.fleet import share
+from trainer.launch.runs.trials import RUNNING, Trial
+from trainer.launch.sweep import grid, hparams
+from trainer.launch.sweep.flags import LocalSweepFlags
+from trainer.launch.sweep.trial_kind import take_progress
+from trainer.launch.sweep.trial_process import TrialLine
+
+
+class LocalTrials:
+    """As `TrialKind`."""
+
+    outlives = False
+
+    def __init__(self, flags: LocalSweepFlags, folder: pathlib.Path, training: Sequence[str], parallel: int) -> None:
+        """Starts nothing.
+
+        Args:
+          flags: the sweep's.
+          folder: where the trials' run directories lie.
+          training: the training program's flags that all trials have.
+          parallel: how many trials run at a time.
+        """
+        self._flags, self._folder, self._training, self._parallel = flags, folder, tuple(training), parallel
+
+    def begin(self, trial: Trial, epochs: int | None) -> list[str]:
+        """As `TrialKind.begin`. A trial that was interrupted goes on in its folder."""
+        name = f"{self._flags.name}-{trial.number}" + (f"-rung-{trial.rung + 1}" if trial.rung else "")
+        before = trial.runs[: trial.rung]
+        trial.runs = [*before, name]
+        run_dir = self._folder / name
+        run_dir.mkdir(parents=True, exist_ok=True)
+        now = time.time()
+        if not list(run_dir.glob(f"*{hparams.MARK}*")):
+            group = f"{self._flags.name}-{trial.number}"
+            (run_dir / hparams.start_file(now)).write_bytes(hparams.start(trial.flags, group, now))
+        own = dataclasses.replace(LocalFlags(**settings.values(self._flags, LocalFlags)), local=True, json=False)
+        training = [*self._training, *grid.arguments(trial.flags), f"--run_dir={run_dir}"]
+        if epochs is not None:
+            training.append(f"--epochs={epochs}")
+        if before:
+            training.append(f"--resume_from={self._folder / before[-1]}")
+        return ["--local", f"--workers={own.workers}", *settings.arguments(own), "--", *training]
+
+    def cores(self, place: int) -> Sequence[int]:
+        """As `TrialKind.cores`."""
+        return share(sorted(os.sched_getaffinity(0)), place, self._parallel)
+
+    def read(self, trial: Trial, line: TrialLine) -> bool:
+        """As `TrialKind.read`."""
+        if progress := Progress.parse(line.text):
+            return take_progress(trial, progress)
+        _, cut, said = line.text.partition(" | ")
+        if line.error or "error: " in said or line.text.startswith("failed: "):
+            text = said if cut and "error: " in said else line.text
+            if not (trial.reason.startswith("error: ") and not text.startswith("error: ")):  # What follows says less.
+                trial.reason = one_line(text, 300)
+        return False
+
+    def end(self, trial: Trial, code: int) -> list[str]:
+        """As `TrialKind.end`."""
+        run_dir = self._folder / trial.runs[-1]
+        if code == 0:
+            try:
+                result = typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
+                trial.metrics, trial.epochs = metrics(result), round(figure(result, "epochs"))
+                trial.reason = ""
+            except (OSError, ValueError) as error:
+                trial.metrics, trial.reason = {}, f"{run_dir / RESULT} cannot be read: {one_line(str(error), 200)}"
+        now = time.time()
+        if trial.state == RUNNING and run_dir.is_dir():
+            (run_dir / hparams.end_file(now)).write_bytes(hparams.end(succeeded=code == 0, now=now))
+        return []
