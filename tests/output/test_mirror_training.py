@@ -17,6 +17,7 @@ from tests.support.agents import TRAINER, running
 from tests.support.event_reader import points
 from tests.support.servers import BUCKET, s3_environ, s3_server
 from trainer.core.ports import free_ports
+from trainer.core.run_dir import best_names
 
 pytestmark = pytest.mark.servers
 
@@ -80,6 +81,27 @@ def test_a_lost_disk_and_tensorboard_all_the_while(
     with tensorboard_client.tensorboard(folder, port, fast=True):  # The fast reader knows no s3://, but the same files.
         shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=EPOCHS)
         assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
+
+
+def test_the_best_epochs_come_back_with_a_lost_disk(
+    tmp_path: Path, bucket: tuple[Path, dict[str, str]], flags: list[str]
+) -> None:
+    best = [*flags, "--learning_rate=0.05", "--keep_best=val_loss:2", "--restore_best", "--keep=1"]
+    with running(tmp_path / "undisturbed", 1, program=TRAINER, trainer_flags=best) as run:
+        assert run.start(0).end(120) == 0
+        expected, kept = run.result, best_names(run.run_dir)
+    assert expected["best"]["epoch"] < EPOCHS
+    with mirrored(tmp_path, bucket, best) as run:
+        agent = run.start(0)
+        agent.wait_for_step(10 * expected["best"]["epoch"] + 25)
+        agent.process.kill()
+        agent.end()
+        run.run_dir.rename(tmp_path / "lost")
+        assert run.start(0).end(120) == 0
+        assert run.attempts[-1]["step_from"] > 0
+        for name in ("best", "weights_sha256", "val_loss"):
+            assert run.result[name] == expected[name]
+        assert best_names(run.run_dir) == best_names(bucket[0] / tmp_path.name / "run") == kept
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -3,6 +3,7 @@
 import dataclasses
 
 from trainer.core.exit_codes import UsageError
+from trainer.core.selection import EarlyStopping, KeepBest
 from trainer.core.settings import setting
 
 PROGRAM = "python -m trainer"
@@ -60,6 +61,18 @@ class Config:
     expect_gpus: int = setting(0, "exit 69 when TensorFlow sees fewer GPUs on this worker", minimum=0)
     checkpoint_every: float = setting(30.0, "seconds between checkpoints; one more at every epoch's end", above=0.0)
     keep: int = setting(3, "newest checkpoints that are kept", minimum=1)
+    keep_best: str = setting(
+        "",
+        "checkpoints of the best epochs that are kept beside them, as in val_accuracy:3; METRIC:COUNT[,mode=min|max]",
+    )
+    early_stopping: str = setting(
+        "",
+        "end the run when a metric gets no better, as in val_loss:patience=5; "
+        "METRIC:patience=EPOCHS[,min_delta=X][,mode=min|max]",
+    )
+    restore_best: bool = setting(
+        False, "model.keras is the model of the best epoch, by the metric of --keep_best, or else of --early_stopping"
+    )
     histogram_freq: int = setting(1, "epochs between histograms of the weights; 0 writes none", minimum=0)
     log_every: float = setting(5.0, "seconds between progress lines when not on a terminal", above=0.0)
     verbosity: int = setting(0, "1 shows TensorFlow's own messages, -1 only warnings", minimum=-1)
@@ -80,3 +93,20 @@ class Config:
                 f"--momentum={self.momentum} needs --optimizer=sgd, got --optimizer={self.optimizer}; "
                 "adam has a momentum of its own: leave --momentum out"
             )
+        self.stopping()
+        if self.kept() is None and self.restore_best:
+            raise UsageError(
+                "--restore_best needs to know what is best: add --keep_best=val_accuracy:1, or --early_stopping"
+            )
+
+    def stopping(self) -> EarlyStopping | None:
+        """What --early_stopping says; None: nothing."""
+        return EarlyStopping.parse(self.early_stopping) if self.early_stopping else None
+
+    def kept(self) -> KeepBest | None:
+        """Which epochs are kept, and by what they are the best: --restore_best keeps one; None: none is."""
+        if self.keep_best:
+            return KeepBest.parse(self.keep_best)
+        if self.restore_best and (stopping := self.stopping()):
+            return KeepBest(flag=stopping.flag, metric=stopping.metric, mode=stopping.mode)
+        return None

@@ -2,6 +2,7 @@
 
     train/, validation/         event files of TensorBoard
     checkpoints/step-<n>.npz    checkpoints; a run resumes from the newest whole one
+    best/step-<n>.npz           the checkpoints of the best epochs, of --keep_best
     workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
     attempts.jsonl              one line for each attempt
@@ -18,6 +19,7 @@ from pathlib import Path
 TRAIN, VALIDATION = "train", "validation"
 EVENT_FOLDERS = (TRAIN, VALIDATION)
 CHECKPOINTS = "checkpoints"
+BEST = "best"
 WORKERS = "workers"
 ATTEMPTS = "attempts.jsonl"
 MODEL = "model.keras"
@@ -72,7 +74,15 @@ def checkpoint_step(name: str) -> int | None:
 
 def checkpoint_names(run_dir: Path) -> list[str]:
     """The checkpoints on disk, oldest first. A file has its name only once it is whole."""
-    folder = run_dir / CHECKPOINTS
+    return _checkpoint_names(run_dir / CHECKPOINTS)
+
+
+def best_names(run_dir: Path) -> list[str]:
+    """The checkpoints of the best epochs on disk, in the order of their steps."""
+    return _checkpoint_names(run_dir / BEST)
+
+
+def _checkpoint_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("step-*.npz") if checkpoint_step(path.name) is not None)
 
 

@@ -20,8 +20,18 @@ from trainer.training.assembly import Assembly
 from trainer.training.checkpoint import Checkpoint, write_whole
 
 
-def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, parts: Assembly) -> None:
+def write(
+    run_dir: Path, *, config: Config, workers: int, final: Checkpoint, parts: Assembly, ending: dict[str, Any]
+) -> None:
     """Writes the model, then the result, each whole or not at all.
+
+    Args:
+      run_dir: the run's folder.
+      config: the flags.
+      workers: how many trained.
+      final: the state after the last step.
+      parts: the run.
+      ending: how the run ended; see `ending.Ending.figures`.
 
     Raises:
       OutputError: they could not be written.
@@ -32,7 +42,7 @@ def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, par
         "global_batch_size": config.global_batch_size,
         "epochs": len(final.history),
         "steps": final.step,
-        **(final.history[-1] if final.history else {}),
+        **ending,
         "examples_per_second": speed,
         "images_per_second": speed,  # What 0.1.0 called it.
         "seconds": final.seconds,
