@@ -31,6 +31,13 @@ class Config:
     )
     optimizer: str = setting("adam", "update rule of a model that is not compiled", choices=("adam", "sgd"))
     learning_rate: float = setting(0.001, "step size of that optimizer", above=0.0)
+    learning_rate_schedule: str = setting(
+        "constant",
+        "what becomes of it over the steps of the whole run; cosine and linear fall to 0, step to a tenth at half and "
+        "again at three quarters",
+        choices=("constant", "cosine", "linear", "step"),
+    )
+    warmup_steps: int = setting(0, "steps at the start in which it rises to its full size", minimum=0)
     momentum: float = setting(0.0, "of --optimizer=sgd: share of the last update that is kept", minimum=0.0, below=1.0)
     seed: int = setting(0, "of the initial weights, the shuffling and all random numbers", minimum=0)
     precision: str = setting(

@@ -78,7 +78,7 @@ def check_graph(graph: tf.Graph, known: set[int]) -> None:
 
 
 def learning_rate(model: Any) -> float:
-    """The optimizer's learning rate at the step that was made last."""
+    """The optimizer's learning rate; of a schedule that of the step that comes next, as Keras shows it."""
     return float(tf.convert_to_tensor(model.optimizer.learning_rate))
 
 

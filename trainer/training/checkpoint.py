@@ -27,6 +27,7 @@ from trainer.core.run_dir import BEST, CHECKPOINTS, best_names, checkpoint_name,
 
 _STATE = "state.json"
 _UNSAID = "(0.1.0 did not say it)"  # In the place of what a checkpoint of format 1 lacks.
+_BEFORE = {"learning rate schedule": "constant"}  # Of checkpoints from before there was such a flag.
 _SUMS = "sums/"  # Before the number of one of `Checkpoint.sums`, among the archive's members.
 _UNKNOWN_TO_NUMPY = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}  # Stored as their bits.
 
@@ -259,7 +260,7 @@ def check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
       UsageError: names what differs, as it was and as it is.
     """
     for name, value in identity.items():
-        before = checkpoint.identity.get(name)
+        before = checkpoint.identity.get(name, _BEFORE.get(name))
         if before not in (value, _UNSAID):
             raise UsageError(
                 f"the checkpoint of step {checkpoint.step} was made with {name} {before}, this start has {value}; "

@@ -89,7 +89,7 @@ class Ending:
                 "value": kept.value(history[first]),
                 "model_epoch": model_epoch,
             }
-        return figures | (history[model_epoch - 1] if history else {})
+        return {**(history[model_epoch - 1] if history else {}), **figures}
 
     def _stopped(self, history: Sequence[dict[str, float]]) -> str:
         return self._stopping.ends(history) if self._stopping else ""
