@@ -27,7 +27,7 @@ GOLDEN = ROOT / "tests/golden/chart.yaml"
 RELEASE = "mnist-train"
 
 SET_BY_CHART = {
-    Config: ("run_dir", "expect_gpus"),
+    Config: ("run_dir", "expect_gpus", "mode"),
     AgentConfig: ("output", "min_workers", "tensorboard", "tensorboard_port", "port", "chief_agent", "grace"),
 }
 """Flags that follow from other values, and so are none of `train` and `agent`."""
@@ -52,7 +52,7 @@ def schema(text: str) -> str:
     """The chart's schema with the flags of both programs as they are now.
 
     Args:
-      text: the schema as it stands; all but `train` and `agent` is kept.
+      text: the schema as it stands; all but `train`, `agent` and `mode` is kept.
     """
     value = json.loads(text)
     # `train.global_batch_size=null` would take away what the chart compares with the number of workers.
@@ -68,6 +68,7 @@ def schema(text: str) -> str:
                     raise ValueError(f"{key}.{name} has the bounds {bounds}: _AS_TEXT needs a pattern for them")
                 rule |= {"type": ["number", "string"], "pattern": f"^({_AS_TEXT[bounds]})$"}
         value["properties"][key] = flags | {"required": required}
+    value["properties"]["mode"] = settings.schema(Config)["properties"]["mode"]
     return json.dumps(value, indent=2) + "\n"
 
 

@@ -1,5 +1,6 @@
 """Real training under agents with an output on a real S3 server: killed, its disk lost, shown by TensorBoard."""
 
+import json
 import os
 import random
 import resource
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support import tensorboard_client
@@ -102,6 +104,27 @@ def test_the_best_epochs_come_back_with_a_lost_disk(
         for name in ("best", "weights_sha256", "val_loss"):
             assert run.result[name] == expected[name]
         assert best_names(run.run_dir) == best_names(bucket[0] / tmp_path.name / "run") == kept
+
+
+def test_a_model_in_a_bucket_predicts_into_a_bucket(
+    tmp_path: Path, bucket: tuple[Path, dict[str, str]], paced_flags: list[str]
+) -> None:
+    with mirrored(tmp_path / "trained", bucket, [*paced_flags, "--epochs=1"], pace=0.0) as run:
+        assert run.start(0).end(120) == 0
+        expected = run.result
+    shutil.rmtree(run.run_dir)
+    address = f"--model=s3://{BUCKET}/trained/run"
+    common = [address, "--experiment=tests.experiments.paced"]
+    with mirrored(tmp_path / "predicted", bucket, ["--mode=predict", *common], pace=0.0) as run:
+        assert run.start(0).end(120) == 0
+        predictions = np.load(run.run_dir / "predictions.npy")
+    stored = bucket[0] / "predicted" / "run"
+    assert np.array_equal(np.load(stored / "predictions.npy"), predictions)
+    assert json.loads((stored / "result.json").read_text())["mode"] == "predict"
+    (bucket[0] / "trained" / "run" / "model.keras").unlink()  # Its newest checkpoint is of the last step.
+    with mirrored(tmp_path / "evaluated", bucket, ["--mode=evaluate", *common], pace=0.0) as run:
+        assert run.start(0).end(120) == 0
+        assert run.result["val_loss"] == expected["val_loss"]
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -1,18 +1,34 @@
 """What a training run can be told: one frozen dataclass makes the flags, their checks and the documentation."""
 
 import dataclasses
+from pathlib import Path
 
 from trainer.core.exit_codes import UsageError
+from trainer.core.run_dir import PREDICTIONS
 from trainer.core.selection import EarlyStopping, KeepBest
 from trainer.core.settings import setting
 
 PROGRAM = "python -m trainer"
+_SUFFIXES = tuple(Path(name).suffix for name in PREDICTIONS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """The training program's flags."""
 
+    mode: str = setting(
+        "train",
+        "what to do: train a model, measure one that is trained, or write its outputs",
+        choices=("train", "evaluate", "predict"),
+    )
+    model: str = setting(
+        "", "of --mode=evaluate and predict: the folder of the run that trained it, local, gs:// or s3://; or its file"
+    )
+    to: str = setting(
+        "",
+        "of --mode=predict: predictions.npy (the default) or predictions.parquet, in the run's folder and its output; "
+        "or an absolute path",
+    )
     experiment: str = setting(
         "trainer.mnist", "module with load_data(config) and build_model(config), and flags of its own if it likes"
     )
@@ -100,10 +116,33 @@ class Config:
                 f"--momentum={self.momentum} needs --optimizer=sgd, got --optimizer={self.optimizer}; "
                 "adam has a momentum of its own: leave --momentum out"
             )
+        self._check_mode()
         self.stopping()
         if self.kept() is None and self.restore_best:
             raise UsageError(
                 "--restore_best needs to know what is best: add --keep_best=val_accuracy:1, or --early_stopping"
+            )
+
+    def predictions(self) -> Path:
+        """Where the outputs go; a relative path is in the run's folder."""
+        return Path(self.to or PREDICTIONS[0])
+
+    def _check_mode(self) -> None:
+        if self.mode == "train" and (self.model or self.to):
+            name = "model" if self.model else "to"
+            raise UsageError(
+                f"--{name}={getattr(self, name)} is of --mode={'evaluate and ' * (name == 'model')}predict; add the "
+                "mode, or leave it out"
+            )
+        if self.mode != "train" and not self.model:
+            raise UsageError(f"--mode={self.mode} needs a model; add --model=RUN_DIR, the folder of a run")
+        if self.to and self.mode != "predict":
+            raise UsageError(f"--to={self.to} is of --mode=predict; leave it out")
+        path = self.predictions()
+        if str(path) not in PREDICTIONS and not (path.is_absolute() and path.suffix in _SUFFIXES):
+            raise UsageError(
+                f"--to={self.to} cannot be written; expected {' or '.join(PREDICTIONS)}, which are in the run's folder "
+                "and its output, or an absolute path that ends in .npy or .parquet"
             )
 
     def stopping(self) -> EarlyStopping | None:

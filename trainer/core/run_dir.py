@@ -6,7 +6,7 @@
     workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
     attempts.jsonl              one line for each attempt
-    model.keras, result.json    what a run ends with
+    model.keras, result.json    what a run ends with; --mode=predict with predictions.npy or .parquet instead
 
 In an output the same names are the keys of objects, and mirror.json says who writes them.
 """
@@ -24,8 +24,9 @@ WORKERS = "workers"
 ATTEMPTS = "attempts.jsonl"
 MODEL = "model.keras"
 WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written whole.
+PREDICTIONS = ("predictions.npy", "predictions.parquet")
 RESULT = "result.json"
-FINAL_FILES = (MODEL, WEIGHTS, RESULT)  # In the order of writing: with the last one the run has ended.
+FINAL_FILES = (MODEL, WEIGHTS, *PREDICTIONS, RESULT)  # In the order of writing: with the last one the run has ended.
 MANIFEST = "mirror.json"  # In an output only.
 EVENT_FILE = "tfevents"  # TensorBoard takes for an event file what has this in its name.
 

@@ -35,7 +35,7 @@ class Assembly:
     file: ModelFile
     identity: dict[str, Any]  # What a resume may not change.
     examples: int  # To train on.
-    has_validation: bool
+    validation: Arrays | None
     rate_is_a_flag: bool  # Whether the flags have compiled the model.
 
 
@@ -96,7 +96,7 @@ def assemble(
         file=ModelFile(model, compiled_by_flags=by_flags),
         identity=_identity(config, model, digest, config.epochs * steps if by_flags else None),
         examples=train.examples,
-        has_validation=validation is not None,
+        validation=validation,
         rate_is_a_flag=by_flags,
     )
 

@@ -32,7 +32,7 @@ class Ending:
         self._config, self._cluster, self._parts, self._checkpoints = config, cluster, parts, checkpoints
         scores = parts.trainer.scores
         measured = list(scores.values(scores.start(), 1))
-        known = [*measured, *(f"val_{name}" for name in measured if parts.has_validation)]
+        known = [*measured, *(f"val_{name}" for name in measured if parts.validation is not None)]
         directions = _directions(parts.model)
         self._stopping, self._kept = config.stopping(), config.kept()
         self._stopping = self._stopping and self._stopping.check(known, directions)

@@ -1,5 +1,6 @@
 """What a run leaves behind: the model and the figures."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -18,6 +19,8 @@ from trainer.core.exit_codes import OutputError
 from trainer.core.run_dir import RESULT
 from trainer.training.assembly import Assembly
 from trainer.training.checkpoint import Checkpoint, write_whole
+
+_NOT_THESE = ("run_dir", "experiment")  # The second has a place of its own.
 
 
 def write(
@@ -49,23 +52,44 @@ def write(
         "restarts": agent_link.attempt() - 1,
         "weights_sha256": weights_sha256(parts.model),
         "experiment": {"module": config.experiment, **experiment_flags.own(config)},
-        "versions": {
-            "trainer": trainer.__version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "flags": flags(config),
+        "versions": versions(),
     }
     try:
         parts.file.write(run_dir)
-        write_whole(run_dir / RESULT, (json.dumps(_numbers(content), indent=2) + "\n").encode())
+        write_figures(run_dir, content)
     except OSError as error:
         raise OutputError(
             f"the result could not be written to {run_dir} ({error.strerror or error}); make room and start again: "
             "the run goes on at its newest checkpoint"
         ) from None
+
+
+def write_figures(run_dir: Path, content: dict[str, Any]) -> None:
+    """Writes result.json, whole or not at all, and prints it in a line.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    write_whole(run_dir / RESULT, (json.dumps(_numbers(content), indent=2) + "\n").encode())
     print(json.dumps(_numbers(content)), flush=True)
+
+
+def flags(config: Config) -> dict[str, Any]:
+    """The trainer's own flags that differ from their defaults, less where it writes; `--mode=evaluate` reads them."""
+    changed = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
+    return {name: value for name, value in changed.items() if value != getattr(Config, name) and name not in _NOT_THESE}
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    return {
+        "trainer": trainer.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def weights_sha256(model: Any) -> str:
