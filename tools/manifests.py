@@ -29,7 +29,7 @@ GOLDEN = ROOT / "tests/golden/chart.yaml"
 RELEASE = "mnist-train"
 
 SET_BY_CHART = {
-    Config: ("run_dir", "expect_gpus"),
+    Config: ("run_dir", "expect_gpus", "mode"),
     AgentConfig: ("output", "min_workers", "tensorboard", "tensorboard_port", "port", "chief_agent", "grace"),
 }
 """Flags that follow from other values, and so are none of `train` and `agent`."""
@@ -54,7 +54,7 @@ def schema(text: str) -> str:
     """The chart's schema with the flags of both programs as they are now, and with every default as required.
 
     Args:
-      text: the schema as it stands; all but `train`, `agent` and what is required is kept.
+      text: the schema as it stands; all but `train`, `agent`, `mode` and what is required is kept.
     """
     value = json.loads(text)
     for key, config in (("train", Config), ("agent", AgentConfig)):
@@ -69,6 +69,7 @@ def schema(text: str) -> str:
                     raise ValueError(f"{key}.{name} has the bounds {bounds}: _AS_TEXT needs a pattern for them")
                 rule |= {"type": ["number", "string"], "pattern": f"^({_AS_TEXT[bounds]})$"}
         value["properties"][key] = flags
+    value["properties"]["mode"] = settings.schema(Config)["properties"]["mode"]
     _require(value, yaml.safe_load(VALUES.read_text()))
     return json.dumps(value, indent=2) + "\n"
 

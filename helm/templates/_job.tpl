@@ -230,6 +230,7 @@ where that is more than nothing. */}}
 - "--"
 {{- $train := deepCopy .Values.train -}}
 {{- with .Values.worker.gpus }}{{ $_ := set $train "expect_gpus" . }}{{ end -}}
+{{- if and .Values.mode (ne .Values.mode "train") }}{{ $_ := set $train "mode" .Values.mode }}{{ end -}}
 {{- range $flag, $value := $train }}
 - {{ printf "--%s=%s" $flag (include "trainer.text" $value) | quote }}
 {{- end }}

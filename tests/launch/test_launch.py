@@ -197,6 +197,11 @@ def test_flags_of_an_experiment_that_is_not_here_are_carried_as_they_are() -> No
         values_of(SubmitFlags(), ["--experiment=not.here", "--width", "3"], "")
 
 
+def test_the_mode_is_a_value_of_its_own() -> None:
+    values = values_of(SubmitFlags(), ["--mode=evaluate", "--model=gs://bucket/run"], "")
+    assert values == {"mode": "evaluate", "train": {"model": "gs://bucket/run"}}
+
+
 def test_a_digest_is_an_image() -> None:
     digest = "0123456789abcdef" * 4
     image = values_of(SubmitFlags(image=f"r.test:5000/m@sha256:{digest}"), [], "")["image"]

@@ -1,5 +1,6 @@
 """Real training under agents with an output on a real S3 server: killed, its disk lost, shown by TensorBoard."""
 
+import json
 import os
 import random
 import resource
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support import tensorboard_client
@@ -17,6 +19,7 @@ from tests.support.agents import TRAINER, running
 from tests.support.event_reader import points
 from tests.support.servers import BUCKET, s3_environ, s3_server
 from trainer.core.free_ports import free_ports
+from trainer.core.run_dir import best_names
 
 pytestmark = pytest.mark.servers
 
@@ -80,6 +83,48 @@ def test_a_lost_disk_and_tensorboard_all_the_while(
     with tensorboard_client.tensorboard(folder, port, fast=True):  # The fast reader knows no s3://, but the same files.
         shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=EPOCHS)
         assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
+
+
+def test_the_best_epochs_come_back_with_a_lost_disk(
+    tmp_path: Path, bucket: tuple[Path, dict[str, str]], flags: list[str]
+) -> None:
+    best = [*flags, "--learning_rate=0.05", "--keep_best=val_loss:2", "--restore_best", "--keep=1"]
+    with running(tmp_path / "undisturbed", 1, program=TRAINER, trainer_flags=best) as run:
+        assert run.start(0).end(120) == 0
+        expected, kept = run.result, best_names(run.run_dir)
+    assert expected["best"]["epoch"] < EPOCHS
+    with mirrored(tmp_path, bucket, best) as run:
+        agent = run.start(0)
+        agent.wait_for_step(10 * expected["best"]["epoch"] + 25)
+        agent.process.kill()
+        agent.end()
+        run.run_dir.rename(tmp_path / "lost")
+        assert run.start(0).end(120) == 0
+        assert run.attempts[-1]["step_from"] > 0
+        for name in ("best", "weights_sha256", "val_loss"):
+            assert run.result[name] == expected[name]
+        assert best_names(run.run_dir) == best_names(bucket[0] / tmp_path.name / "run") == kept
+
+
+def test_a_model_in_a_bucket_predicts_into_a_bucket(
+    tmp_path: Path, bucket: tuple[Path, dict[str, str]], paced_flags: list[str]
+) -> None:
+    with mirrored(tmp_path / "trained", bucket, [*paced_flags, "--epochs=1"], pace=0.0) as run:
+        assert run.start(0).end(120) == 0
+        expected = run.result
+    shutil.rmtree(run.run_dir)
+    address = f"--model=s3://{BUCKET}/trained/run"
+    common = [address, "--experiment=tests.experiments.paced"]
+    with mirrored(tmp_path / "predicted", bucket, ["--mode=predict", *common], pace=0.0) as run:
+        assert run.start(0).end(120) == 0
+        predictions = np.load(run.run_dir / "predictions.npy")
+    stored = bucket[0] / "predicted" / "run"
+    assert np.array_equal(np.load(stored / "predictions.npy"), predictions)
+    assert json.loads((stored / "result.json").read_text())["mode"] == "predict"
+    (bucket[0] / "trained" / "run" / "model.keras").unlink()  # Its newest checkpoint is of the last step.
+    with mirrored(tmp_path / "evaluated", bucket, ["--mode=evaluate", *common], pace=0.0) as run:
+        assert run.start(0).end(120) == 0
+        assert run.result["val_loss"] == expected["val_loss"]
 
 
 @pytest.mark.parametrize("killed", [False, True])

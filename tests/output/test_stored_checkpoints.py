@@ -1,6 +1,7 @@
 """Checkpoints and final files in a store: damaged, left behind, or written by two mirrors."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from tests.support.memory_store import WHOLE_BYTES, MemoryStore
 from trainer.core.exit_codes import DataError
 from trainer.output.mirror_manifest import MirrorManifest
 from trainer.output.owned_object import SupersededError
-from trainer.output.stored_checkpoints import fetch_checkpoint, put_checkpoint
+from trainer.output.stored_checkpoints import fetch_best, fetch_checkpoint, put_checkpoint
 from trainer.output.stores.errors import ConflictError, UnreachableError
 from trainer.output.stores.store import StoredObject
 from trainer.output.whole_files import put_and_read_back
@@ -165,3 +166,66 @@ def test_a_result_is_never_replaced_by_who_was_superseded(tmp_path: Path) -> Non
     with pytest.raises(SupersededError):
         put_and_read_back(store, old, tmp_path / "old", "result.json")
     assert store.objects["result.json"].data == b"new"
+
+
+def save_best(run_dir: Path, name: str, content: bytes) -> None:
+    (run_dir / "best").mkdir(parents=True, exist_ok=True)
+    (run_dir / "best" / name).write_bytes(content)
+    save(run_dir, name, content)
+
+
+def best_in_store(store: MemoryStore) -> dict[str, bytes]:
+    return {key.removeprefix("best/"): found.data for key, found in store.objects.items() if key.startswith("best/")}
+
+
+def test_the_best_are_stored_before_what_follows_them_and_come_back(tmp_path: Path) -> None:
+    store = MemoryStore(etags=True)
+    manifest = a_manifest(store, "first")
+    save_best(tmp_path / "first", ONE, b"best")
+    save(tmp_path / "first", TWO, b"two")  # Saved before the mirror had a look at the first.
+    save_best(tmp_path / "first", THREE, b"not whose turn it is")
+    put_checkpoint(store, manifest, tmp_path / "first", TWO)
+    assert best_in_store(store) == {ONE: b"best"}
+    assert list(in_store(store)) == [TWO]
+
+    manifest = a_manifest(store, "second")
+    assert [stored.file for stored in manifest.best] == [ONE]
+    assert fetch_best(store, manifest, tmp_path / "second") == []
+    assert fetch_checkpoint(store, manifest, tmp_path / "second") == TWO
+    assert (tmp_path / "second" / "best" / ONE).read_bytes() == b"best"
+
+
+def test_what_is_no_longer_among_the_best_leaves_the_store(tmp_path: Path) -> None:
+    store = MemoryStore(etags=True)
+    manifest = a_manifest(store, "first")
+    save_best(tmp_path, ONE, b"one")
+    put_checkpoint(store, manifest, tmp_path, ONE)
+    save_best(tmp_path, TWO, b"two")
+    (tmp_path / "best" / ONE).unlink()
+    store.create("best/notes.txt", b"somebody else's")
+    put_checkpoint(store, manifest, tmp_path, TWO)
+    assert best_in_store(store) == {"notes.txt": b"somebody else's", TWO: b"two"}
+    assert [stored.file for stored in manifest.best] == [TWO]
+    save(tmp_path, THREE, b"three")
+    put_checkpoint(store, manifest, tmp_path, THREE)  # The best stays as it is.
+    assert [stored.file for stored in a_manifest(store, "second").best] == [TWO]
+
+
+def test_a_damaged_best_is_given_up(tmp_path: Path) -> None:
+    store = MemoryStore(etags=True)
+    for name in (ONE, TWO):
+        save_best(tmp_path / "first", name, b"best " + name.encode())
+        put_checkpoint(store, a_manifest(store, name), tmp_path / "first", name)
+    store.objects[f"best/{ONE}"] = StoredObject(b"damaged", "damaged")
+    manifest = a_manifest(store, "second")
+    assert fetch_best(store, manifest, tmp_path / "second") == [ONE]
+    assert [path.name for path in (tmp_path / "second" / "best").iterdir()] == [TWO]
+    assert [stored.file for stored in a_manifest(store, "third").best] == [TWO]
+
+
+@pytest.mark.parametrize("best", [{"file": "x"}, [{"file": "../../x", "size": 1, "sha256": "0" * 64}]])
+def test_what_a_manifest_may_call_best(best: object) -> None:
+    store = MemoryStore(etags=True)
+    store.create("mirror.json", json.dumps({"format": 1, "owner": "x", "checkpoints": [], "best": best}).encode())
+    with pytest.raises(DataError, match=r"is not what a mirror writes"):
+        a_manifest(store, "second")

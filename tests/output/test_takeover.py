@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.memory_store import MemoryStore, Weather
 from tests.support.mirrored_run import Clock, Training, a_mirror, steps_in_bucket, steps_on_disk
-from trainer.core.run_dir import ATTEMPTS, log_key, newest_checkpoint
+from trainer.core.run_dir import ATTEMPTS, BEST, best_names, checkpoint_name, log_key, newest_checkpoint
 from trainer.output.stores.store import PIECES
 
 
@@ -67,3 +67,28 @@ def test_goes_on_where_the_store_failed(tmp_path: Path, failure: str, etags: boo
         a_mirror(objects, run_dir, Clock(), []).finish()
         assert steps_in_bucket(objects.objects, "train") == steps
     assert undisturbed > 15
+
+
+def test_a_disk_with_an_older_state_gives_its_best_up_for_those_that_are_stored(tmp_path: Path) -> None:
+    store, clock = MemoryStore(etags=True), Clock()
+
+    def train(disk: str, attempt: int, *, best: int, stored: int) -> None:
+        mirror = a_mirror(store, tmp_path / disk, clock, [])
+        training = Training(tmp_path / disk, attempt)
+        while training.step < best:
+            training.do_step(10)
+            training.save()
+            if training.step == best:
+                (tmp_path / disk / BEST).mkdir(exist_ok=True)
+                (tmp_path / disk / BEST / checkpoint_name(best)).write_bytes(b"of attempt %d" % attempt)
+            if training.step <= stored:
+                mirror.copy_growing()
+                mirror.copy_checkpoint()
+
+    train("a", 1, best=2, stored=2)
+    train("a", 2, best=5, stored=3)  # The fifth is not stored, and the disk is away for a while.
+    train("b", 3, best=4, stored=4)
+    a_mirror(store, tmp_path / "a", clock, [])
+    names = [checkpoint_name(2), checkpoint_name(4)]
+    assert best_names(tmp_path / "a") == best_names(tmp_path / "b") == names
+    assert (tmp_path / "a" / BEST / names[1]).read_bytes() == b"of attempt 3"

@@ -81,8 +81,9 @@ def test_the_result_says_what_the_events_say(finished: tuple[Path, str]) -> None
     run_dir, text = finished
     found, curves = result(run_dir), event_reader.scalars(run_dir)
     assert list(found) == [
-        "workers", "global_batch_size", "epochs", "steps", "loss", "accuracy", "val_loss", "val_accuracy",
-        "examples_per_second", "images_per_second", "seconds", "restarts", "weights_sha256", "experiment", "versions",
+        "workers", "global_batch_size", "epochs", "steps", "loss", "accuracy", "val_loss", "val_accuracy", "end",
+        "examples_per_second", "images_per_second", "seconds", "restarts", "weights_sha256", "experiment", "flags",
+        "versions",
     ]  # fmt: skip
     assert (found["workers"], found["global_batch_size"], found["epochs"], found["steps"]) == (1, 50, 3, 36)
     assert found["restarts"] == 0

@@ -2,11 +2,12 @@
 
     train/, validation/         event files of TensorBoard
     checkpoints/step-<n>.npz    checkpoints; a run resumes from the newest whole one
+    best/step-<n>.npz           the checkpoints of the best epochs, of --keep_best
     workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
     attempts.jsonl              one line for each attempt
     code.tar.gz                 the experiment's code, where it was sent with the run
-    model.keras, result.json    what a run ends with
+    model.keras, result.json    what a run ends with; --mode=predict with predictions.npy or .parquet instead
     *.sweep.0, *.sweep.1        event files that a sweep's launcher adds to a trial's: its flags, and how it ended
 
 In an output the same names are the keys of objects, and mirror.json says who writes them.
@@ -20,13 +21,15 @@ from pathlib import Path
 TRAIN, VALIDATION = "train", "validation"
 EVENT_FOLDERS = (TRAIN, VALIDATION)
 CHECKPOINTS = "checkpoints"
+BEST = "best"
 WORKERS = "workers"
 ATTEMPTS = "attempts.jsonl"
 CODE = "code.tar.gz"
 MODEL = "model.keras"
 WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written whole.
+PREDICTIONS = ("predictions.npy", "predictions.parquet")
 RESULT = "result.json"
-FINAL_FILES = (MODEL, WEIGHTS, RESULT)  # In the order of writing: with the last one the run has ended.
+FINAL_FILES = (MODEL, WEIGHTS, *PREDICTIONS, RESULT)  # In the order of writing: with the last one the run has ended.
 MANIFEST = "mirror.json"  # In an output only.
 EVENT_FILE = "tfevents"  # TensorBoard takes for an event file what has this in its name.
 
@@ -75,7 +78,15 @@ def checkpoint_step(name: str) -> int | None:
 
 def checkpoint_names(run_dir: Path) -> list[str]:
     """The checkpoints on disk, oldest first. A file has its name only once it is whole."""
-    folder = run_dir / CHECKPOINTS
+    return _checkpoint_names(run_dir / CHECKPOINTS)
+
+
+def best_names(run_dir: Path) -> list[str]:
+    """The checkpoints of the best epochs on disk, in the order of their steps."""
+    return _checkpoint_names(run_dir / BEST)
+
+
+def _checkpoint_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("step-*.npz") if checkpoint_step(path.name) is not None)
 
 

@@ -29,6 +29,8 @@ def values_of(flags: SubmitFlags, trainer_argv: Sequence[str], run_id: str) -> J
     if flags.output:
         values["output"] = flags.output
     train, experiment = _training(trainer_argv)
+    if "mode" in train:
+        values["mode"] = train.pop("mode")
     return values | ({"train": train} if train else {}) | ({"experiment": experiment} if experiment else {})
 
 

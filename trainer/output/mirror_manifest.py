@@ -1,8 +1,9 @@
 """`mirror.json`, the object that says who mirrors a run and which of its checkpoints can be had.
 
-    {"format": 1, "owner": "<32 hex digits>", "checkpoints": [{"file": ..., "size": ..., "sha256": ...}]}
+    {"format": 1, "owner": "<32 hex digits>", "checkpoints": [{"file": ..., "size": ..., "sha256": ...}], "best": [...]}
 
-A checkpoint is named in it only once it is stored whole. 0.1.0 wrote no "format".
+A checkpoint is named in it only once it is stored whole. "best" names those of the best epochs, if any are kept. 0.1.0
+wrote no "format".
 """
 
 import dataclasses
@@ -53,6 +54,7 @@ class MirrorManifest:
         self._url = f"{store.url}/{MANIFEST}"
         self._object = OwnedObject(store, MANIFEST)
         self.checkpoints: tuple[Fingerprint, ...] = ()  # Oldest first.
+        self.best: tuple[Fingerprint, ...] = ()  # Of the best epochs, likewise.
         self.older_deleted = False  # Whether the store is known to have no older checkpoints than it names.
 
     def take_over(self) -> None:
@@ -65,18 +67,18 @@ class MirrorManifest:
         while True:
             stored = self._store.get(MANIFEST)
             if stored:
-                self.checkpoints = self._checkpoints_in(stored.data)
+                self._read(stored.data)
                 self._object = OwnedObject(self._store, MANIFEST, stored.data, stored.version)
             else:
                 self._object = OwnedObject(self._store, MANIFEST)
             try:
-                self.write(self.checkpoints)
+                self.write(self.checkpoints, self.best)
                 return
             except SupersededError:  # It was changed between reading and writing.
                 continue
 
-    def write(self, checkpoints: tuple[Fingerprint, ...]) -> None:
-        """Brings a new list of checkpoints to the store.
+    def write(self, checkpoints: tuple[Fingerprint, ...], best: tuple[Fingerprint, ...]) -> None:
+        """Brings new lists of checkpoints to the store, the newest ones and those of the best epochs.
 
         Raises:
           SupersededError: another mirror has taken over.
@@ -88,6 +90,8 @@ class MirrorManifest:
             "owner": self._owner,
             "checkpoints": [dataclasses.asdict(checkpoint) for checkpoint in checkpoints],
         }
+        if best:
+            value["best"] = [dataclasses.asdict(checkpoint) for checkpoint in best]
         data = json.dumps(value).encode()
         if data != self._object.data:
             self.older_deleted = False
@@ -98,7 +102,7 @@ class MirrorManifest:
         """Brings the last list that was written to the store, if it is not known to be there; raises as `write`."""
         self._object.flush()
         if self._object.data:
-            self.checkpoints = self._checkpoints_in(self._object.data)
+            self._read(self._object.data)
 
     def check_owner(self) -> None:
         """Makes sure that this owner is still the one that the store knows.
@@ -114,14 +118,15 @@ class MirrorManifest:
                 "to it"
             )
 
-    def _checkpoints_in(self, data: bytes) -> tuple[Fingerprint, ...]:
+    def _read(self, data: bytes) -> None:
         value = self._value_in(data)
         formats.version(value, formats.MANIFEST, what=self._url)
-        entries = value.get("checkpoints")
-        if not isinstance(entries, list):
+        entries, best = value.get("checkpoints"), value.get("best", [])
+        if not isinstance(entries, list) or not isinstance(best, list):
             raise self._foreign("it has no list of checkpoints")
         try:
-            return tuple(Fingerprint.from_json(entry) for entry in entries)
+            self.checkpoints = tuple(Fingerprint.from_json(entry) for entry in entries)
+            self.best = tuple(Fingerprint.from_json(entry) for entry in best)
         except ValueError as error:
             raise self._foreign(error) from None
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from trainer.core.run_dir import (
     ATTEMPTS,
+    BEST,
     CHECKPOINTS,
     FINAL_FILES,
     WORKERS,
+    best_names,
     checkpoint_names,
     highest_attempt,
     highest_attempt_on_disk,
@@ -16,7 +18,7 @@ from trainer.core.run_dir import (
 )
 from trainer.output.chief_copy import ChiefCopy
 from trainer.output.log_copies import LogCopies
-from trainer.output.stored_checkpoints import fetch_checkpoint
+from trainer.output.stored_checkpoints import fetch_best, fetch_checkpoint
 from trainer.output.stores.store import PIECES, Store
 from trainer.output.whole_files import fetch_file
 
@@ -76,7 +78,8 @@ class Takeover:
             self._say(f"{self._run_dir} holds an older state of this run, up to {names[-1]}, than {self._store.url}")
         if (self._run_dir / ATTEMPTS).exists() and self._store.get(ATTEMPTS):
             (self._run_dir / ATTEMPTS).unlink()
-        for key in [*FINAL_FILES, *(f"{CHECKPOINTS}/{name}" for name in names)]:
+        best = (f"{BEST}/{name}" for name in best_names(self._run_dir))
+        for key in [*FINAL_FILES, *(f"{CHECKPOINTS}/{name}" for name in names), *best]:
             (self._run_dir / key).unlink(missing_ok=True)
 
     def _delete_pieces(self) -> None:
@@ -91,11 +94,13 @@ class Takeover:
         self._highest_attempt = max(stored, on_disk)
 
     def _bring_back(self, chief: ChiefCopy) -> None:
-        """Fetches what a disk without a checkpoint needs: the newest checkpoint, and what the run ended with."""
+        """Fetches what a disk without a checkpoint needs: the newest one, the best ones, what the run ended with."""
         if newest_checkpoint(self._run_dir) is not None:
             return
         if self._store.get(FINAL_FILES[-1]):
             for key in FINAL_FILES:
                 fetch_file(self._store, key, self._run_dir)
+        for damaged in fetch_best(self._store, chief.manifest, self._run_dir):
+            self._say(f"{BEST}/{damaged} in {self._store.url} is not whole: it is no longer kept")
         if name := fetch_checkpoint(self._store, chief.manifest, self._run_dir):
             self._say(f"{name} and what led to it were fetched from {self._store.url}")

@@ -13,7 +13,7 @@ import tensorflow as tf
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.core.tf_config import Cluster
-from trainer.training import arrays, first_look, strategy, variables
+from trainer.training import arrays, first_look, schedules, strategy, variables
 from trainer.training.arrays import Arrays
 from trainer.training.compilation import Compilations, check_model
 from trainer.training.experiment import Experiment
@@ -39,6 +39,7 @@ class Assembly:
     file: ModelFile
     identity: dict[str, Any]  # What a resume may not change.
     examples: int  # To train on.
+    validation: Split | None
     rate_is_a_flag: bool  # Whether the flags have compiled the model.
 
 
@@ -75,6 +76,8 @@ def assemble(
     first_look.build(model, distribution, train, experiment.preprocess)
     with distribution.scope():
         look, by_flags = first_look.look(model, config, train, validation, experiment.preprocess)
+        if by_flags:
+            schedules.set_by_flags(model.optimizer, config, config.epochs * steps)
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
     with explained(f"a step of the model {model.name}", look.x):
@@ -97,8 +100,9 @@ def assemble(
         trainer=trainer,
         look=look,
         file=ModelFile(model, compiled_by_flags=by_flags),
-        identity=_identity(config, model, digest, train.examples, by_flags=by_flags),
+        identity=_identity(config, model, digest, train.examples, config.epochs * steps if by_flags else None),
         examples=train.examples,
+        validation=validation,
         rate_is_a_flag=by_flags,
     )
 
@@ -119,7 +123,7 @@ def _noted(config: Config) -> tuple[Config, set[str]]:
 
 def _check_flags(config: Config, unread: Set[str]) -> None:
     """Refuses flags that compile a model where build_model has compiled it and has not looked at them."""
-    for name in ("optimizer", "learning_rate", "momentum", "loss"):
+    for name in ("optimizer", "learning_rate", "learning_rate_schedule", "warmup_steps", "momentum", "loss"):
         if name in unread:
             raise UsageError(
                 f"--{name}={getattr(config, name)} is of a model that is not compiled, and build_model of "
@@ -191,7 +195,8 @@ def _uses_xla(config: Config, compiled: bool | None) -> bool:
     return bool(tf.config.list_physical_devices("GPU")) if compiled is None else compiled
 
 
-def _identity(config: Config, model: Any, data: Any, examples: int, *, by_flags: bool) -> dict[str, Any]:
+def _identity(config: Config, model: Any, data: Any, examples: int, steps_by_flags: int | None) -> dict[str, Any]:
+    """What a resume may not change; `steps_by_flags` are the run's steps, where the flags have compiled the model."""
     common = {
         "seed": config.seed,
         "global batch size": config.global_batch_size,
@@ -203,8 +208,13 @@ def _identity(config: Config, model: Any, data: Any, examples: int, *, by_flags:
         common["order"] = "as it stands"
     elif examples > LARGEST_ARRAY:  # 0.1.0 had another.
         common["order"] = "keyed permutation"
-    if by_flags:
-        return common | {"optimizer": config.optimizer, "loss": config.loss, "experiment's flags": _own_flags(config)}
+    if steps_by_flags is not None:
+        return common | {
+            "optimizer": config.optimizer,
+            "loss": config.loss,
+            "learning rate schedule": schedules.described(config, steps_by_flags),
+            "experiment's flags": _own_flags(config),
+        }
     settings = model._compile_config.config if hasattr(model._compile_config, "config") else {}
     optimizer = model.optimizer
     return common | {

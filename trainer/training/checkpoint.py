@@ -12,6 +12,7 @@ import os
 import threading
 import zipfile
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,10 +23,11 @@ from absl import logging
 
 from trainer.core import formats
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.core.run_dir import CHECKPOINTS, checkpoint_name, checkpoint_names
+from trainer.core.run_dir import BEST, CHECKPOINTS, best_names, checkpoint_name, checkpoint_names, checkpoint_step
 
 _STATE = "state.json"
 _UNSAID = "(0.1.0 did not say it)"  # In the place of what a checkpoint of format 1 lacks.
+_BEFORE = {"learning rate schedule": "constant"}  # Of checkpoints from before there was such a flag.
 _SUMS = "sums/"  # Before the number of one of `Checkpoint.sums`, among the archive's members.
 _UNKNOWN_TO_NUMPY = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}  # Stored as their bits.
 
@@ -96,11 +98,12 @@ def _sums_of_format_1(state: dict[str, Any]) -> list[npt.NDArray[Any]]:
 
 
 class Checkpoints:
-    """The checkpoints of one run directory."""
+    """The checkpoints of one run directory: the newest, and those of the best epochs."""
 
     def __init__(self, run_dir: Path, *, keep: int) -> None:
-        self._run_dir, self._folder, self._keep = run_dir, run_dir / CHECKPOINTS, keep
-        self._pending: Checkpoint | None = None
+        self._run_dir, self._keep = run_dir, keep
+        self._folder, self._best_folder = run_dir / CHECKPOINTS, run_dir / BEST
+        self._pending: list[tuple[Checkpoint, Collection[int] | None]] = []
         self._changed = threading.Condition()
         self._writing = False
         self.saved: int | None = None  # Step of the newest that is whole on disk.
@@ -127,10 +130,31 @@ class Checkpoints:
             )
         return None
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Hands a checkpoint to the thread that writes it; one that still waits is replaced."""
+    def best(self, step: int) -> Checkpoint | None:
+        """The checkpoint of an epoch that was among the best; None when it is not there, or damaged."""
+        path = self._best_folder / checkpoint_name(step)
+        try:
+            return Checkpoint.decode(path.read_bytes(), name=str(path))
+        except (OSError, ValueError) as error:
+            logging.warning("the checkpoint %s of one of the best epochs cannot be read (%s)", path, error)
+            return None
+
+    def adopt_best(self, run_dir: Path) -> None:
+        """Takes over the best ones of another run, which this one goes on from."""
+        for name in best_names(run_dir):
+            self._best_folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self._best_folder / name, (run_dir / BEST / name).read_bytes())
+
+    def save(self, checkpoint: Checkpoint, *, best: Collection[int] | None = None) -> None:
+        """Hands a checkpoint to the thread that writes it; one that still waits is replaced, if it is not to be kept.
+
+        Args:
+          checkpoint: the state after a step.
+          best: the steps whose checkpoints are kept as the best from now on; None: those that are.
+        """
         with self._changed:
-            self._pending = checkpoint
+            self._pending = [waiting for waiting in self._pending if waiting[0].step in (waiting[1] or ())]
+            self._pending.append((checkpoint, best))
             if not self._writing:
                 self._writing = True
                 threading.Thread(target=self._write_pending, name="checkpoint", daemon=True).start()
@@ -143,13 +167,13 @@ class Checkpoints:
     def _write_pending(self) -> None:
         while True:
             with self._changed:
-                checkpoint, self._pending = self._pending, None
-                if checkpoint is None:
+                if not self._pending:
                     self._writing = False
                     self._changed.notify_all()
                     return
+                checkpoint, best = self._pending.pop(0)
             try:
-                self._write(checkpoint)
+                self._write(checkpoint, best)
             except OSError as error:
                 logging.warning(
                     "the checkpoint of step %d could not be written (%s); training goes on, and a restart would begin "
@@ -160,12 +184,23 @@ class Checkpoints:
                     self._folder,
                 )
 
-    def _write(self, checkpoint: Checkpoint) -> None:
+    def _write(self, checkpoint: Checkpoint, best: Collection[int] | None) -> None:
+        name, content = checkpoint_name(checkpoint.step), checkpoint.encode()
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._folder / checkpoint_name(checkpoint.step), checkpoint.encode())
+        if checkpoint.step in (best or ()):
+            # Before the newest: a resume from this step does not come back to the end of this epoch.
+            self._best_folder.mkdir(exist_ok=True)
+            write_whole(self._best_folder / name, content)
+            _link(self._best_folder / name, self._folder / name, content)
+        else:
+            write_whole(self._folder / name, content)
         self.saved = checkpoint.step
         for path in self._paths()[: -self._keep]:
             path.unlink(missing_ok=True)
+        if best is not None:
+            for other in best_names(self._run_dir):
+                if checkpoint_step(other) not in best:
+                    (self._best_folder / other).unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
         """The checkpoints' files, oldest first."""
@@ -189,9 +224,31 @@ def write_whole(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+    _sync_folder(path)
+
+
+def _link(whole: Path, path: Path, content: bytes) -> None:
+    """Gives a file that is whole a second name, at once and without more room; where that cannot be, writes it again.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    temporary = path.with_name(f".{path.name}")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.hardlink_to(whole)
+        temporary.replace(path)
+    except OSError:  # Not every file system has links.
+        write_whole(path, content)
+        return
+    _sync_folder(path)
+
+
+def _sync_folder(path: Path) -> None:
+    """Brings to the disk that a file has its name."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # The rename itself.
+        os.fsync(folder)
     finally:
         os.close(folder)
 
@@ -203,7 +260,7 @@ def check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
       UsageError: names what differs, as it was and as it is.
     """
     for name, value in identity.items():
-        before = checkpoint.identity.get(name)
+        before = checkpoint.identity.get(name, _BEFORE.get(name))
         if before not in (value, _UNSAID):
             what, was, now = _difference(name, before, value)
             raise UsageError(

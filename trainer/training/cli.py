@@ -5,6 +5,7 @@ TF_CONFIG in the environment makes it one of several workers; without it, it tra
 
 import importlib
 import importlib.util
+import json
 import os
 import sys
 import tempfile
@@ -34,10 +35,18 @@ def main(argv: list[str], *, began: float) -> int:
         began = time.monotonic()
     try:
         config, rest = experiment_flags.parse(argv)
+        if config.mode != "train":
+            tf_logging.set_up_logging(config.verbosity)
+            _check_tensorflow()
+            from trainer.training import trained_model  # What was given comes last, and so counts.
+
+            argv = [*trained_model.flags(config.model), *argv]
+            config, rest = experiment_flags.parse(argv)
         tf_logging.set_up_logging(config.verbosity)
         cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
         _check_shares(config, cluster)
         run_dir = Path(config.run_dir or default_run_dir())
+        _check_mode(run_dir, config.mode)
         if cluster is None and (run_dir / RESULT).exists():
             print(f"{run_dir} holds a finished run; nothing to do")
             return ExitCode.DONE
@@ -47,6 +56,10 @@ def main(argv: list[str], *, began: float) -> int:
         experiment = load(config.experiment)
         if rest or experiment.flags is not None:  # The module itself says what flags it has.
             config = experiment_flags.parse_with(experiment.flags, argv)
+        if config.mode != "train":
+            from trainer.training import applying
+
+            return applying.apply(config=config, experiment=experiment, cluster=cluster, run_dir=run_dir, began=began)
         from trainer.training import loop  # TensorFlow takes seconds to import: what can be refused is refused before.
 
         return loop.train(
@@ -78,6 +91,19 @@ def _check_shares(config: Config, cluster: Cluster | None) -> None:
         raise UsageError(
             f"--global_batch_size={config.global_batch_size} is smaller than the number of workers, {cluster.workers}; "
             "every worker needs at least one example of each batch"
+        )
+
+
+def _check_mode(run_dir: Path, mode: str) -> None:
+    """Refuses a folder in which another kind of run has ended: its result is not what this one would write."""
+    try:
+        before = json.loads((run_dir / RESULT).read_bytes()).get("mode", "train")
+    except (OSError, ValueError, AttributeError):
+        return
+    if before != mode:
+        raise UsageError(
+            f"--run_dir={run_dir} holds the result of --mode={before}, which --mode={mode} would have to replace; name "
+            "another folder"
         )
 
 

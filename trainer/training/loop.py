@@ -22,6 +22,7 @@ from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.checkpoint import Checkpoint, Checkpoints
 from trainer.training.chunks import ChunkLength
+from trainer.training.ending import Ending
 from trainer.training.experiment import Experiment
 from trainer.training.explaining import explained
 from trainer.training.progress_bar import Display
@@ -73,6 +74,7 @@ class _Run:
         self._trainer, self._scores = parts.trainer, parts.trainer.scores
         self._steps = config.epochs * parts.trainer.steps_per_epoch
         self._checkpoints = Checkpoints(run_dir, keep=config.keep)
+        self._ending = Ending(config, cluster, parts, self._checkpoints)
         self._summaries: Summaries | None = None  # The chief's, once it is known where the run stands.
         self._agreement = Agreement(parts.strategy, cluster)
         self._chunk = ChunkLength(fixed=config.chunk_steps)
@@ -113,10 +115,13 @@ class _Run:
             print(f"stopped at step {self._state.step} of {self._steps}", flush=True)
             self._leave()
             return self._stop.exit_code if self._stop.signal else ExitCode.PEER_LOST
+        self._ending.restore(self._state)
         self._trainer.finalize()
         if self._chief:
-            workers = self._cluster.workers if self._cluster else 1
-            result.write(self._run_dir, config=self._config, workers=workers, final=self._state, parts=self._parts)
+            workers, ending = self._cluster.workers if self._cluster else 1, self._ending.figures(self._state)
+            result.write(
+                self._run_dir, config=self._config, workers=workers, final=self._state, parts=self._parts, ending=ending
+            )
         self._leave()
         return ExitCode.DONE
 
@@ -224,23 +229,19 @@ class _Run:
             if self._config.histogram_freq and epoch % self._config.histogram_freq == 0:
                 self._summaries.histograms(epoch, self._parts.model)
             self._summaries.flush()
-        on_epoch_end = self._parts.experiment.on_epoch_end
+        history = [*self._state.history, scores]
         # Asked before the epoch is saved: a run that is killed meanwhile asks again, and does not train on.
-        with explained("on_epoch_end"):
-            finish = bool(on_epoch_end and self._chief and on_epoch_end(epoch, dict(scores)) == "stop")
+        finish = self._chief and self._ending.wished(history)
         agreed = self._agreement.reach(pause=False, stop=self._stop_wish, steps=self._chunk.steps, finish=finish)
-        self._state = dataclasses.replace(
-            self._state,
-            sums=self._scores.start(self._state.sums),
-            history=[*self._state.history, scores],
-            ended=agreed.finish,
-        )
+        sums = self._scores.start(self._state.sums)
+        self._state = dataclasses.replace(self._state, sums=sums, history=history, ended=agreed.finish)
         if agreed.finish:
-            print(f"on_epoch_end ends the run after epoch {epoch + 1} of {self._config.epochs}", flush=True)
-        self._save()
+            print(self._ending.said(history), flush=True)
+        self._save(best=self._ending.best_steps(history))
         return agreed.stop
 
-    def _save(self) -> None:
+    def _save(self, *, best: list[int] | None = None) -> None:
+        """Saves the state; `best` are the steps that are kept as the best from now on, None: as before."""
         if self._summaries is None:
             return
         self._pause_wish = False
@@ -251,9 +252,8 @@ class _Run:
         self._state = dataclasses.replace(self._state, seconds=seconds)
         arrays = variables.arrays(self._parts.model, keep_rate=not self._parts.rate_is_a_flag)
         sums = [value if not hasattr(value, "numpy") else value.numpy() for value in self._state.sums]
-        self._checkpoints.save(
-            dataclasses.replace(self._state, arrays=arrays, sums=sums, xla=self._trainer.jit_compile)
-        )
+        saved = dataclasses.replace(self._state, arrays=arrays, sums=sums, xla=self._trainer.jit_compile)
+        self._checkpoints.save(saved, best=best)
 
     def _wish_to_stop(self) -> None:
         self._stop_wish = True

@@ -1,5 +1,6 @@
 """What a run leaves behind: the model and the figures."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -19,9 +20,21 @@ from trainer.core.run_dir import RESULT
 from trainer.training.assembly import Assembly
 from trainer.training.checkpoint import Checkpoint, write_whole
 
+_NOT_THESE = ("run_dir", "experiment")  # The second has a place of its own.
 
-def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, parts: Assembly) -> None:
+
+def write(
+    run_dir: Path, *, config: Config, workers: int, final: Checkpoint, parts: Assembly, ending: dict[str, Any]
+) -> None:
     """Writes the model, then the result, each whole or not at all.
+
+    Args:
+      run_dir: the run's folder.
+      config: the flags.
+      workers: how many trained.
+      final: the state after the last step.
+      parts: the run.
+      ending: how the run ended; see `ending.Ending.figures`.
 
     Raises:
       OutputError: they could not be written.
@@ -32,30 +45,51 @@ def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, par
         "global_batch_size": config.global_batch_size,
         "epochs": len(final.history),
         "steps": final.step,
-        **(final.history[-1] if final.history else {}),
+        **ending,
         "examples_per_second": speed,
         "images_per_second": speed,  # What 0.1.0 called it.
         "seconds": final.seconds,
         "restarts": agent_link.attempt() - 1,
         "weights_sha256": weights_sha256(parts.model),
         "experiment": {"module": config.experiment, **experiment_flags.own(config)},
-        "versions": {
-            "trainer": trainer.__version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "flags": flags(config),
+        "versions": versions(),
     }
     try:
         parts.file.write(run_dir)
-        write_whole(run_dir / RESULT, (json.dumps(_numbers(content), indent=2) + "\n").encode())
+        write_figures(run_dir, content)
     except OSError as error:
         raise OutputError(
             f"the result could not be written to {run_dir} ({error.strerror or error}); make room and start again: "
             "the run goes on at its newest checkpoint"
         ) from None
+
+
+def write_figures(run_dir: Path, content: dict[str, Any]) -> None:
+    """Writes result.json, whole or not at all, and prints it in a line.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    write_whole(run_dir / RESULT, (json.dumps(_numbers(content), indent=2) + "\n").encode())
     print(json.dumps(_numbers(content)), flush=True)
+
+
+def flags(config: Config) -> dict[str, Any]:
+    """The trainer's own flags that differ from their defaults, less where it writes; `--mode=evaluate` reads them."""
+    changed = {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
+    return {name: value for name, value in changed.items() if value != getattr(Config, name) and name not in _NOT_THESE}
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    return {
+        "trainer": trainer.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def weights_sha256(model: Any) -> str:

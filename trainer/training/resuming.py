@@ -25,6 +25,8 @@ def find(run_dir: Path, checkpoints: Checkpoints, config: Config) -> Start:
         newest = Checkpoints(Path(config.resume_from), keep=config.keep).newest()
         if newest is None:
             raise DataError(f"--resume_from={config.resume_from} holds no checkpoint")
+        if config.kept():
+            checkpoints.adopt_best(Path(config.resume_from))
         newest = dataclasses.replace(newest, ended=False)  # That the other run was to end there is not this one's.
     return Start(checkpoint=newest)
 

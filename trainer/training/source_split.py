@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.training.arrays import Arrays, Nest, check_numbers, digest
@@ -54,6 +55,17 @@ class SourceSplit:
     def head(self, count: int) -> tuple[Nest, Nest, Nest]:
         """The first examples, as they will arrive on a device; not more than were read at the start."""
         return self.known.head(count)
+
+    def rows(self, begin: int, end: int) -> tuple[Nest, Nest, Nest]:
+        """Some of the examples, likewise, read now.
+
+        Raises:
+          DataError: one cannot be read, or no model can take it.
+        """
+        numbers = np.arange(begin, end)
+        leaves = self.reader.read(numbers, 0).leaves
+        self.check(leaves, numbers)
+        return self.reader.nests([tf.constant(leaf) for leaf in leaves])
 
     @property
     def at_hand(self) -> int:

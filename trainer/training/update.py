@@ -66,9 +66,11 @@ class Update:
         optimizer = self.optimizer
         place = {id(variable): index for index, variable in enumerate(self.variables)}
         iterations = state[place[id(optimizer.iterations)]]
-        count = tf.cast(iterations.read_value() + 1, tf.float32)
+        done, rate = iterations.read_value(), optimizer._learning_rate
+        count = tf.cast(done + 1, tf.float32)
         first, second = tf.pow(optimizer.beta_1, count), tf.pow(optimizer.beta_2, count)
-        rate = tf.cast(state[place[id(optimizer._learning_rate)]].read_value(), tf.float32)
+        scheduled = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+        rate = tf.cast(rate(done) if scheduled else state[place[id(rate)]].read_value(), tf.float32)
         for index, gradient in enumerate(gradients):
             if gradient is not None:
                 tf.raw_ops.ResourceApplyAdam(
@@ -195,7 +197,7 @@ def _is_plain_adam(optimizer: Any, trained: Sequence[Any]) -> bool:
     return (
         type(optimizer) is keras.optimizers.Adam
         and not optimizer.amsgrad
-        and isinstance(optimizer._learning_rate, keras.Variable)
+        and isinstance(optimizer._learning_rate, keras.Variable | keras.optimizers.schedules.LearningRateSchedule)
         and not any(
             (
                 optimizer.weight_decay, optimizer.clipnorm, optimizer.clipvalue, optimizer.global_clipnorm,

@@ -102,6 +102,17 @@ def assign(model: Any, values: dict[str, npt.NDArray[Any]], *, keep_rate: bool) 
         variable.assign(values[name])
 
 
+def of_model(model: Any) -> dict[str, npt.NDArray[Any]]:
+    """Copies of a model's own variables, by the names that `arrays` gives them."""
+    return {name: np.asarray(variable.numpy()) for name, variable in _named_weights(model).items()}
+
+
+def assign_model(model: Any, values: dict[str, npt.NDArray[Any]]) -> None:
+    """Sets a model's own variables to what `of_model` returned."""
+    for name, variable in _named_weights(model).items():
+        variable.assign(values[name])
+
+
 def shapes(model: Any) -> str:
     """The model's variables and their shapes, for a person."""
     return ", ".join(f"{variable.path} {tuple(variable.shape)}" for variable in _weights(model))
@@ -159,8 +170,12 @@ def _weights(model: Any) -> list[Any]:
     return [variable for variable in model.variables if not random_state.is_seed(variable)]
 
 
+def _named_weights(model: Any) -> dict[str, Any]:
+    return {f"model/{index}/{variable.path}": variable for index, variable in enumerate(_weights(model))}
+
+
 def _named(model: Any, *, keep_rate: bool) -> dict[str, Any]:
-    named = {f"model/{index}/{variable.path}": variable for index, variable in enumerate(_weights(model))}
+    named = _named_weights(model)
     kept = [variable for variable in model.optimizer.variables if keep_rate or variable.name != "learning_rate"]
     return named | {f"optimizer/{index}/{variable.path}": variable for index, variable in enumerate(kept)}
 

@@ -41,10 +41,10 @@ def success_headline(run: str, result: Mapping[str, Any], seconds: float) -> str
 
 def result_line(result: Mapping[str, Any]) -> str:
     """How large a run was, and how fast."""
+    trained = f"{figure(result, 'epochs'):.0f} epoch(s), {figure(result, 'steps'):.0f} steps, "
     return (
-        f"{figure(result, 'workers'):.0f} worker(s), {figure(result, 'epochs'):.0f} epoch(s), "
-        f"{figure(result, 'steps'):.0f} steps, {speed(result):,.0f} examples/s, "
-        f"{figure(result, 'restarts'):.0f} restart(s)"
+        f"{figure(result, 'workers'):.0f} worker(s), {trained if 'epochs' in result else ''}"
+        f"{speed(result):,.0f} examples/s, {figure(result, 'restarts'):.0f} restart(s)"
     )
 
 

@@ -80,7 +80,7 @@ def _never_started(seen: Seen, name: str, limit: float) -> Verdict:
 def _succeeded(seen: Seen, spent: TimeSpent) -> Verdict:
     messages = [sound(pod.facts) for pod in seen.pods if pod.index == 0 and pod.exit_code == 0]
     # A chief whose result did not fit leaves another message.
-    result = next((facts for facts in messages if metrics(facts)), {})
+    result = next((facts for facts in messages if metrics(facts) or "mode" in facts), {})
     missing = "left none in its termination message" if 0 in seen.current() else "is gone"
     first = result_line(result) if result else f"its result could not be read: the chief's pod {missing}"
     return Verdict(

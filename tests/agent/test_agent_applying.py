@@ -1,0 +1,44 @@
+"""--mode=predict and evaluate under agents: a killed process begins anew, with the same numbers."""
+
+import pathlib
+import signal
+
+import numpy as np
+
+from tests.support.agents import TRAINER, launched, running
+from tests.support.training_processes import Training, result
+
+FLAGS = ("--experiment=tests.experiments.paced", "--epochs=1", "--global_batch_size=64", "--hidden_units=32")
+ALL = "--data_dir="
+
+
+def test_a_prediction_survives_the_loss_of_either_worker(training: Training, tmp_path: pathlib.Path) -> None:
+    model = tmp_path / "model"
+    training.run(f"--run_dir={model}", *FLAGS)
+    alone = ("--mode=predict", f"--model={model}", f"--run_dir={tmp_path / 'alone'}", ALL)
+    training.run(*alone)
+    flags = ["--mode=predict", f"--model={model}", "--threads=1", "--log_every=0.2"]
+    flags[1:1] = [f"--experiment={FLAGS[0].partition('=')[2]}"]
+    # The run names the small data, and the agents hand on only what differs from its default.
+    flags.append(f"--data_dir={pathlib.Path('trainer/data').absolute()}")
+    with running(tmp_path / "fleet", 2, program=TRAINER, trainer_flags=flags, environ={"PACE": "0.3"}) as run:
+        chief, other = run.start_all()
+        chief.wait_for_step(4)
+        other.signal_training(signal.SIGKILL)
+        chief.wait_for_step(4, attempt=2)
+        chief.signal_training(signal.SIGKILL)
+        assert run.codes() == [0, 0]
+        assert run.result["restarts"] == 2
+        predictions = np.load(run.run_dir / "predictions.npy")
+    assert np.array_equal(predictions, np.load(tmp_path / "alone" / "predictions.npy"))
+
+
+def test_a_local_fleet_evaluates(training: Training, tmp_path: pathlib.Path) -> None:
+    model, run_dir = tmp_path / "model", tmp_path / "run"
+    training.run(f"--run_dir={model}", *FLAGS)
+    flags = ["--mode=evaluate", f"--model={model}", f"--run_dir={run_dir}", "--threads=1"]
+    with launched("--workers=2", training=flags) as launcher:
+        assert launcher.end() == 0
+        assert f"succeeded: val_accuracy {result(model)['val_accuracy']:.4f}, val_loss" in launcher.text
+    assert result(run_dir)["workers"] == 2
+    assert result(run_dir)["val_accuracy"] == result(model)["val_accuracy"]

@@ -1,0 +1,190 @@
+"""--mode=evaluate and --mode=predict: the same numbers by any number of workers, whatever is killed meanwhile."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from tests.support.training_processes import Training, result
+from trainer.core.config import Config
+from trainer.core.exit_codes import UsageError
+from trainer.training import idx_files, prediction_files
+
+FLAGS = ("--experiment=tests.experiments.paced", "--epochs=2", "--global_batch_size=64", "--hidden_units=32")
+ALL = "--data_dir="  # The 10,000 examples of the package, ten batches.
+TWO_OUTPUTS = """
+import keras
+import numpy as np
+
+def load_data(config):
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    y = {"sign": (x[:, 0] > 0).astype("int32"), "sums": x[:, :2]}
+    return (x[:50], {name: one[:50] for name, one in y.items()}), (x[50:], {name: one[50:] for name, one in y.items()})
+
+def build_model(config):
+    x = keras.Input((4,))
+    outputs = {"sign": keras.layers.Dense(1, "sigmoid")(x)[:, 0], "sums": keras.layers.Dense(2)(x)}
+    model = keras.Model(x, outputs)
+    model.compile("adam", {"sign": "binary_crossentropy", "sums": "mse"})
+    return model
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("trained") / "run"
+    training = Training([f"--data_dir={small_mnist}", "--threads=1"])
+    training.run(f"--run_dir={run_dir}", *FLAGS)
+    training.close()
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def predicted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The outputs for all examples, by one worker."""
+    run_dir = tmp_path_factory.mktemp("predicted") / "run"
+    training = Training(["--threads=1"])
+    training.run("--mode=predict", f"--model={trained}", f"--run_dir={run_dir}", ALL)
+    training.close()
+    return np.load(run_dir / "predictions.npy")
+
+
+def evaluate(training: Training, run_dir: Path, model: Path, *flags: str, count: int = 1) -> dict[str, Any]:
+    training.run("--mode=evaluate", f"--model={model}", f"--run_dir={run_dir}", *flags, count=count)
+    return result(run_dir)
+
+
+def test_it_measures_what_training_has_measured(training: Training, trained: Path, tmp_path: Path) -> None:
+    said, expected = evaluate(training, tmp_path / "one", trained), result(trained)
+    for name in ("val_loss", "val_accuracy", "weights_sha256", "experiment"):
+        assert said[name] == expected[name]
+    assert (said["mode"], said["workers"], said["model"]) == ("evaluate", 1, str(trained))
+    two = evaluate(training, tmp_path / "two", trained / "model.keras", count=2)
+    assert two["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-6)
+    assert (two["val_accuracy"], two["weights_sha256"]) == (expected["val_accuracy"], expected["weights_sha256"])
+
+
+def test_other_data_are_measured_if_they_are_named(
+    training: Training, trained: Path, predicted: Any, tmp_path: Path
+) -> None:
+    said = evaluate(training, tmp_path, trained, ALL)
+    labels = idx_files.load("")[1][1]
+    assert said["val_accuracy"] == pytest.approx(float(np.mean(predicted.argmax(1) == labels)), abs=1e-6)
+    assert said["val_accuracy"] != result(trained)["val_accuracy"]
+
+
+def test_outputs_are_those_of_keras_in_the_order_of_the_data(trained: Path, predicted: Any) -> None:
+    images = idx_files.load("")[1][0]
+    with keras.saving.custom_object_scope({"Pace": keras.layers.Identity, "Custom>Pace": keras.layers.Identity}):
+        model = keras.models.load_model(trained / "model.keras", compile=False)
+    assert predicted.shape == (10000, 10)
+    assert predicted.dtype == np.float32
+    assert np.allclose(predicted, model.predict(images / 255, verbose=0), atol=1e-6)
+
+
+def test_kills_and_the_number_of_workers_change_no_bit(
+    training: Training, trained: Path, predicted: Any, tmp_path: Path
+) -> None:
+    flags = ("--mode=predict", f"--model={trained}", f"--run_dir={tmp_path}", ALL)
+    for victim in (1, 0):
+        workers = training.start_workers(2, *flags, environ={"PACE": "0.3"})
+        workers[0].wait_for_step(4)
+        workers[victim].kill()
+        assert workers[victim].wait() == -9
+        assert workers[1 - victim].wait() in (75, -6), workers[1 - victim].text
+        assert not (tmp_path / "predictions.npy").exists()
+    training.run(*flags, count=3)
+    assert np.array_equal(np.load(tmp_path / "predictions.npy"), predicted)
+    assert result(tmp_path)["outputs"] == {"file": str(tmp_path / "predictions.npy"), "examples": 10000}
+    (again,) = training.run(*flags)
+    assert "holds a finished run; nothing to do" in again.text
+
+
+def test_a_parquet_file_holds_the_same(training: Training, trained: Path, tmp_path: Path) -> None:
+    common = ("--mode=predict", f"--model={trained}")
+    training.run(*common, f"--run_dir={tmp_path / 'npy'}")
+    path = tmp_path / "elsewhere" / "mine.parquet"
+    training.run(*common, f"--run_dir={tmp_path / 'parquet'}", f"--to={path}", count=2)
+    rows = np.array(parquet.read_table(path)["output"].to_pylist(), np.float32)
+    assert np.array_equal(rows, np.load(tmp_path / "npy" / "predictions.npy"))
+    assert result(tmp_path / "parquet")["outputs"] == {"file": str(path), "examples": 200}
+
+
+def test_several_outputs_are_columns(training: Training, tmp_path: Path) -> None:
+    (tmp_path / "two_outputs.py").write_text(TWO_OUTPUTS)
+    environ, run_dir = {"PYTHONPATH": str(tmp_path)}, tmp_path / "run"
+    first = training.start(
+        "--experiment=two_outputs", "--global_batch_size=10", f"--run_dir={run_dir}", environ=environ
+    )
+    assert first.wait() == 0, first.text
+    common = ("--mode=predict", f"--model={run_dir}")  # What was trained the run itself says.
+    worker = training.start(*common, f"--run_dir={tmp_path / 'a'}", "--to=predictions.parquet", environ=environ)
+    assert worker.wait() == 0, worker.text
+    table = parquet.read_table(tmp_path / "a" / "predictions.parquet")
+    assert table.column_names == ["sign", "sums"]
+    assert [len(row) for row in table["sums"].to_pylist()] == [2] * 10
+    assert all(0 < value < 1 for value in table["sign"].to_pylist())
+    refused = training.start(*common, f"--run_dir={tmp_path / 'b'}", environ=environ)
+    assert refused.wait() == 64
+    assert "holds one array, and the model has the outputs sign, sums; name a .parquet file" in refused.text
+
+
+def test_a_run_that_has_no_model_yet_gives_its_checkpoint(training: Training, tmp_path: Path) -> None:
+    worker = training.start(f"--run_dir={tmp_path / 'run'}", *FLAGS, "--epochs=50", environ={"PACE": "0.05"})
+    worker.wait_for_step(21)
+    worker.kill()
+    worker.wait()
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    newest.write_bytes(b"torn")
+    said = evaluate(training, tmp_path / "e", tmp_path / "run", *FLAGS)
+    assert said["val_accuracy"] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "text"),
+    [
+        (("--model=nowhere",), 65, "--model=nowhere holds neither model.keras nor a whole checkpoint; name the folder"),
+        (("--model=nowhere/model.keras",), 65, "--model=nowhere/model.keras is not there"),
+        (("--model=TRAINED", "--hidden_units=33"), 64, "is not the model mlp that build_model makes"),
+        (("--model=TRAINED", "--run_dir=TRAINED"), 64, "holds the result of --mode=train, which --mode=evaluate would"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(
+    training: Training, trained: Path, tmp_path: Path, flags: tuple[str, ...], code: int, text: str
+) -> None:
+    given = [flag.replace("TRAINED", str(trained)) for flag in flags]
+    worker = training.start("--mode=evaluate", f"--run_dir={tmp_path}", "--experiment=trainer.mnist", *given)
+    assert worker.wait() == code, worker.text
+    assert [line for line in worker.lines if line.startswith("error: ") and text in line], worker.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({"mode": "evaluate"}, "--mode=evaluate needs a model; add --model=RUN_DIR"),
+        ({"model": "x"}, "--model=x is of --mode=evaluate and predict; add the mode"),
+        ({"to": "predictions.npy"}, "--to=predictions.npy is of --mode=predict; add the mode"),
+        ({"mode": "evaluate", "model": "x", "to": "predictions.npy"}, "--to=predictions.npy is of --mode=predict"),
+        (
+            {"mode": "predict", "model": "x", "to": "out.npy"},
+            "--to=out.npy cannot be written; expected predictions.npy",
+        ),
+        ({"mode": "predict", "model": "x", "to": "/out.csv"}, "--to=/out.csv cannot be written"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Config(**flags).check()
+    assert str(refused.value).startswith(text)
+
+
+def test_parquet_without_pyarrow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    prediction_files.check(Path("predictions.parquet"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    prediction_files.check(Path("predictions.npy"))
+    with pytest.raises(UsageError, match=r"pyarrow is not installed, .* pip install 'trainer\[parquet\]'"):
+        prediction_files.check(Path("predictions.parquet"))

@@ -1,0 +1,62 @@
+"""Files of a folder that is local or in a bucket, read through TensorFlow's file systems."""
+
+import os
+from pathlib import Path
+
+from trainer.core.exit_codes import DataError
+from trainer.core.s3_environ import tell_tensorflow_io
+
+
+def join(folder: str, name: str) -> str:
+    """The path of a file in a folder, local or not."""
+    return f"{folder.rstrip('/')}/{name}" if "://" in folder else str(Path(folder, name))
+
+
+def read(path: str) -> bytes | None:
+    """A file's content; None when there is no such file.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    if "://" not in path:
+        try:
+            return Path(path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    import tensorflow as tf  # Its file systems read gs://, and tensorflow-io's s3://.
+
+    _register(path)
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return bytes(file.read())
+    except tf.errors.NotFoundError:
+        return None
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {str(error)[:300]}") from None
+
+
+def names(folder: str) -> list[str]:
+    """The names of what lies in a folder; none where there is no such folder.
+
+    Raises:
+      DataError: it cannot be listed.
+    """
+    if "://" not in folder:
+        return sorted(path.name for path in Path(folder).glob("*"))
+    import tensorflow as tf
+
+    _register(folder)
+    try:
+        return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+    except tf.errors.NotFoundError:
+        return []
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        raise DataError(f"{folder} cannot be listed: {str(error)[:300]}") from None
+
+
+def _register(path: str) -> None:
+    if path.startswith("s3://"):
+        tell_tensorflow_io(os.environ)
+        import tensorflow_io  # noqa: F401  Importing it registers s3://.

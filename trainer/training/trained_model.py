@@ -1,0 +1,124 @@
+"""The model of a run, which `--model` names by its run directory, local or in a bucket: its flags and its weights."""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from trainer.core import typed_json
+from trainer.core.exit_codes import DataError, UsageError
+from trainer.core.run_dir import CHECKPOINTS, MODEL, RESULT, WEIGHTS, checkpoint_step
+from trainer.training import remote_files, variables
+from trainer.training.checkpoint import Checkpoint
+from trainer.training.saving import as_its_user_made_it
+
+# What of a run's flags its model, and the numbers measured with it, follow from.
+_FLAGS = ("data_dir", "loss", "precision", "global_batch_size", "seed", "tf32")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+def flags(model: str) -> list[str]:
+    """The flags of the run that made a model, as far as its result.json says them; for those that are not given.
+
+    Raises:
+      UsageError: result.json, which may come from a bucket, holds what is none.
+      DataError: it cannot be read.
+    """
+    folder = model if _file(model) is None else str(Path(model).parent)
+    content = remote_files.read(remote_files.join(folder, RESULT))
+    if content is None:
+        return []
+    try:
+        result = typed_json.an_object(typed_json.loads(content, lenient=True), RESULT)
+        given = typed_json.an_object(result.get("flags", {}), "flags")
+        experiment = typed_json.an_object(result.get("experiment", {}), "experiment")
+        named = {name: given[name] for name in _FLAGS if name in given}
+        own = {name: value for name, value in experiment.items() if name != "module"}
+        if "module" in experiment:
+            named["experiment"] = typed_json.text(experiment, "module")
+            if not _MODULE.fullmatch(named["experiment"]):
+                raise ValueError(f"{named['experiment'][:40]!a} is no module's name")
+        return [argument for name, value in (named | own).items() for argument in _arguments(name, value)]
+    except ValueError as error:
+        raise UsageError(f"--model={model}: its {RESULT} is not what a run writes ({error})") from None
+
+
+def weights(model: str, keras_model: Any) -> dict[str, npt.NDArray[Any]]:
+    """The variables of a model, by the names that a checkpoint has for them; sets those of `keras_model`.
+
+    Args:
+      model: the folder of a run, or one of the files in it.
+      keras_model: the same model, as `build_model` makes it.
+
+    Raises:
+      UsageError: the model there is another.
+      DataError: there is none, or none that is whole.
+    """
+    name = _file(model)
+    if name is not None:
+        content = remote_files.read(model)
+        if content is None:
+            raise DataError(f"--model={model} is not there")
+        return _of_file(model, name, content, keras_model)
+    for name in (MODEL, WEIGHTS):
+        path = remote_files.join(model, name)
+        if (content := remote_files.read(path)) is not None:
+            return _of_file(path, name, content, keras_model)
+    folder = remote_files.join(model, CHECKPOINTS)
+    for name in sorted(
+        (name for name in remote_files.names(folder) if checkpoint_step(name) is not None), reverse=True
+    ):
+        path = remote_files.join(folder, name)
+        try:
+            checkpoint = Checkpoint.decode(remote_files.read(path) or b"", name=path)
+        except ValueError as error:
+            print(f"{path} is damaged ({error}); trying the one before", flush=True)
+            continue
+        print(f"{model} has no {MODEL} yet: this is its checkpoint of step {checkpoint.step}", flush=True)
+        return _checked(path, checkpoint.arrays, keras_model)
+    raise DataError(f"--model={model} holds neither {MODEL} nor a whole checkpoint; name the folder of a run")
+
+
+def _file(model: str) -> str | None:
+    """What kind of file a model's address names; None: a folder."""
+    if model.endswith(".keras"):
+        return MODEL
+    return WEIGHTS if model.endswith(".weights.h5") else None
+
+
+def _of_file(path: str, name: str, content: bytes, keras_model: Any) -> dict[str, npt.NDArray[Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, name)
+        copy.write_bytes(content)
+        try:
+            with as_its_user_made_it(keras_model):  # Without an optimizer, whose state is not needed.
+                keras_model.load_weights(copy)  # The weights alone: no code in the file is run.
+        except Exception as error:
+            raise _other(path, keras_model, " ".join(str(error).split())[:300]) from None
+    return variables.of_model(keras_model)
+
+
+def _checked(path: str, arrays: dict[str, npt.NDArray[Any]], keras_model: Any) -> dict[str, npt.NDArray[Any]]:
+    expected = variables.of_model(keras_model)
+    for name, value in expected.items():
+        if name not in arrays or arrays[name].shape != value.shape:
+            raise _other(path, keras_model, f"it has no {name} of {list(value.shape)}")
+    return {name: arrays[name] for name in expected}
+
+
+def _other(path: str, keras_model: Any, why: str) -> UsageError:
+    return UsageError(
+        f"{path} is not the model {keras_model.name} that build_model makes ({why}); give the --experiment and the "
+        "flags that it was trained with"
+    )
+
+
+def _arguments(name: str, value: Any) -> list[str]:
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise ValueError(f"{name[:40]!a} is no flag's name")
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str | bool | int | float) for one in values):
+        raise ValueError(f"{name} is no flag's value")
+    return [f"--{name}={str(one).lower() if isinstance(one, bool) else one}" for one in values]
