@@ -19,6 +19,7 @@ from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.checkpoint import Checkpoint
 from trainer.training.experiment import Experiment
+from trainer.training.feeding import Split
 from trainer.training.predictions import Predictions
 from trainer.training.variables import Start
 
