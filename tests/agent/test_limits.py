@@ -5,6 +5,7 @@ import os
 import pathlib
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +14,18 @@ import pytest
 from tests.support.agents import DEADLINE, Agent, Run, children, running
 from tests.support.few_threads import few_threads
 from tests.support.forging import connected
+from tests.support.paths import ROOT
 from tests.support.waiting import until
+from trainer.agent.children import Children
 from trainer.agent.events import Events, OutputFinished
 
 FILES = 128
+READS_TF_CONFIG = """
+import os
+from trainer.core import agent_link
+argv = agent_link.handed_over() if agent_link.is_spare() else sys.argv[1:]
+print(len(os.environ["TF_CONFIG"]), argv)
+"""
 FEW_FILES = f"""
 from resource import *
 setrlimit(RLIMIT_NOFILE, ({FILES}, getrlimit(RLIMIT_NOFILE)[1]))
@@ -123,3 +132,19 @@ def test_what_a_thread_raises_is_raised_in_the_main_thread(raised: BaseException
     events.call(lambda: OutputFinished(None), name="well")
     assert until(DEADLINE, "an event", events.next) == OutputFinished(None)
     assert said == []
+
+
+def test_the_tf_config_of_thousands_of_workers_reaches_training() -> None:
+    """The kernel takes no variable of more than 128 KiB in the environment of a new process."""
+    tf_config = "x" * 400_000
+    program = (sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{READS_TF_CONFIG}")
+    lines: list[bytes] = []
+    children = Children(program, dict(os.environ), on_line=lambda line, _: lines.append(line), say=lambda _: None)
+    child, _ = children.start({"TF_CONFIG": tf_config}, ["--run_dir=here"])
+
+    def ended() -> bool:
+        children.reap()
+        return child.code is not None
+
+    until(DEADLINE, "its end", ended)
+    assert lines == [b"400000 ['--run_dir=here']\n"], child.errors
