@@ -148,3 +148,18 @@ def test_the_tf_config_of_thousands_of_workers_reaches_training() -> None:
 
     until(DEADLINE, "its end", ended)
     assert lines == [b"400000 ['--run_dir=here']\n"], child.errors
+
+
+def test_without_room_for_files_strangers_go_and_workers_stay(tmp_path: pathlib.Path) -> None:
+    """The hard limit is reached: of connections that say nothing the older half makes room."""
+    prelude = f"from resource import *; setrlimit(RLIMIT_NOFILE, ({FILES}, {FILES}))"
+    flags, environ = ["--epochs=2000"], {"STEP_SECONDS": "0.05"}
+    with running(tmp_path, 2, trainer_flags=flags, environ=environ, prelude=prelude) as run:
+        chief, other = run.start_all()
+        chief.wait_for_step(2)
+        with idle(run.ports[0], 2 * FILES):
+            assert run.get(0, "/healthz") == (200, "ok\n")
+            other.signal_training(signal.SIGKILL)
+            chief.wait_for_step(chief.step + 2, attempt=2)
+            assert run.get(0, "/healthz") == (200, "ok\n")
+        assert "Traceback" not in chief.text

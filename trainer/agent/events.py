@@ -71,6 +71,12 @@ class Events:
             signal.signal(number, lambda *_: self.put(Terminated()))
         signal.signal(signal.SIGCHLD, lambda *_: self.put(ChildEnded()))
 
+    def catch_what_threads_raise(self) -> None:
+        """Makes events of what ends any thread of this process, which else would live on without it, and look well."""
+        threading.excepthook = lambda args: self.put(
+            threads.as_exception(args.exc_value or RuntimeError(args.exc_type.__name__))
+        )
+
     def put(self, event: Event) -> None:
         """Adds an event; of an exception the main thread will hear as if it had raised it itself."""
         self._queue.put(event)

@@ -14,7 +14,7 @@ def problem_with(host: str) -> str:
     """Why a name does not resolve; "": it does."""
     try:
         socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError) as error:  # The latter for what can be no name at all.
+    except (OSError, ValueError) as error:  # The latter for what can be no name at all.
         return str(error)
     return ""
 

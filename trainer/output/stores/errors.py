@@ -4,6 +4,7 @@ StorageError             says which object, and what the store answered
  ├── UnreachableError    the store is away, slow, overloaded or failing: another try may succeed
  ├── RefusedError        the credentials are missing, expired, or not allowed to do it
  ├── NoBucketError       there is no such bucket
+ ├── AddressError        the address, or the region, can never be right: no other try will succeed
  ├── MissingError        there is no such object
  └── ConflictError       the object is not the version that was expected
 """
@@ -29,6 +30,10 @@ class RefusedError(StorageError):
 
 class NoBucketError(StorageError):
     """The bucket does not exist."""
+
+
+class AddressError(StorageError):
+    """The store says that what it was asked for can be no bucket's name, or that the bucket is in another region."""
 
 
 class MissingError(StorageError):

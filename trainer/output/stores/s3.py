@@ -18,6 +18,7 @@ from obstore.store import S3Store as Client
 
 from trainer.core.exit_codes import UsageError
 from trainer.output.stores.errors import (
+    AddressError,
     ConflictError,
     MissingError,
     NoBucketError,
@@ -38,6 +39,11 @@ LARGE_SECONDS = 240.0
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
 )  # fmt: skip
+# What S3 says to a clock that is off, and of credentials that were good until now.
+_PASSING = re.compile("<Code>(RequestTimeTooSkewed|RequestExpired|ExpiredToken|TokenRefreshRequired)")
+_MISADDRESSED = re.compile(
+    "<Code>(InvalidBucketName|AuthorizationHeaderMalformed|IllegalLocationConstraint)|incorrectly configured region"
+)
 
 
 class S3Store:
@@ -190,7 +196,7 @@ class S3Store:
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
             raise ConflictError(f"{what} is not the version that was expected") from None
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-            raise RefusedError(f"{what}: {_one_line(error)}") from None
+            raise _refusal(error)(f"{what}: {_one_line(error)}") from None
         except FileNotFoundError as error:
             self._check_bucket(error)
             raise UnreachableError(f"{what}: {_one_line(error)}") from None
@@ -201,10 +207,9 @@ class S3Store:
                     f"{what}: no credentials were found (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a web identity, "
                     "or an instance's role)"
                 ) from None
-            refused = re.search(
-                r"status code: 40[13] |<Code>(ExpiredToken|InvalidAccessKeyId|SignatureDoes)", str(error)
-            )
-            raise (RefusedError if refused else UnreachableError)(f"{what}: {_one_line(error)}") from None
+            refused = re.search(r"status code: 40[13] |<Code>(InvalidAccessKeyId|SignatureDoes)", str(error))
+            kind = _refusal(error) if refused or _MISADDRESSED.search(str(error)) else UnreachableError
+            raise kind(f"{what}: {_one_line(error)}") from None
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # Rust's, of no class that could be imported.
                 raise
@@ -219,6 +224,13 @@ def _client(bucket: str, endpoint: str, seconds: float) -> Client:
         client_options={"allow_http": True, "connect_timeout": "5s", "timeout": timedelta(seconds=seconds)},
         retry_config={"max_retries": 0},
     )
+
+
+def _refusal(error: Exception) -> type[StorageError]:
+    """What a store means that does not do what it is asked to."""
+    if _PASSING.search(str(error)):  # Another pod has another token, and another node another clock.
+        return UnreachableError
+    return AddressError if _MISADDRESSED.search(str(error)) else RefusedError
 
 
 def _check_credentials(environ: Mapping[str, str]) -> None:
