@@ -2,7 +2,6 @@
 
 import os
 import random
-import sys
 import threading
 import time
 from typing import Any
@@ -23,9 +22,9 @@ LINES = (
     b"\xff\xfe\x00\x00 no UTF-8",
     b"\r\r\r\x08\x08agent 0: exit 0 (done): done",
     b"[/red] :warning: [link=file:///etc/passwd]x[/link]",
-    b"error: " + b"x" * 100_000,
     b"",
 )
+LONG = b"error: " + b"x" * 100_000
 
 
 def build_model(config: Config) -> Any:
@@ -36,6 +35,6 @@ def build_model(config: Config) -> Any:
 def _print() -> None:
     chance = random.Random(os.getpid())
     while True:
-        os.write(chance.choice([1, 2]), chance.choice(LINES) + chance.choice([b"\n", b"\n", b"\r\n"]))
-        sys.stdout.flush()
-        time.sleep(0.02)
+        line = LONG if chance.random() < 0.01 else chance.choice(LINES)
+        os.write(chance.choice([1, 2]), line + chance.choice([b"\n", b"\n", b"\r\n"]))
+        time.sleep(0.1)

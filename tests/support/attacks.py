@@ -125,10 +125,13 @@ class Memory:
         self._run = run
         self._samples: dict[int, list[int]] = collections.defaultdict(list)
         self._looked_at = 0.0
+        self._trains = False
 
     def look(self) -> None:
-        if self._run.agents[0].step and time.monotonic() - self._looked_at > 1.0:
-            self._looked_at = time.monotonic()
+        if time.monotonic() - self._looked_at < 1.0:
+            return
+        self._looked_at, self._trains = time.monotonic(), self._trains or bool(self._run.agents[0].step)
+        if self._trains:
             for index, agent in self._run.agents.items():
                 with contextlib.suppress(OSError, IndexError):  # It has just ended.
                     lines = pathlib.Path(f"/proc/{agent.process.pid}/status").read_text()

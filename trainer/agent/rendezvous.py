@@ -74,7 +74,8 @@ class Rendezvous:
             status=status,
             coordinator=self.coordinator,
             token=token,
-            refusals=Refusals(log.say),
+            # The thread that answers probes must not wait until somebody reads what this process prints.
+            refusals=Refusals(lambda text: self._server.call(lambda: log.say(text))),
             pulse=events.pulse,
             on_error=events.put,
         )

@@ -72,7 +72,7 @@ class AgentServer:
         self.connections = Connections(_SILENT_CONNECTIONS + 2 * status.workers)
         self._authorization = authorization(token).get("Authorization", "").encode()
         self._on_error = on_error
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # For the coordinator.
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # What may have to wait.
         self._last_answer: tuple[Answer, bytes] | None = None
         self._said_at = float("-inf")  # When a failure of this program's was last told.
         self.registry = prometheus_client.CollectorRegistry()
@@ -81,11 +81,11 @@ class AgentServer:
 
     def start(self) -> None:
         """Begins to answer."""
-        for work in (self._serve, self._coordinate) if self.coordinator else (self._serve,):
+        for work in (self._serve, self._make_calls):
             threads.start_patiently(threading.Thread(target=work, name="server", daemon=True))
 
     def call(self, function: Callable[[], None]) -> None:
-        """Has a function called by the thread that asks the coordinator, after those that came before."""
+        """Has a function called in another thread than the one that serves, after those that came before."""
         self._calls.put(function)
 
     def later(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -119,7 +119,7 @@ class AgentServer:
                 self.call(self.coordinator.look)
             await asyncio.sleep(_TICK)
 
-    def _coordinate(self) -> None:
+    def _make_calls(self) -> None:
         while True:
             try:
                 self._calls.get()()
