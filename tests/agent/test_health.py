@@ -1,5 +1,6 @@
 """What stays alive and does nothing is found or told: a hung agent, a thread that is gone, workers that only go."""
 
+import os
 import pathlib
 import signal
 import time
@@ -76,8 +77,9 @@ def test_the_time_without_a_beat_is_counted_as_far_as_this_process_could_run(mon
 def test_no_agent_lives_on_without_one_of_its_threads(tmp_path: pathlib.Path, breaks: str) -> None:
     with running(tmp_path, 1, prelude=breaks, trainer_flags=["--epochs=1000"]) as run:
         agent = run.start(0)
-        assert agent.end() == 1
-        assert "ZeroDivisionError" in agent.text
+        assert agent.end() == os.EX_SOFTWARE
+        assert "Traceback" in agent.text
+        assert run.termination(0)["reason"] == "ZeroDivisionError: division by zero"
 
 
 @pytest.mark.parametrize("first", [0, 1])
