@@ -18,6 +18,7 @@ from tests.support.paths import ROOT
 from tests.support.waiting import until
 from trainer.agent.children import Children
 from trainer.agent.events import Events, OutputFinished
+from trainer.core.tf_config import Cluster
 
 FILES = 128
 READS_TF_CONFIG = """
@@ -163,3 +164,15 @@ def test_without_room_for_files_strangers_go_and_workers_stay(tmp_path: pathlib.
             chief.wait_for_step(chief.step + 2, attempt=2)
             assert run.get(0, "/healthz") == (200, "ok\n")
         assert "Traceback" not in chief.text
+
+
+@pytest.mark.parametrize(("workers", "says"), [(300, True), (200, False)])
+def test_too_few_files_for_so_many_workers_are_told(tmp_path: pathlib.Path, workers: int, says: bool) -> None:
+    tf_config = Cluster(addresses=tuple(f"127.0.0.1:{1000 + index}" for index in range(workers)), index=0).tf_config()
+    prelude = "from resource import *; setrlimit(RLIMIT_NOFILE, (600, 600))"
+    flags = ["--rendezvous_timeout=1"]
+    with running(tmp_path, 1, agent_flags=flags, environ={"TF_CONFIG": tf_config}, prelude=prelude) as run:
+        agent = run.start(0)
+        assert agent.end() == 75
+        told = "warning: this machine lets worker 0's agent open 600 files, and 300 workers need 700"
+        assert (told in agent.text) == says

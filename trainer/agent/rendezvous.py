@@ -19,7 +19,9 @@ from trainer.agent.status import Status
 from trainer.core import tf_config
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import ExitCode
+from trainer.core.process import most_open_files
 
+_OTHER_FILES = 100  # Open files of an agent besides the connections of the others.
 _TELLS = (
     Cause.LEFT,
     Cause.FATAL,
@@ -66,6 +68,8 @@ class Rendezvous:
         if identity.index == 0:
             look_ups = NameLookUps(identity.host, self._looked_up, log.say) if identity.workers > 1 else None
             self.coordinator = _coordinator(config, identity, log, history, look_ups)
+            if problem := _too_few_files(identity.workers):
+                log.say(f"warning: {problem}")
         else:
             address = config.chief_agent or tf_config.address(identity.host(0), config.port)
             self._remote = RemoteCoordinator(address, timeout=self._timeout, token=token, say=log.say)
@@ -157,4 +161,16 @@ def _coordinator(
         on_news=log.say,
         on_closed=history.record if history else lambda *_: None,
         look_up=look_ups.start if look_ups else None,
+    )
+
+
+def _too_few_files(workers: int) -> str:
+    """What is wrong with the limit of open files of worker 0's agent, in a sentence for a person; "": nothing."""
+    # A worker holds one connection, and has another for a moment when it asks for the next attempt.
+    needed, most = 2 * workers + _OTHER_FILES, most_open_files()
+    if needed <= most:
+        return ""
+    return (
+        f"this machine lets worker 0's agent open {most} files, and {workers} workers need {needed}: some may not be "
+        "able to come; raise the hard limit (ulimit -Hn) of its node"
     )
