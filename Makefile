@@ -51,10 +51,10 @@ e2e-smoke: setup ## the shortest of those tests (2 min)
 	tests/e2e/run -m smoke $(ARGS)
 
 .PHONY: soak
-soak: local-soak e2e-soak ## long runs with failures, on this machine and then on a cluster (45 min)
+soak: local-soak e2e-soak ## long runs with failures and attacks, here and then on a cluster (2 h)
 
 .PHONY: local-soak
-local-soak: setup ## long runs with random failures, on this machine alone (30 min)
+local-soak: setup ## random failures, then an hour of attacks (SOAK_ATTACK_SECONDS), here alone (100 min)
 	$(python) -m pytest -m 'soak and not e2e' $(ARGS)
 
 .PHONY: e2e-soak

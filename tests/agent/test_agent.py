@@ -7,6 +7,7 @@ import json
 import pathlib
 import signal
 import socket
+import time
 
 import pytest
 
@@ -152,8 +153,26 @@ def test_a_name_that_does_not_resolve_is_named(tmp_path: pathlib.Path) -> None:
     environ = {"TF_CONFIG": json.dumps(tf_config)}
     with running(tmp_path, 1, agent_flags=["--rendezvous_timeout=1", "--chief_agent="], environ=environ) as run:
         assert run.start(0).end() == 75
-        assert f"nowhere.invalid:{run.ports[0]}" in run.agents[0].text
-        assert "its name does not resolve" in run.agents[0].text
+        assert "the name of worker 0, 'nowhere.invalid', did not resolve within 1 s" in run.agents[0].text
+        assert run.termination(0)["accused"] == [0]
+
+
+def test_worker_0_waits_for_a_name_that_it_alone_cannot_resolve_and_names_it(tmp_path: pathlib.Path) -> None:
+    """The other worker, as far as it knows, can begin: it hears from worker 0 what is wrong with its name."""
+    with running(tmp_path, 2, agent_flags=["--rendezvous_timeout=3"]) as run:
+        given, run.addresses = run.addresses, ("localhost:2222", "nowhere.invalid:2222")
+        began = time.monotonic()
+        run.start(0)
+        run.addresses = given
+        run.start(1)
+        assert run.codes() == [75, 75]
+        assert time.monotonic() - began > 3
+        for agent in run.agents.values():
+            assert (
+                "the name of worker 1 did not resolve within --rendezvous_timeout=3 s: 'nowhere.invalid': "
+                in agent.text
+            )
+        assert run.termination(0)["accused"] == [1]
 
 
 def test_sigterm_saves_and_the_others_wait_for_the_successor(tmp_path: pathlib.Path) -> None:

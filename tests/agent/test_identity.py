@@ -8,7 +8,7 @@ JOB = {"JOB_COMPLETION_INDEX": "2", "JOB_NAME": "mnist", "SERVICE_NAME": "worker
 def test_a_tf_config_that_is_given_is_passed_on_untouched() -> None:
     tf_config = '{"cluster":  {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": "1"}}'
     identity = Identity({**JOB, "TF_CONFIG": tf_config})
-    assert (identity.index, identity.workers, identity.chief_host()) == (2, 3, "a")
+    assert (identity.index, identity.workers, identity.host(0)) == (2, 3, "a")
     assert identity.tf_config([0, 1, 2]) == tf_config
     assert json.loads(identity.tf_config([0, 2])) == {
         "cluster": {"chief": ["a:1"], "worker": ["c:1"]},
@@ -19,7 +19,7 @@ def test_a_tf_config_that_is_given_is_passed_on_untouched() -> None:
 def test_the_pod_of_an_indexed_job_becomes_a_worker() -> None:
     identity = Identity(JOB)
     hosts = [f"mnist-{index}.workers:2222" for index in range(3)]
-    assert (identity.index, identity.workers, identity.chief_host()) == (2, 3, "mnist-0.workers")
+    assert (identity.index, identity.workers, identity.host(0)) == (2, 3, "mnist-0.workers")
     assert json.loads(identity.tf_config([0, 1, 2])) == {
         "cluster": {"worker": hosts},
         "task": {"type": "worker", "index": 2},

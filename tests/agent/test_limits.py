@@ -5,6 +5,7 @@ import os
 import pathlib
 import resource
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +14,19 @@ import pytest
 from tests.support.agents import DEADLINE, Agent, Run, children, running
 from tests.support.few_threads import few_threads
 from tests.support.forging import connected
+from tests.support.paths import ROOT
 from tests.support.waiting import until
+from trainer.agent.children import Children
 from trainer.agent.events import Events, OutputFinished
+from trainer.core.tf_config import Cluster
 
 FILES = 128
+READS_TF_CONFIG = """
+import os
+from trainer.core import agent_link
+argv = agent_link.handed_over() if agent_link.is_spare() else sys.argv[1:]
+print(len(os.environ["TF_CONFIG"]), argv)
+"""
 FEW_FILES = f"""
 from resource import *
 setrlimit(RLIMIT_NOFILE, ({FILES}, getrlimit(RLIMIT_NOFILE)[1]))
@@ -123,3 +133,46 @@ def test_what_a_thread_raises_is_raised_in_the_main_thread(raised: BaseException
     events.call(lambda: OutputFinished(None), name="well")
     assert until(DEADLINE, "an event", events.next) == OutputFinished(None)
     assert said == []
+
+
+def test_the_tf_config_of_thousands_of_workers_reaches_training() -> None:
+    """The kernel takes no variable of more than 128 KiB in the environment of a new process."""
+    tf_config = "x" * 400_000
+    program = (sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{READS_TF_CONFIG}")
+    lines: list[bytes] = []
+    children = Children(program, dict(os.environ), on_line=lambda line, _: lines.append(line), say=lambda _: None)
+    child, _ = children.start({"TF_CONFIG": tf_config}, ["--run_dir=here"])
+
+    def ended() -> bool:
+        children.reap()
+        return child.code is not None
+
+    until(DEADLINE, "its end", ended)
+    assert lines == [b"400000 ['--run_dir=here']\n"], child.errors
+
+
+def test_without_room_for_files_strangers_go_and_workers_stay(tmp_path: pathlib.Path) -> None:
+    """The hard limit is reached: of connections that say nothing the older half makes room."""
+    prelude = f"from resource import *; setrlimit(RLIMIT_NOFILE, ({FILES}, {FILES}))"
+    flags, environ = ["--epochs=2000"], {"STEP_SECONDS": "0.05"}
+    with running(tmp_path, 2, trainer_flags=flags, environ=environ, prelude=prelude) as run:
+        chief, other = run.start_all()
+        chief.wait_for_step(2)
+        with idle(run.ports[0], 2 * FILES):
+            assert run.get(0, "/healthz") == (200, "ok\n")
+            other.signal_training(signal.SIGKILL)
+            chief.wait_for_step(chief.step + 2, attempt=2)
+            assert run.get(0, "/healthz") == (200, "ok\n")
+        assert "Traceback" not in chief.text
+
+
+@pytest.mark.parametrize(("workers", "says"), [(300, True), (200, False)])
+def test_too_few_files_for_so_many_workers_are_told(tmp_path: pathlib.Path, workers: int, says: bool) -> None:
+    tf_config = Cluster(addresses=tuple(f"127.0.0.1:{1000 + index}" for index in range(workers)), index=0).tf_config()
+    prelude = "from resource import *; setrlimit(RLIMIT_NOFILE, (600, 600))"
+    flags = ["--rendezvous_timeout=1"]
+    with running(tmp_path, 1, agent_flags=flags, environ={"TF_CONFIG": tf_config}, prelude=prelude) as run:
+        agent = run.start(0)
+        assert agent.end() == 75
+        told = "warning: this machine lets worker 0's agent open 600 files, and 300 workers need 700"
+        assert (told in agent.text) == says

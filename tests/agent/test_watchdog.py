@@ -95,13 +95,15 @@ def test_a_new_exit_code_is_a_row_of_the_table(
         workers=1, min_workers=0, elastic_wait=0, timeout=600, max_restarts=1, last_attempt=lambda: 0,
         saved_step=lambda: 0, on_news=lambda _: None, on_closed=lambda *_: None,
     )  # fmt: skip
-    coordinator.meet(joining(Ended()))
+    told: list[Begin | Finish] = []
+    coordinator.meet(joining(Ended()), told.append)
     for attempt, expected in enumerate(answers, 1):
         child, watchdog = watched(f"raise SystemExit({NEW_CODE})")
         reaped(child)
         ended = dataclasses.replace(watchdog.ended(has_result=False), attempt=attempt)
         assert (ended.cause, ended.code) == (cause, NEW_CODE)
-        answer = coordinator.meet(joining(Ended.from_json(dataclasses.asdict(ended))))
+        coordinator.meet(joining(Ended.from_json(dataclasses.asdict(ended))), told.append)
+        answer = told[attempt]
         assert type(answer) is expected
         if isinstance(answer, Finish):
             assert answer.code == NEW_CODE

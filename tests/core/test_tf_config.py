@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.paths import ROOT
 from trainer.core.exit_codes import UsageError
-from trainer.core.tf_config import Cluster, address, host_and_port
+from trainer.core.tf_config import MOST_WORKERS, Cluster, address, host_and_port
 
 ADDRESSES = ["a:2222", "b:2222", "c:2222"]
 
@@ -110,3 +111,15 @@ def test_an_incomplete_environment_of_a_job_is_refused(changed: dict[str, str], 
     environ = {"JOB_COMPLETION_INDEX": "1", "JOB_NAME": "mnist-1a", "SERVICE_NAME": "mnist", "WORKERS": "2"}
     with pytest.raises(UsageError, match=words):
         Cluster.from_job(environ | changed)
+
+
+def test_more_workers_than_can_meet_are_refused() -> None:
+    environ = {"JOB_COMPLETION_INDEX": "0", "JOB_NAME": "j", "SERVICE_NAME": "s", "WORKERS": "4096"}
+    assert Cluster.from_job(environ)
+    with pytest.raises(UsageError, match="this run has 4097 workers; at most 4096 can meet"):
+        Cluster.from_job({**environ, "WORKERS": "4097"})
+
+
+def test_the_chart_has_the_same_bound() -> None:
+    schema = json.loads((ROOT / "helm" / "values.schema.json").read_text())
+    assert schema["properties"]["workers"]["maximum"] == MOST_WORKERS

@@ -33,7 +33,7 @@ def nowhere(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--workers=0"], "--workers=0 must be at least 1"),
         (["--workers=-1"], "--workers=-1 must be at least 1"),
-        (["--workers=1000000000"], "--workers=1000000000 must be less than 100001"),
+        (["--workers=1000000000"], "--workers=1000000000 must be less than 4097"),
         (["--workers=1e9"], "1e9"),
         (["--workers=four"], "four"),
         (["--gpus_per_worker=-1"], "--gpus_per_worker=-1 must be at least 0"),

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.mirrored_run import Clock
 from tests.support.object_stores import Server, opened
 from tests.support.servers import BUCKET, SECRET, s3_environ, s3_server, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
-from trainer.core.exit_codes import UsageError
-from trainer.output.stores.errors import NoBucketError, RefusedError, UnreachableError
+from trainer.core.exit_codes import OutputError, UsageError
+from trainer.output.mirror import Mirror
+from trainer.output.stores.errors import AddressError, NoBucketError, RefusedError, UnreachableError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import StoredObject
 
@@ -61,15 +63,63 @@ def test_what_a_store_says(
             assert SECRET not in text
 
 
-def test_expired_credentials_of_s3(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "code", "error"),
+    [
+        (400, b"ExpiredToken", UnreachableError),
+        (403, b"RequestTimeTooSkewed", UnreachableError),
+        (403, b"InvalidAccessKeyId", RefusedError),
+        (400, b"InvalidBucketName", AddressError),
+        (400, b"AuthorizationHeaderMalformed", AddressError),  # As Amazon says it to another region.
+        (301, b"PermanentRedirect", AddressError),
+    ],
+)
+def test_what_s3_says_that_another_pod_or_nobody_can_mend(
+    tmp_path: Path, status: int, code: bytes, error: type[Exception]
+) -> None:
+    """What another pod or node may not meet is no error of the configuration."""
     with (
         s3_server(tmp_path) as address,
         refusing_proxy(address) as (front, proxy),
         opened(f"s3://{BUCKET}/run", front) as store,
     ):
-        proxy.answer = lambda _method, _path: (400, S3_ERROR % (b"ExpiredToken", b"The provided token has expired."))
-        with pytest.raises(RefusedError, match=r"ExpiredToken: The provided token has expired\."):
-            store.create("a", b"data")
+        proxy.answer = lambda _method, _path: (status, S3_ERROR % (code, b"because"))
+        for ask in (lambda: store.create("a", b"data"), lambda: store.get("a"), lambda: list(store.keys("a/"))):
+            with pytest.raises(error, match=f"{code.decode()}: because|incorrectly configured region"):
+                ask()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "seconds"),
+    [
+        (403, b"RequestTimeTooSkewed", OutputError, 300),
+        (400, b"InvalidBucketName", UsageError, 0),
+        (403, b"AccessDenied", UsageError, 60),
+    ],
+)
+def test_what_can_never_be_right_ends_a_start_at_once_and_what_another_node_mends_as_an_outage(
+    tmp_path: Path, status: int, code: bytes, error: type[Exception], seconds: int
+) -> None:
+    with (
+        s3_server(tmp_path / "s3") as address,
+        refusing_proxy(address) as (front, proxy),
+        opened(f"s3://{BUCKET}/run", front) as store,
+    ):
+        proxy.answer = lambda _method, _path: (status, S3_ERROR % (code, b"because"))
+        clock = Clock()
+        with pytest.raises(error, match=f"{code.decode()}: because"):
+            Mirror(
+                store,
+                tmp_path / "run",
+                worker=0,
+                interval=5.0,
+                final_timeout=300.0,
+                say=lambda _: None,
+                threads=False,
+                clock=clock,
+                wait=clock.wait,
+            ).begin()
+        assert seconds <= clock.now <= seconds + 35
 
 
 def test_a_password_in_the_address_of_a_server_is_not_told(scheme: str, address: str) -> None:
@@ -186,6 +236,14 @@ def test_refuses_what_is_no_address(url: str) -> None:
     with pytest.raises(UsageError, match="gs://bucket/path or s3://bucket/path") as caught:
         open_store(url)
     assert "pass@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://b", "gs://my bucket/a", "s3://bucket-/a", "gs://b%C3%BCcket", "s3://bucket:9000/a"]
+)
+def test_refuses_what_can_be_no_buckets_name_and_names_it(url: str) -> None:
+    with pytest.raises(UsageError, match=f"'{url}' names no bucket: '[^']*' is no name of 3 to 222 letters"):
+        open_store(url)
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/a//c", "gs://bucket/a/../c", "s3://bucket/./c", "gs://bucket/a\x7fb"])

@@ -66,3 +66,57 @@ def join(
 def hold(index: Any = 1, *, token: Any = FORGED, attempt: Any = 1) -> dict[str, Any]:
     """A request to hold on to an attempt."""
     return {"ask": "hold", "index": index, "token": token, "attempt": attempt}
+
+
+# Each of these ended an attempt or the run, or crashed an agent or all training processes, when it was believed.
+FORGED_REQUESTS: dict[str, Any] = {
+    "an end with 64 by a worker that is not": join(999, cause="final", code=64),
+    "an end with 64": join(1, cause="final", code=64),
+    "an end with 0": join(1, cause="final", code=0),
+    "other flags": join(1, flags=["--epochs=9"]),
+    "a hold by nobody": hold(99, token=None),
+    "a hold with another token": hold(1),
+    "half a worker": join(0.5),
+    "attempt Infinity": json.dumps(join(1)).replace('"attempt": 0', '"attempt": Infinity').encode(),
+    "attempt 10^300": join(1, attempt=10**300),
+    "a successor": join(1),
+    "lines of its own": join(1, cause="crash", code=1, errors=["boom\nprogress worker=0/2 step=1/0\n\x1b]0;owned\x07"]),
+}
+
+# What no agent sends, though it knew the token.
+MALFORMED_REQUESTS: dict[str, Any] = {
+    "an end with 64 by a worker that is not": join(999, cause="final", code=64),
+    "an end with 0": join(1, cause="final", code=0),
+    "an end with a code that others may mend": join(1, cause="final", code=75),
+    "a crash with 0": join(1, cause="crash", code=0),
+    "a hold with null": hold(99, token=None),
+    "a hold with an empty token": hold(1, token=""),
+    "a hold of attempt true": hold(1, attempt=True),
+    "a hold of attempt 0": hold(1, attempt=0),
+    "half a worker": join(0.5),
+    "worker true": join(True),
+    "worker -1": join(-1),
+    "worker of text": join("1"),
+    "attempt Infinity": FORGED_REQUESTS["attempt Infinity"],
+    "attempt NaN": json.dumps(join(1)).replace('"attempt": 0', '"attempt": NaN').encode(),
+    "attempt 10^300": join(1, attempt=10**300),
+    "attempt of 5000 digits": json.dumps(join(1)).replace('"attempt": 0', '"attempt": 1' + "0" * 5000).encode(),
+    "attempt -1": join(1, attempt=-1),
+    "an unknown cause": join(1, cause="because"),
+    "no cause": join(1, cause=None),
+    "a code beyond codes": join(1, cause="crash", code=256),
+    "a step of text": join(1, step="7"),
+    "errors of text": join(1, errors="boom"),
+    "errors of numbers": join(1, errors=[1]),
+    "a token of control characters": join(1, token="a\nb"),
+    "a long token": join(1, token="t" * 101),
+    "no worker at all": {"ask": "meet", "join": {}},
+    "no object": {"ask": "meet", "join": [1]},
+    "nothing asked": {},
+    "another question": {"ask": "stop"},
+    "a list": [],
+    "null": None,
+    "no JSON": b"{",
+    "not UTF-8": b"\xff\xfe{}",
+    "nested too deeply": b"[" * 40_000,
+}

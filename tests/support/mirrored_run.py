@@ -5,12 +5,11 @@ from pathlib import Path
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from tests.support.memory_store import MemoryStore
 from trainer.core import tfrecord
 from trainer.core.run_dir import EVENT_FOLDERS, checkpoint_name, newest_step
 from trainer.output.marks import Mark
 from trainer.output.mirror import Mirror
-from trainer.output.stores.store import StoredObject
+from trainer.output.stores.store import Store, StoredObject
 
 KEEP = 2
 
@@ -88,7 +87,7 @@ def steps_in_bucket(objects: dict[str, StoredObject], folder: str) -> list[int]:
     return [step for key in keys for step in steps_in(objects[key].data)]
 
 
-def a_mirror(store: MemoryStore, run_dir: Path, clock: Clock, said: list[str]) -> Mirror:
+def a_mirror(store: Store, run_dir: Path, clock: Clock, said: list[str]) -> Mirror:
     """A chief's mirror that has begun, without threads: the test calls what copies."""
     mirror = Mirror(
         store,

@@ -95,3 +95,17 @@ def test_summaries_wait_for_room_and_say_so(tmp_path: Path, caplog: pytest.LogCa
     again.epoch(8, step=80, train={"loss": 0.5}, validation={"loss": 8})
     assert again.flush()
     assert len(list((tmp_path / "train").iterdir())) == 1  # Nothing twice.
+
+
+def test_a_successor_whose_clock_is_behind_writes_a_file_that_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorBoard reads files in the order of their names, and never returns to an earlier one."""
+    for step, now in enumerate((1_800_000_060.0, 1_800_000_000.0, 1_800_000_000.0, 1_800_000_100.0), 1):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        monkeypatch.setattr("os.getpid", lambda step=step: 100 - step)
+        file = EventFile(tmp_path, first=FIRST)
+        file.add(point(step, 10))
+        file.flush()
+    (tmp_path / "events.out.tfevents.backup").touch()
+    assert [step for step in steps(tmp_path) if step] == [1, 2, 3, 4]

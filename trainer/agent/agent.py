@@ -76,6 +76,7 @@ class Agent:
           UsageError: the agent's port is taken.
         """
         self._events.catch_signals()
+        self._events.catch_what_threads_raise()
         try:
             flags = TrainingFlags.parse(self._trainer_argv)
         except UsageError as error:
@@ -146,7 +147,7 @@ class Agent:
                 return answer
             if self._ended.attempt:
                 self._status.restarted(self._ended.cause.value)
-            history.begin(rendezvous.seconds)
+            history.begin(answer.attempt, rendezvous.seconds)
             self._ended = self._take_part(answer, flags, rendezvous)
             history.end()
             if rendezvous.coordinator and self._ended.cause is Cause.DONE:

@@ -1,14 +1,18 @@
 """What the run directory tells of a run's attempts, and the line that each adds to it."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 from trainer.agent import attempt_log
 from trainer.agent.messages import Begin, Failure, Over
 from trainer.agent.status import Status
-from trainer.core import attempts
+from trainer.core import attempts, typed_json
 from trainer.core.run_dir import ATTEMPTS, newest_step
+
+_MANY_FRUITLESS = 3  # Attempts in a row without a newer checkpoint of which a person is told.
 
 
 class AttemptHistory:
@@ -41,10 +45,19 @@ class AttemptHistory:
         """The step of the newest checkpoint; 0: there is none."""
         return newest_step(self._run_dir)
 
-    def begin(self, rendezvous_seconds: float) -> None:
+    def begin(self, attempt: int, rendezvous_seconds: float) -> None:
         """An attempt begins, after a rendezvous of so many seconds."""
         self._begun_at, self._rendezvous_seconds, self._span = time.monotonic(), rendezvous_seconds, None
         self._saved_at_begin = self.saved_step()
+        if self._status.worker != 0:
+            return
+        fruitless = attempt - 1 - self._last_fruitful()
+        if fruitless >= _MANY_FRUITLESS:
+            self._say(
+                f"warning: the last {fruitless} attempts have left no newer checkpoint: this one begins at step "
+                f"{self._saved_at_begin}. Workers that are told to go (exit 143: eviction, drain, a failed probe) are "
+                "replaced without a bound but job.activeDeadlineSeconds; the events of their pods say why they went"
+            )
 
     def end(self) -> None:
         """The attempt has ended here: its times are those until now."""
@@ -57,6 +70,12 @@ class AttemptHistory:
             attempt_log.append(self._run_dir, line)
         except OSError as error:  # A full disk costs the line, not the run.
             self._say(f"warning: {self._run_dir / ATTEMPTS} lacks attempt {begin.attempt}: {error.strerror}")
+
+    def _last_fruitful(self) -> int:
+        """The number of the last attempt that saved a step; 0: none that is known of, as where the disk was lost."""
+        lines = attempts.read(self._run_dir)
+        began_earlier = (line for line in lines if _step_from(line) < self._saved_at_begin)
+        return max((line["attempt"] for line in began_earlier), default=0)
 
     def _measured(self) -> attempt_log.Span:
         now, (first_at, first_step) = time.monotonic(), self._status.first
@@ -76,3 +95,10 @@ class AttemptHistory:
             start_up=first_at - self._begun_at,
             training=now - first_at,
         )
+
+
+def _step_from(line: dict[str, Any]) -> int:
+    """The step that an attempt began at; the file may come from a bucket."""
+    with contextlib.suppress(ValueError):
+        return typed_json.whole(line, "step_from")
+    return 0

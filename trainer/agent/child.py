@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from trainer.core import agent_link, threads
 from trainer.core.process import shell_code, spawn
 from trainer.core.safe_text import one_line, redacted
 
+_HAND_OVER_BYTES = 2**20  # As much as the kernel gives who is not root.
 _KEPT_LINES = 20  # Last lines of standard error, for the verdict.
 _LONGEST_LINE = 1 << 16
 _LONGEST_ERROR = 500  # Characters of a line that is kept: it travels in messages, and into attempts.jsonl.
@@ -66,6 +68,8 @@ class Child:
             inherited = [beat_end]
             if spare:
                 hand_over_end, self._hand_over = _pipe(upon_failure)
+                with contextlib.suppress(OSError):  # The TF_CONFIG of thousands goes in without waiting for a reader.
+                    fcntl.fcntl(self._hand_over, fcntl.F_SETPIPE_SZ, _HAND_OVER_BYTES)
                 environ[agent_link.SPARE_FD] = str(hand_over_end)
                 inherited.append(hand_over_end)
             self._process = spawn(command, environ, pass_fds=inherited, output=subprocess.PIPE)

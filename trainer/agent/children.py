@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from trainer.agent.child import Child
 
+_LONGEST_VARIABLE = 2**16  # Bytes; the kernel takes at most twice as many in one variable of an environment.
 _PAUSE = 10.0  # Seconds before a spare or a TensorBoard that ended by itself is started again.
 
 
@@ -62,8 +63,12 @@ class Children:
         if spare and spare.code is None and spare.hand_over(environ, argv):
             self._training = spare
             return spare, "a warm spare" if spare.awake else "a spare that is still waking"
-        command = (*self._program, *argv)
-        self._training = Child(command, {**self._environ, **environ}, spare=False, on_line=self._on_line)
+        if any(len(value) > _LONGEST_VARIABLE for value in environ.values()):  # The TF_CONFIG of thousands.
+            self._training = Child(self._program, self._environ, spare=True, on_line=self._on_line)
+            self._training.hand_over(environ, argv)
+        else:
+            command = (*self._program, *argv)
+            self._training = Child(command, {**self._environ, **environ}, spare=False, on_line=self._on_line)
         return self._training, "a new process"
 
     def keep_spare(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from trainer.agent import finishing
@@ -29,5 +30,9 @@ def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER)
         return Agent(config, trainer_argv, os.environ, program=program).run()
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
-        finishing.leave_early(error, os.environ)
+        finishing.leave_early(int(error.exit_code), str(error), os.environ)
         return error.exit_code
+    except Exception as error:  # A fault of this program's own, in whichever thread: another pod may do better.
+        traceback.print_exc()
+        finishing.leave_early(os.EX_SOFTWARE, f"{type(error).__name__}: {error}", os.environ)
+        return os.EX_SOFTWARE

@@ -1,26 +1,28 @@
 """The coordinator of a run, in worker 0's agent: who is there, when an attempt begins, why it is over."""
 
-import dataclasses
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 from trainer.agent.begun_attempt import BegunAttempt
-from trainer.agent.messages import Begin, Ended, Failure, Finish, Join, Over
+from trainer.agent.messages import Begin, Ended, Failure, Finish, Hold, Join, Over
 from trainer.agent.restart_budget import RestartBudget
 from trainer.agent.shared_settings import SharedSettings
+from trainer.agent.waiting_agents import WaitingAgents
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import ExitCode, rule
 
-_TICK = 0.5  # Seconds between looks at clocks and at whether an asking agent is still there.
-
 
 class Coordinator:
-    """What all agents of a run ask. Every method may be called from any thread.
+    """What all agents of a run ask. Every method may be called from any thread; none waits for agents but the one.
+
+    An agent that asks is answered through a function that it gives, at once or later, from any thread: a request that
+    is held for hours costs an entry in a table, and no thread.
 
         GATHERING  agents ask to join, and wait
             |  ^
             |  |   all wait, or --min_workers of them have waited for --elastic_wait: all are answered with `Begin`
+            |  |   (one whose name does not resolve yet is not there yet)
             v  |
         RUNNING    agents hold on to the attempt
             |  |
@@ -46,6 +48,7 @@ class Coordinator:
         saved_step: Callable[[], int],
         on_news: Callable[[str], None],
         on_closed: Callable[[Begin, Over, Failure | None], None],
+        look_up: Callable[[Collection[int]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begins to gather.
@@ -60,6 +63,7 @@ class Coordinator:
           saved_step: the step of the newest checkpoint.
           on_news: called with a sentence for a person when it is known, or known better, why an attempt is over.
           on_closed: called once an attempt, when all is known of how it ended.
+          look_up: begins to look up the names of workers, of which `looked_up` tells; None: there are no names.
           clock: seconds, as `time.monotonic`.
         """
         self._workers, self._min_workers, self._elastic_wait = workers, min_workers or workers, elastic_wait
@@ -69,53 +73,78 @@ class Coordinator:
         self._budget = RestartBudget(max_restarts, saved_step)
         self._last_attempt, self._highest = last_attempt, 0
         self._changed = threading.Condition()
-        self._waiting: dict[int, _Waiter] = {}  # By worker.
+        self._waiting = WaitingAgents(look_up, clock=clock)
+        self._holding: list[Callable[[Over], None]] = []  # The agents that hold on to the attempt that runs.
         self._gathering_since: float | None = None  # When the first of them came, or the last attempt was over.
         self._attempt: BegunAttempt | None = None  # The last that began.
         self._finish: Finish | None = None  # The answer to everybody once the run is finished.
         self._unanswered: set[int] = set()  # The other workers that have not heard it.
 
-    def meet(self, join: Join, gone: Callable[[], bool] = lambda: False) -> Begin | Finish:
-        """Waits until the next attempt begins or there is none for this agent.
+    def meet(self, join: Join, answer: Callable[[Begin | Finish], None]) -> Callable[[], None]:
+        """Answers when the next attempt begins or there is none for this agent.
 
         Args:
           join: who asks, and how its last attempt ended.
-          gone: whether the asking agent has stopped waiting.
+          answer: takes the answer.
+
+        Returns:
+          What is to be called when the asking agent goes before it is answered.
         """
         with self._changed:
-            if (answer := self._answer_at_once(join)) is not None:
-                return answer
-            waiter = self._waiting[join.index] = _Waiter(join)
+            if (at_once := self._answer_at_once(join)) is not None:
+                answer(at_once)
+                return lambda: None
+            waiter = self._waiting.add(join.index, join.token, answer)
             if self._gathering_since is None:
                 self._gathering_since = self._clock()
             self._decide()
-            while waiter.answer is None:
-                self._changed.wait(_TICK)
-                if gone() and waiter.answer is None:
-                    if self._waiting.get(join.index) is waiter:
-                        del self._waiting[join.index]
-                    return Finish(code=ExitCode.PEER_LOST, reason="it stopped waiting")
-                self._decide()
-            return waiter.answer
 
-    def hold(self, index: int, token: str, attempt: int, gone: Callable[[], bool] = lambda: False) -> Over:
-        """Waits until an attempt is over; an agent that stops holding on to its attempt ends it."""
+        def gone() -> None:
+            with self._changed:
+                self._waiting.remove(join.index, waiter)
+
+        return gone
+
+    def hold(self, hold: Hold, answer: Callable[[Over], None]) -> Callable[[], None]:
+        """Answers when an attempt is over; an agent that stops holding on to its attempt ends it.
+
+        Returns:
+          What is to be called when the asking agent goes before it is answered.
+        """
         with self._changed:
-            held = self._attempt
-            if held and held.number == attempt:
-                while held.runs_with(index, token):
-                    self._changed.wait(_TICK)
-                    if gone() and index not in self._waiting and self._attempt is held:
-                        self._report(index, Ended(cause=Cause.AGENT_LOST, attempt=attempt))
-                if held.over:
-                    return held.over
-        return Over(attempt=attempt, cause=Cause.STOPPED, reason=f"attempt {attempt} is long over")
+            held = self._attempt if self._attempt and self._attempt.number == hold.attempt else None
+            if held is None or not held.runs_with(hold.index, hold.token):
+                long_ago = Over(
+                    attempt=hold.attempt, cause=Cause.STOPPED, reason=f"attempt {hold.attempt} is long over"
+                )
+                answer((held and held.over) or long_ago)
+                return lambda: None
+            self._holding.append(answer)
+
+        def gone() -> None:
+            with self._changed:
+                if self._attempt is held and held.over is None and hold.index not in self._waiting:
+                    self._report(hold.index, Ended(cause=Cause.AGENT_LOST, attempt=held.number))
+
+        return gone
+
+    def looked_up(self, index: int, problem: str) -> None:
+        """The name of a worker resolves, or does not for the given reason."""
+        with self._changed:
+            self._waiting.looked_up(index, problem)
+            self._decide()
+
+    def look(self) -> None:
+        """Looks at the clock; to be called about twice a second."""
+        with self._changed:
+            self._waiting.look()
+            self._decide()
 
     def asked_to_join(self) -> bool:
         """Whether a worker that is missing in the running attempt waits for the next."""
         with self._changed:
-            attempt = self._attempt
-            return attempt is not None and attempt.over is None and not self._waiting.keys() <= attempt.members.keys()
+            running = self._attempt if self._attempt and self._attempt.over is None else None
+            return running is not None and not self._waiting.tokens().keys() <= running.members.keys()
 
     def done(self, ended: Ended) -> None:
         """Worker 0's training process has written the result: the attempt is over."""
@@ -134,7 +163,7 @@ class Coordinator:
             self._changed.notify_all()
 
     def wait_until_answered(self, timeout: float) -> None:
-        """Waits, at most `timeout` seconds, until all other workers that may ask have heard how the run ended."""
+        """Waits, at most `timeout` seconds, until all other workers that may ask have heard how it ended."""
         with self._changed:
             self._changed.wait_for(lambda: not self._unanswered, timeout)
 
@@ -147,7 +176,7 @@ class Coordinator:
         """Takes in what an agent says that asks to join; returns its answer if it need not wait for one."""
         if self._finish is not None:
             return self._finish
-        self._replace_waiter(join)
+        self._waiting.send_away(join.index, join.token)
         attempt = self._attempt
         if attempt and attempt.runs_with(join.index, join.token) and join.ended.attempt < attempt.number:
             return attempt.begin  # It was in this attempt from the start: the answer that said so was lost.
@@ -169,14 +198,6 @@ class Coordinator:
             )
             return Finish(code=join.ended.code, reason=reason, accused=accused)
         return None
-
-    def _replace_waiter(self, join: Join) -> None:
-        """Sends away the agent that waits in the name of a worker, when another one asks in the same name."""
-        waiter = self._waiting.get(join.index)
-        if waiter and waiter.join.token != join.token:
-            reason = f"another agent has taken the place of worker {join.index}"
-            waiter.answer = Finish(code=ExitCode.PEER_LOST, reason=reason)
-            self._changed.notify_all()
 
     def _report_by(self, join: Join) -> None:
         """What the arrival of an agent says of the attempt that runs, or that is over and not yet closed."""
@@ -202,7 +223,7 @@ class Coordinator:
             return
         if ran:
             self._gathering_since = self._clock()
-            self._changed.notify_all()
+            self._answer_holding()
         self._on_news(f"attempt {attempt.number} is over: {ended.described(index)}")
 
     def _decide(self) -> None:
@@ -210,16 +231,13 @@ class Coordinator:
         running = self._attempt is not None and self._attempt.over is None
         if self._finish or running or self._gathering_since is None:
             return
-        waited = self._clock() - self._gathering_since
-        missing = [index for index in range(self._workers) if index not in self._waiting]
-        enough = 0 in self._waiting and len(self._waiting) >= self._min_workers and waited >= self._elastic_wait
-        if not missing or enough:
+        waited, there = self._clock() - self._gathering_since, self._waiting.there
+        enough = self._waiting.is_there(0) and there >= self._min_workers and waited >= self._elastic_wait
+        if there == self._workers or enough:
             self._begin()
         elif waited >= self._timeout and self._waiting:
-            reason = (
-                f"{_named(missing)} of {self._workers} did not come within --rendezvous_timeout={self._timeout:g} s"
-            )
-            self._finish_run(Finish(code=ExitCode.PEER_LOST, reason=reason, accused=tuple(missing)))
+            reason, missing = self._waiting.missed(self._workers, f"within --rendezvous_timeout={self._timeout:g} s")
+            self._finish_run(Finish(code=ExitCode.PEER_LOST, reason=reason, accused=missing))
 
     def _begin(self) -> None:
         if self._nobody_was_lost() and self._budget.spent_by(self._highest):
@@ -228,20 +246,18 @@ class Coordinator:
             return
         self._close_attempt()
         self._highest = max(self._highest, self._last_attempt()) + 1
-        self._attempt = BegunAttempt(
-            begin=Begin(attempt=self._highest, present=tuple(sorted(self._waiting))),
-            members={index: waiter.join.token for index, waiter in self._waiting.items()},
-        )
+        members = self._waiting.tokens()
+        begin = Begin(attempt=self._highest, present=tuple(members))
+        self._attempt = BegunAttempt(begin=begin, members=members)
         self._gathering_since = None
-        self._answer_waiting(self._attempt.begin)
+        self._waiting.answer(begin, members)
 
     def _nobody_was_lost(self) -> bool:
         """Whether the last attempt ended though every agent and every process in it was well."""
         attempt = self._attempt
         if attempt is None or attempt.failure is None or attempt.failure.ended.cause is not Cause.PEER_LOST:
             return False
-        waiting = {index: waiter.join.token for index, waiter in self._waiting.items()}
-        return attempt.members.items() <= waiting.items()
+        return attempt.members.items() <= self._waiting.tokens().items()
 
     def _finish_run(self, finish: Finish) -> Finish:
         """Finishes the run, unless it is finished already; returns the answer to everybody."""
@@ -255,13 +271,14 @@ class Coordinator:
             self._attempt.over = Over(
                 attempt=self._attempt.number, cause=cause, reason=finish.reason, accused=finish.accused
             )
-        self._answer_waiting(finish)
+            self._answer_holding()
+        self._waiting.answer(finish, self._waiting.workers)
         self._close_attempt()
         return finish
 
     def _to_be_answered(self, code: int) -> set[int]:
         """The other workers that must hear the end of the run before worker 0's agent may leave."""
-        workers = set(self._waiting)
+        workers = set(self._waiting.workers)
         if code == ExitCode.DONE and self._attempt:  # A missing one will find the result by itself.
             workers |= set(self._attempt.members)
         elif code != ExitCode.DONE and rule(code).ends_all:
@@ -273,20 +290,8 @@ class Coordinator:
         if attempt and not attempt.closed:
             self._on_closed(attempt.begin, attempt.close(), attempt.failure)
 
-    def _answer_waiting(self, answer: Begin | Finish) -> None:
-        for waiter in self._waiting.values():
-            waiter.answer = answer
-        self._waiting = {}
-        self._changed.notify_all()
-
-
-@dataclasses.dataclass
-class _Waiter:
-    join: Join
-    answer: Begin | Finish | None = None
-
-
-def _named(workers: Sequence[int]) -> str:
-    names = ", ".join(map(str, workers[:10]))
-    more = f" and {len(workers) - 10} more" if len(workers) > 10 else ""
-    return f"worker {names}" if len(workers) == 1 else f"workers {names}{more}"
+    def _answer_holding(self) -> None:
+        holding, self._holding = self._holding, []
+        for answer in holding:
+            if self._attempt and self._attempt.over:
+                answer(self._attempt.over)

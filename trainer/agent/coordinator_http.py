@@ -1,4 +1,4 @@
-"""The coordinator over HTTP: how the agents of the other workers ask it, and how worker 0's agent answers.
+"""The coordinator over HTTP: how the agents of the other workers ask it; `trainer.agent.server` answers.
 
 A request is a POST of one JSON object, which says under "ask" what is asked:
 
@@ -12,13 +12,11 @@ import contextlib
 import dataclasses
 import http.client
 import json
-import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from trainer.agent.coordinator import Coordinator
 from trainer.agent.messages import MOST_BYTES, Begin, Finish, Hold, Join, Over
 from trainer.core import typed_json
 from trainer.core.causes import Cause
@@ -27,21 +25,12 @@ from trainer.core.safe_text import one_line
 from trainer.core.tf_config import host_and_port
 
 PATH = "/rendezvous"
+Answer = Begin | Finish | Over
 
 _CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 1.0  # At most, between two requests while worker 0's agent cannot be reached.
 _FATAL_SECONDS = 30.0  # For telling worker 0's agent of an error that ends all workers.
 _LEAVE_SECONDS = 2.0  # For telling it that this worker was told to go: the grace period runs.
-
-
-class AnyCoordinator(Protocol):
-    """The coordinator as an agent sees it: `Coordinator` itself on worker 0, `RemoteCoordinator` on the others."""
-
-    def meet(self, join: Join) -> Begin | Finish:
-        """Waits until the next attempt begins or there is none for this agent."""
-
-    def hold(self, index: int, token: str, attempt: int) -> Over:
-        """Waits until an attempt is over."""
 
 
 class RemoteCoordinator:
@@ -67,7 +56,7 @@ class RemoteCoordinator:
         self._said = ""  # What was said last.
 
     def meet(self, join: Join) -> Begin | Finish:
-        """As `Coordinator.meet`; asks again while worker 0's agent cannot be reached, as long as that is worth it."""
+        """Waits until the next attempt begins or there is none for this agent; asks again while that is worth it."""
         deadline = time.monotonic() + self._patience(join.ended.cause)
         pause = 0.05
         while True:
@@ -85,14 +74,13 @@ class RemoteCoordinator:
                 time.sleep(pause)
                 pause = min(2 * pause, _RETRY_SECONDS)
 
-    def hold(self, index: int, token: str, attempt: int) -> Over:
-        """As `Coordinator.hold`; an attempt is over, too, when worker 0's agent is gone."""
+    def hold(self, hold: Hold) -> Over:
+        """Waits until an attempt is over, which it is, too, when worker 0's agent is gone."""
         try:
-            question = dataclasses.asdict(Hold(index=index, token=token, attempt=attempt))
-            return Over.from_json(self._ask({"ask": "hold", **question}).get("over", {}))
+            return Over.from_json(self._ask({"ask": "hold", **dataclasses.asdict(hold)}).get("over", {}))
         except (OSError, http.client.HTTPException, ValueError):
             reason = f"worker 0's agent at {self._address} is gone"
-            return Over(attempt=attempt, cause=Cause.AGENT_LOST, reason=reason, accused=(0,))
+            return Over(attempt=hold.attempt, cause=Cause.AGENT_LOST, reason=reason, accused=(0,))
 
     def _patience(self, cause: Cause) -> float:
         """Seconds for which worker 0's agent is asked again while it cannot be reached."""
@@ -139,33 +127,25 @@ def authorization(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def answer(coordinator: Coordinator, question: Any, connection: socket.socket) -> dict[str, Any]:
-    """Answers one request of a `RemoteCoordinator`, however long that takes.
-
-    Args:
-      coordinator: the coordinator in this process.
-      question: what was received.
-      connection: the client's; when it is closed the client is gone.
-
-    Returns:
-      What is to be sent; for "meet" with the index of who asked.
+def question(value: Any) -> Join | Hold:
+    """Reads what a `RemoteCoordinator` asks.
 
     Raises:
       ValueError: it is no request of an agent.
     """
-    question = typed_json.an_object(question, "it")
-    keep_alive(connection)
-    gone = _watch(connection)
-    match typed_json.text(question, "ask"):
+    value = typed_json.an_object(value, "it")
+    match typed_json.text(value, "ask"):
         case "meet":
-            join = Join.from_json(question.get("join", {}))
-            reply = coordinator.meet(join, gone)
-            return {type(reply).__name__.lower(): dataclasses.asdict(reply), "index": join.index}
+            return Join.from_json(value.get("join", {}))
         case "hold":
-            hold = Hold.from_json(question)
-            return {"over": dataclasses.asdict(coordinator.hold(hold.index, hold.token, hold.attempt, gone))}
+            return Hold.from_json(value)
         case _:
             raise ValueError("ask is neither meet nor hold")
+
+
+def answer_body(answer: Answer) -> bytes:
+    """What it is answered."""
+    return json.dumps({type(answer).__name__.lower(): dataclasses.asdict(answer)}).encode()
 
 
 def keep_alive(connection: socket.socket) -> None:
@@ -182,17 +162,3 @@ def _begin_or_finish(value: dict[str, Any], join: Join) -> Begin | Finish:
     if join.index not in begin.present or begin.present[-1] >= join.workers or begin.attempt <= join.ended.attempt:
         raise ValueError("it begins an attempt that this worker can have no part in")
     return begin
-
-
-def _watch(connection: socket.socket) -> Callable[[], bool]:
-    """Makes a function that says whether the other end has closed the connection."""
-    poll = select.poll()  # Not select, which ends at descriptor 1023.
-    poll.register(connection, select.POLLIN | select.POLLRDHUP)
-
-    def gone() -> bool:
-        try:
-            return bool(poll.poll(0)) and connection.recv(1, socket.MSG_PEEK) == b""
-        except OSError:
-            return True
-
-    return gone

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from trainer.agent.messages import Begin, Finish, Over
+from trainer.agent.pulse import Pulse
 from trainer.core import threads
 
 _TICK = 0.5  # Seconds without an event after which the main thread looks at its clocks.
@@ -60,6 +61,7 @@ class Events:
         self._reap, self._say = reap, say
         self._to_start: collections.deque[threading.Thread] = collections.deque()  # There was no room for them.
         self._is_full = False  # Whether that was said.
+        self.pulse = Pulse()  # Of the main thread, which takes the events out.
         self.terminated_at: float | None = None  # When SIGTERM came first, on time.monotonic's clock.
         self.upon_sigterm = "the training process saves and leaves"  # What follows from it now, for a person.
 
@@ -68,6 +70,12 @@ class Events:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.put(Terminated()))
         signal.signal(signal.SIGCHLD, lambda *_: self.put(ChildEnded()))
+
+    def catch_what_threads_raise(self) -> None:
+        """Makes events of what ends any thread of this process, which else would live on without it, and look well."""
+        threading.excepthook = lambda args: self.put(
+            threads.as_exception(args.exc_value or RuntimeError(args.exc_type.__name__))
+        )
 
     def put(self, event: Event) -> None:
         """Adds an event; of an exception the main thread will hear as if it had raised it itself."""
@@ -81,6 +89,7 @@ class Events:
         Raises:
           Exception: the event is one.
         """
+        self.pulse.beat()
         self._start_threads()
         try:
             event = self._queue.get(timeout=_TICK)
@@ -115,5 +124,5 @@ class Events:
         while self._to_start and threads.start(self._to_start[0]):
             self._to_start.popleft()
         if self._to_start and not self._is_full:
-            self._say("warning: this machine gives this process no more threads; it goes on when there is room")
+            self._say(threads.NO_ROOM)
         self._is_full = bool(self._to_start)

@@ -140,19 +140,20 @@ def leave(
         coordinator.wait_until_answered(_ANSWER_SECONDS)
 
 
-def leave_early(error: TrainerError, environ: Mapping[str, str]) -> None:
-    """Leaves the termination message of an agent that could not begin."""
+def leave_early(code: int, text: str, environ: Mapping[str, str]) -> None:
+    """Leaves the termination message of an agent that could not begin, or that ends by a fault of its own."""
+    reason = one_line(redacted(text))
     fields = {
         "format": formats.TERMINATION_MESSAGE,
-        "exit_code": int(error.exit_code),
-        "meaning": meaning(error.exit_code),
-        "reason": one_line(redacted(str(error))),
+        "exit_code": code,
+        "meaning": meaning(code),
+        "reason": reason,
         "cause": None,
         "accused": [],
         "killed_by_agent": False,
         "run": "",
         "output": "",
-        "errors": [one_line(redacted(str(error)))],
+        "errors": [reason],
     }
     with contextlib.suppress(OSError):  # A full disk there must not change the exit code, by which the Job decides.
         termination_message.write(fields, environ)

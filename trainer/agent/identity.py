@@ -1,10 +1,10 @@
 """Which worker an agent is, out of its environment, and the TF_CONFIG that follows from it."""
 
 import dataclasses
-import socket
 import time
 from collections.abc import Mapping, Sequence
 
+from trainer.agent.name_look_ups import problem_with
 from trainer.core.free_ports import loopback
 from trainer.core.tf_config import Cluster, host_and_port
 
@@ -28,10 +28,6 @@ class Identity:
         self.workers = cluster.workers if cluster else 1
         self.index = cluster.index if cluster else 0
 
-    def chief_host(self) -> str:
-        """The host of worker 0."""
-        return host_and_port(self._cluster.addresses[0])[0] if self._cluster else loopback()
-
     def tf_config(self, present: Sequence[int]) -> str:
         """The TF_CONFIG of an attempt of the workers `present`; if that is all of them, the one that was given, if any.
 
@@ -46,29 +42,23 @@ class Identity:
         addresses = tuple(cluster.addresses[index] for index in present)
         return dataclasses.replace(cluster, addresses=addresses, index=present.index(self.index)).tf_config()
 
-    def unresolved(self, present: Sequence[int], timeout: float) -> tuple[int, str] | None:
-        """Waits, at most `timeout` seconds, until the names of the workers `present` resolve.
+    def host(self, worker: int) -> str:
+        """The host of a worker."""
+        return host_and_port(self._cluster.addresses[worker])[0] if self._cluster else loopback()
+
+    def unresolved(self, workers: Sequence[int], timeout: float) -> tuple[int, str] | None:
+        """Waits, at most `timeout` seconds, until the names of these workers resolve.
 
         Returns:
           The first worker whose name does not, and what is wrong with it; None if all do.
         """
-        if self._cluster is None:
-            return None
         deadline = time.monotonic() + timeout
-        for index in present:
-            host, _ = host_and_port(self._cluster.addresses[index])
-            while problem := _problem(host):
+        for worker in workers if self._cluster else ():
+            while problem := problem_with(host := self.host(worker)):
                 if time.monotonic() > deadline:
-                    sentence = f"the name of worker {index}, {host!r}, did not resolve within {timeout:g} s: {problem}"
-                    return index, sentence
+                    return (
+                        worker,
+                        f"the name of worker {worker}, {host!r}, did not resolve within {timeout:g} s: {problem}",
+                    )
                 time.sleep(_PAUSE)
         return None
-
-
-def _problem(host: str) -> str:
-    """Why a name does not resolve; empty if it does."""
-    try:
-        socket.getaddrinfo(host, None)
-    except socket.gaierror as error:
-        return str(error)
-    return ""

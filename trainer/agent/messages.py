@@ -20,9 +20,9 @@ from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import meaning, rule
 from trainer.core.run_dir import MOST_ATTEMPTS
 from trainer.core.safe_text import one_line
+from trainer.core.tf_config import MOST_WORKERS
 
 MOST_BYTES = 2**20  # Of a message.
-MOST_WORKERS = 100_000  # As the chart has it.
 _MOST_ATTEMPTS = 2 * MOST_ATTEMPTS  # A run goes on above what a bucket's names said.
 _MOST_CODE = 255
 _MOST_ERRORS = 20  # Lines, the last ones.

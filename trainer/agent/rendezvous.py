@@ -6,20 +6,27 @@ import uuid
 
 from trainer.agent.attempt_history import AttemptHistory
 from trainer.agent.coordinator import Coordinator
-from trainer.agent.coordinator_http import AnyCoordinator, RemoteCoordinator
+from trainer.agent.coordinator_http import RemoteCoordinator
 from trainer.agent.events import Events
 from trainer.agent.flags import AgentConfig
 from trainer.agent.identity import Identity
 from trainer.agent.log import AgentLog
-from trainer.agent.messages import Begin, Ended, Finish, Join
+from trainer.agent.messages import Begin, Ended, Finish, Hold, Join
+from trainer.agent.name_look_ups import NameLookUps
 from trainer.agent.refusals import Refusals
 from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
 from trainer.core import tf_config
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import ExitCode
+from trainer.core.process import most_open_files
 
-_RESOLVE_SECONDS = 60.0
+_OTHER_FILES = 100  # Open files of an agent besides the connections of the others.
+_TELLS = (
+    Cause.LEFT,
+    Cause.FATAL,
+    Cause.DONE,
+)  # Ends of which worker 0's agent must hear, after which none begins here.
 
 
 class Rendezvous:
@@ -56,14 +63,27 @@ class Rendezvous:
         self._token = uuid.uuid4().hex  # This agent's own: a successor has another.
         self.seconds = 0.0  # What the last rendezvous took.
         self.coordinator: Coordinator | None = None  # On worker 0.
-        self._asked: AnyCoordinator
+        self._remote: RemoteCoordinator | None = None  # On the others.
+        self._timeout = config.rendezvous_timeout
         if identity.index == 0:
-            self._asked = self.coordinator = _coordinator(config, identity, log, history)
+            look_ups = NameLookUps(identity.host, self._looked_up, log.say) if identity.workers > 1 else None
+            self.coordinator = _coordinator(config, identity, log, history, look_ups)
+            if problem := _too_few_files(identity.workers):
+                log.say(f"warning: {problem}")
         else:
-            address = config.chief_agent or tf_config.address(identity.chief_host(), config.port)
-            self._asked = RemoteCoordinator(address, timeout=config.rendezvous_timeout, token=token, say=log.say)
-        refusals = Refusals(log.say)
-        AgentServer(config.port, status=status, coordinator=self.coordinator, token=token, refusals=refusals).start()
+            address = config.chief_agent or tf_config.address(identity.host(0), config.port)
+            self._remote = RemoteCoordinator(address, timeout=self._timeout, token=token, say=log.say)
+        self._server = AgentServer(
+            config.port,
+            status=status,
+            coordinator=self.coordinator,
+            token=token,
+            # The thread that answers probes must not wait until somebody reads what this process prints.
+            refusals=Refusals(lambda text: self._server.call(lambda: log.say(text))),
+            pulse=events.pulse,
+            on_error=events.put,
+        )
+        self._server.start()
 
     def meet(self, ended: Ended) -> tuple[Ended, Begin | Finish]:
         """Waits until the next attempt begins or there is none for this worker; SIGTERM ends the waiting.
@@ -82,30 +102,54 @@ class Rendezvous:
             ended=ended,
             flags=self._flags,
         )
-        self._events.call(lambda: self._resolved(self._asked.meet(join)), name="rendezvous")
+        if remote := self._remote:
+            self._events.call(lambda: self._ask_to_join(remote, join), name="rendezvous")
+        elif self.coordinator:
+            self.coordinator.meet(join, self._events.put)
         while self._events.terminated_at is None or ended.cause is Cause.LEFT:
             answer = self._events.next()
             if isinstance(answer, Begin | Finish):
                 self.seconds = time.monotonic() - began
                 return ended, answer
         left = dataclasses.replace(ended, cause=Cause.LEFT)
-        return left, self._asked.meet(dataclasses.replace(join, ended=left))  # It is answered at once.
+        return left, self._leave(dataclasses.replace(join, ended=left))
 
     def hold(self, attempt: int) -> None:
         """Holds on to an attempt; `Over` becomes an event when it is over."""
-        self._events.call(lambda: self._asked.hold(self._identity.index, self._token, attempt), name="rendezvous")
+        hold = Hold(index=self._identity.index, token=self._token, attempt=attempt)
+        if remote := self._remote:
+            self._events.call(lambda: remote.hold(hold), name="rendezvous")
+        elif self.coordinator:
+            self.coordinator.hold(hold, self._events.put)
 
-    def _resolved(self, answer: Begin | Finish) -> Begin | Finish:
-        """The answer once the names of all workers in the attempt resolve."""
-        if isinstance(answer, Begin):
-            unresolved = self._identity.unresolved(answer.present, _RESOLVE_SECONDS)
-            if unresolved:
-                index, reason = unresolved
-                return Finish(code=ExitCode.PEER_LOST, reason=reason, accused=(index,))
-        return answer
+    def _ask_to_join(self, remote: RemoteCoordinator, join: Join) -> Begin | Finish:
+        """Asks worker 0's agent, which looks at all names, once those that training needs here resolve."""
+        if join.ended.cause not in _TELLS and (unresolved := self._identity.unresolved((0, join.index), self._timeout)):
+            worker, reason = unresolved
+            return Finish(code=ExitCode.PEER_LOST, reason=reason, accused=(worker,))
+        return remote.meet(join)
+
+    def _leave(self, join: Join) -> Begin | Finish:
+        """Tells the coordinator that this worker was told to go, which is answered at once."""
+        if self._remote:
+            return self._remote.meet(join)
+        answers: list[Begin | Finish] = []
+        if self.coordinator:
+            self.coordinator.meet(join, answers.append)
+        return answers[0]
+
+    def _looked_up(self, worker: int, problem: str) -> None:
+        if coordinator := self.coordinator:
+            self._server.call(lambda: coordinator.looked_up(worker, problem))
 
 
-def _coordinator(config: AgentConfig, identity: Identity, log: AgentLog, history: AttemptHistory | None) -> Coordinator:
+def _coordinator(
+    config: AgentConfig,
+    identity: Identity,
+    log: AgentLog,
+    history: AttemptHistory | None,
+    look_ups: NameLookUps | None,
+) -> Coordinator:
     return Coordinator(
         workers=identity.workers,
         min_workers=config.min_workers,
@@ -116,4 +160,17 @@ def _coordinator(config: AgentConfig, identity: Identity, log: AgentLog, history
         saved_step=history.saved_step if history else lambda: 0,
         on_news=log.say,
         on_closed=history.record if history else lambda *_: None,
+        look_up=look_ups.start if look_ups else None,
+    )
+
+
+def _too_few_files(workers: int) -> str:
+    """What is wrong with the limit of open files of worker 0's agent, in a sentence for a person; "": nothing."""
+    # A worker holds one connection, and has another for a moment when it asks for the next attempt.
+    needed, most = 2 * workers + _OTHER_FILES, most_open_files()
+    if needed <= most:
+        return ""
+    return (
+        f"this machine lets worker 0's agent open {most} files, and {workers} workers need {needed}: some may not be "
+        "able to come; raise the hard limit (ulimit -Hn) of its node"
     )

@@ -28,7 +28,7 @@ def main(archive: str, folder: str, run_dir: str = "") -> int:
             shutil.copyfile(archive, Path(run_dir) / shipped_code.ARCHIVE)
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
-        finishing.leave_early(error, os.environ)
+        finishing.leave_early(error.exit_code, str(error), os.environ)
         return error.exit_code
     except OSError as error:  # The run's disk: another pod may have more luck.
         print(f"error: the code cannot be kept in {run_dir}: {error.strerror}", file=sys.stderr)

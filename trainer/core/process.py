@@ -39,6 +39,12 @@ def raise_open_files() -> None:
         _soft_files = soft
 
 
+def most_open_files() -> int:
+    """How many files this process can have open at once, connections among them."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
 def spawn(
     command: Sequence[str],
     environ: Mapping[str, str],

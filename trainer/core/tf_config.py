@@ -14,6 +14,7 @@ from trainer.core.exit_codes import UsageError
 
 TRAINING_PORT = 2222
 AGENT_PORT = 8080
+MOST_WORKERS = 4096  # With as many the rendezvous was shown to work (docs/scale.md); the chart has the same bound.
 
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([^\s:/?#@\[\]]+)):([0-9]{1,5})")
 _EXAMPLE = '{"cluster": {"worker": ["host:2222", ...]}, "task": {"type": "worker", "index": 0}}'
@@ -26,6 +27,10 @@ class Cluster:
     addresses: tuple[str, ...]  # "host:port" of each worker's training process; an IPv6 address is in brackets.
     index: int
     has_chief: bool = False  # Whether TF_CONFIG calls worker 0 `chief`.
+
+    def __post_init__(self) -> None:
+        if self.workers > MOST_WORKERS:
+            raise UsageError(f"this run has {self.workers} workers; at most {MOST_WORKERS} can meet, so give it fewer")
 
     @property
     def workers(self) -> int:

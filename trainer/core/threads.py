@@ -3,6 +3,7 @@
 import threading
 import time
 
+NO_ROOM = "warning: this machine gives this process no more threads; it goes on when there is room"
 _PAUSE = 0.5  # Seconds.
 
 

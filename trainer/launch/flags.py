@@ -5,9 +5,9 @@ import re
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.settings import setting
+from trainer.core.tf_config import MOST_WORKERS
 
 PROGRAM = "python -m trainer.launch"
-_MOST_WORKERS = 100_000  # As in helm/values.schema.json.
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LONGEST_NAME = 53  # Helm takes no longer one; the chart shortens the names that it makes of it.
 
@@ -46,7 +46,7 @@ class SubmitFlags(AttachFlags):
     """The flags of `submit` and `doctor`: the checks before a run, submitting it, watching it."""
 
     workers: int | None = setting(
-        None, "worker pods (default: as values say, else 4)", minimum=1, below=_MOST_WORKERS + 1, kind=int
+        None, "worker pods (default: as values say, else 4)", minimum=1, below=MOST_WORKERS + 1, kind=int
     )
     gpus_per_worker: int | None = setting(
         None,

@@ -14,7 +14,7 @@ from trainer.output.chief_copy import ChiefCopy
 from trainer.output.copy_thread import CopyThread
 from trainer.output.log_copies import LogCopies
 from trainer.output.outage import Growing, Outage, retry_seconds, waiting_bytes
-from trainer.output.stores.errors import NoBucketError, RefusedError, StorageError, UnreachableError
+from trainer.output.stores.errors import AddressError, NoBucketError, RefusedError, StorageError, UnreachableError
 from trainer.output.stores.store import Store
 from trainer.output.takeover import Takeover
 
@@ -87,6 +87,8 @@ class Mirror:
                 break
             except NoBucketError as error:
                 raise UsageError(f"{error}; make the bucket first, or name another with --output") from None
+            except AddressError as error:
+                raise UsageError(f"{error}; mend --output, or what the environment says of the store") from None
             except RefusedError as error:
                 if self._clock() - start >= REFUSED_SECONDS:
                     raise UsageError(

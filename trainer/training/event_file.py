@@ -7,12 +7,14 @@ Here what could not be written is cut off again and waits in memory.
 import collections
 import contextlib
 import os
+import re
 import socket
 import time
 from pathlib import Path
 
 from trainer.core.tfrecord import record
 
+_PREFIX = "events.out.tfevents."
 _MOST_WAITING = 32 * 2**20  # Bytes in memory while the disk takes nothing.
 
 
@@ -58,10 +60,16 @@ class EventFile:
     def _open(self) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)
         # As TensorFlow calls it: TensorBoard reads files in the order of their names.
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{self._made}.v2"
+        number = max(int(time.time()), self._newest() + 1)
+        name = f"{_PREFIX}{number:010d}.{socket.gethostname()}.{os.getpid()}.{self._made}.v2"
         self._descriptor = os.open(self._folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         self._made, self._end = self._made + 1, 0
         return self._descriptor
+
+    def _newest(self) -> int:
+        """The highest number in a name so far: the clock of the machine that wrote it may be ahead of this one's."""
+        numbers = (path.name.removeprefix(_PREFIX).partition(".")[0] for path in self._folder.glob(f"{_PREFIX}*"))
+        return max((int(number) for number in numbers if re.fullmatch("[0-9]{10}", number)), default=0)
 
     def _append(self, descriptor: int, data: bytes) -> None:
         """Writes a record, all of it or nothing."""

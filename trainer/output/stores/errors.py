@@ -5,6 +5,7 @@ StorageError             says which object, and what the store answered
  ├── RefusedError        the credentials are missing, expired, or not allowed to do it
  │    └── CredentialsError   of these: missing, wrong or expired
  ├── NoBucketError       there is no such bucket
+ ├── AddressError        the address, or the region, can never be right: no other try will succeed
  ├── MissingError        there is no such object
  └── ConflictError       the object is not the version that was expected
 """
@@ -34,6 +35,10 @@ class CredentialsError(RefusedError):
 
 class NoBucketError(StorageError):
     """The bucket does not exist."""
+
+
+class AddressError(StorageError):
+    """The store says that what it was asked for can be no bucket's name, or that the bucket is in another region."""
 
 
 class MissingError(StorageError):

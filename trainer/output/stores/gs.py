@@ -5,6 +5,7 @@ It appends by composition: the new bytes are uploaded as an object of their own,
 
 import contextlib
 import os
+import re
 import threading
 import uuid
 import warnings
@@ -21,6 +22,7 @@ with warnings.catch_warnings():
     from google.cloud import storage
 
 from trainer.output.stores.errors import (
+    AddressError,
     ConflictError,
     CredentialsError,
     MissingError,
@@ -31,6 +33,8 @@ from trainer.output.stores.errors import (
 )
 from trainer.output.stores.store import PART_BYTES, PIECES, TIMEOUT_SECONDS, StoredObject, join
 
+# What Google says to a clock that is off, and of a token that was good until now: another pod may do better.
+_PASSING = re.compile("short-lived token|[Ee]xpired|iat and exp")
 # For every request. The timeouts are for the connection and for a silence; the client tries nothing again by itself.
 REQUEST_OPTIONS: dict[str, Any] = {"timeout": (5.0, TIMEOUT_SECONDS), "retry": None}
 
@@ -208,12 +212,14 @@ class GoogleStore:
             raise ConflictError(f"{what} is gone") from None
         except exceptions.Forbidden as error:
             raise RefusedError(f"{what}: {_one_line(error)}") from None
-        except (
-            exceptions.Unauthorized,
-            google.auth.exceptions.DefaultCredentialsError,
-            google.auth.exceptions.RefreshError,
-        ) as error:
+        except exceptions.Unauthorized as error:
             raise CredentialsError(f"{what}: {_one_line(error)}") from None
+        except (google.auth.exceptions.DefaultCredentialsError, google.auth.exceptions.RefreshError) as error:
+            kind = UnreachableError if _PASSING.search(str(error)) else CredentialsError
+            raise kind(f"{what}: {_one_line(error)}") from None
+        except exceptions.BadRequest as error:
+            said = AddressError if "bucket name" in str(error).lower() else UnreachableError
+            raise said(f"{what}: {_one_line(error)}") from None
         except (
             exceptions.GoogleAPIError,
             google.auth.exceptions.GoogleAuthError,

@@ -1,6 +1,7 @@
 """Opens the store of an address. The clients are large, so each is imported only when a store of its kind is opened."""
 
 import os
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ from trainer.output.stores.ranges import Ranges
 from trainer.output.stores.store import Store
 
 SCHEMES = ("gs", "s3")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,220}[A-Za-z0-9]")  # Of any store; each allows less.
 
 
 def open_store(url: str, environ: Mapping[str, str] = os.environ, *, run: str = "") -> Store:
@@ -23,13 +25,18 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ, *, run: str = 
       run: the name of a run's folder below it, which may have characters that an address gives a meaning.
 
     Raises:
-      UsageError: it is no such address, or the endpoint in the environment is no address.
+      UsageError: it is no such address, or one of no bucket, or the endpoint in the environment is no address.
     """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
         raise UsageError(
             f"the output {redacted(url)!r} is no address of an object store; expected gs://bucket/path or "
             "s3://bucket/path"
+        )
+    if not _BUCKET.fullmatch(parts.netloc):
+        raise UsageError(
+            f"the output {redacted(url)!r} names no bucket: {parts.netloc!r} is no name of 3 to 222 letters, digits, "
+            "hyphens, underscores and dots that begins and ends with a letter or a digit"
         )
     path = "/".join(filter(None, (parts.path.strip("/"), run)))
     if path and not all(part.isprintable() and part not in ("", ".", "..") for part in path.split("/")):

@@ -11,6 +11,7 @@ from obstore.store import S3Store as Client
 
 from trainer.core.exit_codes import UsageError
 from trainer.output.stores.errors import (
+    AddressError,
     ConflictError,
     CredentialsError,
     NoBucketError,
@@ -26,8 +27,12 @@ _CREDENTIALS = (
 
 # What a server says to a key, a secret or a region that is not one of its own. The last is versitygw's, with a 404.
 _WRONG_CREDENTIALS = re.compile(
-    r"<Code>(ExpiredToken|InvalidToken|InvalidAccessKeyId|SignatureDoesNotMatch|AuthorizationHeaderMalformed"
-    r"|XAdminUserNotFound)|status code: 401 "
+    r"<Code>(InvalidToken|InvalidAccessKeyId|SignatureDoesNotMatch|XAdminUserNotFound)|status code: 401 "
+)
+# What it says to a clock that is off, and of credentials that were good until now.
+_PASSING = re.compile("<Code>(RequestTimeTooSkewed|RequestExpired|ExpiredToken|TokenRefreshRequired)")
+_MISADDRESSED = re.compile(
+    "<Code>(InvalidBucketName|AuthorizationHeaderMalformed|IllegalLocationConstraint)|incorrectly configured region"
 )
 
 
@@ -110,6 +115,10 @@ def translated_errors(url: str, what: str) -> Iterator[None]:
 
 def _meaning(what: str, error: Exception) -> StorageError:
     text = str(error)
+    if _PASSING.search(text):  # Another pod has another token, and another node another clock.
+        return UnreachableError(f"{what}: {one_line(error)}")
+    if _MISADDRESSED.search(text):
+        return AddressError(f"{what}: {one_line(error)}")
     if _WRONG_CREDENTIALS.search(text) or isinstance(error, exceptions.UnauthenticatedError):
         return CredentialsError(f"{what}: {one_line(error)}")
     if "169.254." in text:  # Without other credentials, the client asks for an instance's role.

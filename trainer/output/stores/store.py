@@ -27,7 +27,7 @@ class StoredObject:
 class Readable(Protocol):
     """What can be read of the objects below one address. Keys are relative to it, with slashes.
 
-    Every method may raise UnreachableError, RefusedError and NoBucketError.
+    Every method may raise UnreachableError, RefusedError, NoBucketError and AddressError.
     """
 
     url: str  # The address, without a slash at its end.

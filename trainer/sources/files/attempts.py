@@ -9,6 +9,7 @@ from absl import logging
 
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.output.stores.errors import (
+    AddressError,
     ConflictError,
     CredentialsError,
     MissingError,
@@ -58,7 +59,7 @@ class Attempts:
         self._since = now if self._since is None else self._since
         answered = self._place in _answered
         refused = isinstance(error, RefusedError) and not answered
-        lasting = isinstance(error, NoBucketError | MissingError | ConflictError)
+        lasting = isinstance(error, AddressError | NoBucketError | MissingError | ConflictError)
         if refused or lasting or now - self._since > (PATIENCE_SECONDS if answered else FIRST_PATIENCE_SECONDS):
             self._end(error, now - self._since)
         pause = self._pause * random.uniform(0.5, 1.0)  # Many readers that fail together do not come back together.
@@ -77,6 +78,8 @@ class Attempts:
         match error:
             case NoBucketError():
                 raise UsageError(f"{error}; check its name, and the endpoint in the environment") from None
+            case AddressError():
+                raise UsageError(f"{error}; check the address, and the region in the environment") from None
             case MissingError():
                 raise DataError(str(error)) from None
             case ConflictError():
