@@ -5,6 +5,8 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.support.paths import ROOT
 from tests.support.servers import SECRET, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.core.exit_codes import DataError, ExitCode, UsageError
+from trainer.output.stores import gs, s3
 from trainer.output.stores.opening import open_store
 from trainer.sources import files
 from trainer.sources.errors import DamagedRecord, StoreAwayError
@@ -282,6 +285,27 @@ def test_a_bad_network(
         toxics.add(kind, stream="downstream", toxicity=0.5, **attributes)
         for start in range(0, 100_000, 10_000):
             assert files.read(file, start, 150_000) == CONTENT[start : start + 150_000]
+
+
+@servers
+def test_a_store_that_says_nothing(
+    server: Server, place: str, reach: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request has a time limit; the next one may be answered."""
+    monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr(s3, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setitem(gs.REQUEST_OPTIONS, "timeout", (0.3, 0.3))
+    open_store(place).create("file", CONTENT)
+    with toxiproxy(server.address) as (front, toxics):
+        reach(front)
+        (file,) = files.find(f"{place}/file")
+        toxics.add("timeout", timeout=0)
+        healing = threading.Timer(1.0, toxics.clear)
+        healing.start()
+        began = time.monotonic()
+        assert files.read(file) == CONTENT
+        assert time.monotonic() - began > 0.6
+        healing.join()
 
 
 @servers

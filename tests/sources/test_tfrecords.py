@@ -5,6 +5,8 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tests.support.paths import ROOT
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.tfrecord import record
 from trainer.sources import DamagedRecord, TFRecords, example, files, record_index, side_index
-from trainer.sources.files import find
+from trainer.sources.files import find, together
 
 RECORDS = [b"%d " % number * (number % 50) for number in range(200)]
 in_any_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -54,6 +56,29 @@ def test_the_index_is_made_once_and_kept_beside_the_data(
         path.unlink()
     check_source(TFRecords(where, parse), expected)
     assert made == []
+
+
+def test_workers_that_start_together_share_the_making_of_indexes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02}.tfrecord").write_bytes(record(b"x" * number))
+    monkeypatch.setattr(together, "AT_ONCE", 1)
+    made = list[str]()
+
+    def build(file: files.File) -> side_index.Arrays:
+        made.append(file.url)
+        time.sleep(0.01)
+        return record_index.build(file)
+
+    monkeypatch.setattr(record_index, "KIND", side_index.Kind("tfrecord", build))
+    workers = [threading.Thread(target=TFRecords, args=(tmp_path, parse)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert set(made) == {file.url for file in find(tmp_path)}
+    assert len(made) < 60  # 80, if each made all of them.
 
 
 def test_a_stale_index_is_made_anew(tmp_path: Path, placed: Upload) -> None:

@@ -4,7 +4,6 @@ An index is a file beside the data, `.NAME.index`, or, where nobody may write th
 which size and version of the file it is of; of any other it is made anew. Its arrays are mapped, not read.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -23,7 +22,7 @@ from absl import logging
 
 from trainer.output.stores.errors import ConflictError, StorageError
 from trainer.output.stores.opening import open_store
-from trainer.sources.files import File
+from trainer.sources.files import File, each
 from trainer.sources.files import bucket as buckets
 from trainer.sources.files.file import join, split
 
@@ -32,7 +31,6 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 _MAGIC = b"trainer-index 1\n"
 _ALIGNED = 64
 _AT_A_TIME = 2**20  # Bytes of which the checksum is taken; what is mapped need not be in memory as a whole.
-_AT_ONCE = 16  # Files whose indexes are looked for at the same time.
 
 _refused: set[str] = set()  # Folders that nobody may write to, as was seen.
 
@@ -60,8 +58,7 @@ def load(files: Sequence[File], kind: Kind, *, say: Callable[[str], None] = logg
       DataError: a file cannot be read, or is not of the format.
     """
     numbers = random.Random().sample(range(len(files)), len(files))
-    with concurrent.futures.ThreadPoolExecutor(min(_AT_ONCE, len(files) or 1), "index") as threads:
-        found = dict(zip(numbers, threads.map(lambda number: _load(files[number], kind, say), numbers), strict=True))
+    found = dict(zip(numbers, each(lambda number: _load(files[number], kind, say), numbers), strict=True))
     return [found[number] for number in range(len(files))]
 
 
