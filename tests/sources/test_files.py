@@ -1,5 +1,6 @@
 """Which files there are, and ranges of them: on a local disk, on a real S3 server, on an emulator of Google's."""
 
+import errno
 import os
 import pickle
 import random
@@ -121,6 +122,24 @@ def test_keeps_few_local_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for file in files.find(tmp_path):
         assert files.read(file) == file.name.encode()
     assert len(os.listdir("/proc/self/fd")) - before <= 8
+
+
+def test_a_mounted_file_system_that_is_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mount can be made to fail here: the call that would fail does."""
+    (tmp_path / "file").write_bytes(CONTENT)
+    (file,) = files.find(tmp_path / "file")
+    read, failures = os.pread, [errno.EIO, errno.ESTALE, errno.ENOTCONN]
+
+    def away(descriptor: int, size: int, start: int) -> bytes:
+        if failures:
+            raise OSError(failures[0] if len(failures) > 3 else failures.pop(), "away")
+        return read(descriptor, size, start)
+
+    monkeypatch.setattr(os, "pread", away)
+    assert files.read(file, 1000, 5000) == CONTENT[1000:6000]
+    failures += [errno.EIO] * 4
+    with pytest.raises(StoreAwayError, match=r"not reachable for \d+ s: .*file: away$"):
+        files.read(file)
 
 
 def test_a_local_file_that_is_changed_or_gone(tmp_path: Path) -> None:
@@ -245,7 +264,7 @@ def test_a_store_that_is_away_for_long(server: Server, place: str, reach: Callab
         reach(front)
         toxics.enable(False)
         away = f"not reachable for \\d+ s: {server.scheme}://"
-        with pytest.raises(StoreAwayError, match=f"{away}.*; it has not answered yet: is the endpoint right") as caught:
+        with pytest.raises(StoreAwayError, match=f"{away}.*; it has not answered yet: is its address right") as caught:
             files.find(f"{place}/file")
         assert caught.value.exit_code == ExitCode.OUTPUT
         toxics.enable(True)
@@ -253,7 +272,7 @@ def test_a_store_that_is_away_for_long(server: Server, place: str, reach: Callab
         toxics.enable(False)
         with pytest.raises(StoreAwayError, match=away) as caught:
             files.read(file)
-        assert "is the endpoint right" not in str(caught.value)
+        assert "is its address right" not in str(caught.value)
 
 
 @servers
