@@ -1,10 +1,13 @@
 """Which files there are, and ranges of them: on a local disk, on a real S3 server, on an emulator of Google's."""
 
+import errno
 import os
 import pickle
 import random
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from tests.support.paths import ROOT
 from tests.support.servers import SECRET, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.core.exit_codes import DataError, ExitCode, UsageError
+from trainer.output.stores import gs, s3
 from trainer.output.stores.opening import open_store
 from trainer.sources import files
 from trainer.sources.errors import DamagedRecord, StoreAwayError
@@ -118,6 +122,24 @@ def test_keeps_few_local_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for file in files.find(tmp_path):
         assert files.read(file) == file.name.encode()
     assert len(os.listdir("/proc/self/fd")) - before <= 8
+
+
+def test_a_mounted_file_system_that_is_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mount can be made to fail here: the call that would fail does."""
+    (tmp_path / "file").write_bytes(CONTENT)
+    (file,) = files.find(tmp_path / "file")
+    read, failures = os.pread, [errno.EIO, errno.ESTALE, errno.ENOTCONN]
+
+    def away(descriptor: int, size: int, start: int) -> bytes:
+        if failures:
+            raise OSError(failures[0] if len(failures) > 3 else failures.pop(), "away")
+        return read(descriptor, size, start)
+
+    monkeypatch.setattr(os, "pread", away)
+    assert files.read(file, 1000, 5000) == CONTENT[1000:6000]
+    failures += [errno.EIO] * 4
+    with pytest.raises(StoreAwayError, match=r"not reachable for \d+ s: .*file: away$"):
+        files.read(file)
 
 
 def test_a_local_file_that_is_changed_or_gone(tmp_path: Path) -> None:
@@ -242,7 +264,7 @@ def test_a_store_that_is_away_for_long(server: Server, place: str, reach: Callab
         reach(front)
         toxics.enable(False)
         away = f"not reachable for \\d+ s: {server.scheme}://"
-        with pytest.raises(StoreAwayError, match=f"{away}.*; it has not answered yet: is the endpoint right") as caught:
+        with pytest.raises(StoreAwayError, match=f"{away}.*; it has not answered yet: is its address right") as caught:
             files.find(f"{place}/file")
         assert caught.value.exit_code == ExitCode.OUTPUT
         toxics.enable(True)
@@ -250,7 +272,7 @@ def test_a_store_that_is_away_for_long(server: Server, place: str, reach: Callab
         toxics.enable(False)
         with pytest.raises(StoreAwayError, match=away) as caught:
             files.read(file)
-        assert "is the endpoint right" not in str(caught.value)
+        assert "is its address right" not in str(caught.value)
 
 
 @servers
@@ -282,6 +304,27 @@ def test_a_bad_network(
         toxics.add(kind, stream="downstream", toxicity=0.5, **attributes)
         for start in range(0, 100_000, 10_000):
             assert files.read(file, start, 150_000) == CONTENT[start : start + 150_000]
+
+
+@servers
+def test_a_store_that_says_nothing(
+    server: Server, place: str, reach: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request has a time limit; the next one may be answered."""
+    monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr(s3, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setitem(gs.REQUEST_OPTIONS, "timeout", (0.3, 0.3))
+    open_store(place).create("file", CONTENT)
+    with toxiproxy(server.address) as (front, toxics):
+        reach(front)
+        (file,) = files.find(f"{place}/file")
+        toxics.add("timeout", timeout=0)
+        healing = threading.Timer(1.0, toxics.clear)
+        healing.start()
+        began = time.monotonic()
+        assert files.read(file) == CONTENT
+        assert time.monotonic() - began > 0.6
+        healing.join()
 
 
 @servers

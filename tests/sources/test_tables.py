@@ -177,6 +177,18 @@ def test_csv_of_other_kinds(tmp_path: Path) -> None:
         CsvRows(tmp_path / "c.csv", x="a", y="b")
 
 
+def test_files_without_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n")
+    assert len(CsvRows(tmp_path, x="a", y="b")) == 0
+    (tmp_path / "b.csv").write_text("a,b\n\n1,2")
+    assert CsvRows(tmp_path, x="a", y="b")[0] == (1, 2)
+    pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "a.parquet")
+    assert len(ParquetRows(tmp_path, x="a", y="a")) == 0
+    (tmp_path / "c.csv").write_text("")
+    with pytest.raises(DataError, match=r"c\.csv is empty; expected a line with the columns' names"):
+        CsvRows(tmp_path, x="a", y="b")
+
+
 def test_memory_for_decoded_rows_is_bounded(tmp_path: Path) -> None:
     write_parquet(tmp_path)
     source = ParquetRows(tmp_path, x=["a", "b"], y="label", cache_bytes=5000)

@@ -5,6 +5,8 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tests.support.paths import ROOT
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.tfrecord import record
 from trainer.sources import DamagedRecord, TFRecords, example, files, record_index, side_index
-from trainer.sources.files import find
+from trainer.sources.files import find, together
 
 RECORDS = [b"%d " % number * (number % 50) for number in range(200)]
 in_any_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -54,6 +56,29 @@ def test_the_index_is_made_once_and_kept_beside_the_data(
         path.unlink()
     check_source(TFRecords(where, parse), expected)
     assert made == []
+
+
+def test_workers_that_start_together_share_the_making_of_indexes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02}.tfrecord").write_bytes(record(b"x" * number))
+    monkeypatch.setattr(together, "AT_ONCE", 1)
+    made = list[str]()
+
+    def build(file: files.File) -> side_index.Arrays:
+        made.append(file.url)
+        time.sleep(0.01)
+        return record_index.build(file)
+
+    monkeypatch.setattr(record_index, "KIND", side_index.Kind("tfrecord", build))
+    workers = [threading.Thread(target=TFRecords, args=(tmp_path, parse)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert set(made) == {file.url for file in find(tmp_path)}
+    assert len(made) < 60  # 80, if each made all of them.
 
 
 def test_a_stale_index_is_made_anew(tmp_path: Path, placed: Upload) -> None:
@@ -114,9 +139,8 @@ def test_records_of_one_size_have_an_index_of_no_size(tmp_path: Path) -> None:
 
 
 def test_large_records_are_not_read_for_their_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = [3_000_000, 10, 5_000_000, 0, 2_000_001]
+    sizes = [100_000, 10, 5_000_000, 0, *[90_000] * 200]
     (tmp_path / "a.tfrecord").write_bytes(b"".join(record(bytes(size)) for size in sizes))
-    monkeypatch.setattr(record_index, "BLOCK", 2**16)
     asked = list[int]()
 
     def counted(file: files.File, start: int, size: int) -> bytes:
@@ -124,19 +148,20 @@ def test_large_records_are_not_read_for_their_index(tmp_path: Path, monkeypatch:
         return files.read(file, start, size)
 
     monkeypatch.setattr(record_index, "read", counted)
-    assert [int(y) for _, y in TFRecords(tmp_path, parse).__getitems__(range(5))] == sizes
-    assert sum(asked) < 10 * 2**16
+    monkeypatch.setattr(record_index, "BLOCK", 2**16)
+    assert [int(y) for _, y in TFRecords(tmp_path, parse).__getitems__(range(len(sizes)))] == sizes
+    assert sum(asked) < sum(sizes) / 50
 
 
 @in_any_folder
 @given(st.lists(st.integers(0, 300), max_size=40), st.integers(12, 100), st.integers(0, 200))
-def test_the_index_of_any_shard(tmp_path: Path, sizes: list[int], block: int, skipped: int) -> None:
+def test_the_index_of_any_shard(tmp_path: Path, sizes: list[int], block: int, large: int) -> None:
     records = [random.Random(size).randbytes(size) for size in sizes]
     path = tmp_path / "any.tfrecord"
     path.write_bytes(b"".join(map(record, records)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_index, "BLOCK", block)
-        patch.setattr(record_index, "_SKIPPED", skipped)
+        patch.setattr(record_index, "_LARGE_LOCAL", large)
         index = record_index.RecordIndex(record_index.build(*find(path)))
     whole = path.read_bytes()
     places = zip(*index.places(np.arange(len(index))), strict=True)
@@ -240,3 +265,33 @@ def test_a_record_that_is_no_example(tmp_path: Path) -> None:
     (tmp_path / "a.tfrecord").write_bytes(record(b"\xff" * 20))
     with pytest.raises(DamagedRecord, match=r"byte 0: the record holds no tf\.train\.Example"):
         TFRecords(tmp_path, example)[0]
+
+
+WITHIN_MEMORY = """
+import resource, sys
+import numpy as np
+from trainer.sources import TFRecords
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+source = TFRecords(sys.argv[1], lambda record: (np.frombuffer(record, np.uint8), np.int64(len(record))))
+rows = np.random.default_rng(1).permutation(len(source))
+assert all(y == 1_000_000 + i % 2 for i, (x, y) in zip(rows, source.__getitems__(rows[:50])))
+print(len(source), peak() - before)
+"""
+
+
+def test_a_shard_larger_than_memory_takes_little_of_it(tmp_path: Path) -> None:
+    """20 GB, sparse on the disk: of a record's data nothing is written, and they are zeros."""
+    kinds = [record(bytes(1_000_000)), record(bytes(1_000_001))]
+    with (tmp_path / "a.tfrecord").open("wb") as file:
+        for number in range(20_000):
+            framed = kinds[number % 2]
+            file.write(framed[:12])
+            file.seek(len(framed) - 16, os.SEEK_CUR)
+            file.write(framed[-4:])
+    command = [sys.executable, "-c", WITHIN_MEMORY, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    count, more = map(int, done.stdout.split())
+    assert count == 20_000
+    assert more < 250e6

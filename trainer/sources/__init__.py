@@ -9,10 +9,10 @@ from trainer.sources.array_records import ArrayRecords
 from trainer.sources.csv_rows import CsvRows
 from trainer.sources.decoded import Decoded
 from trainer.sources.errors import DamagedRecord, StoreAwayError
-from trainer.sources.example import example
 from trainer.sources.images import ImageFolder
 from trainer.sources.npy import NpyFiles
 from trainer.sources.parquet_rows import ParquetRows
+from trainer.sources.tf_example import example
 from trainer.sources.tfrecords import TFRecords
 
 __all__ = [

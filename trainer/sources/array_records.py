@@ -9,7 +9,7 @@ from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import identity
 from trainer.sources.errors import DamagedRecord
 from trainer.sources.extras import needed
-from trainer.sources.files import File, find
+from trainer.sources.files import File, each, find
 from trainer.sources.files.finding import Address
 from trainer.sources.sequences import Rows
 
@@ -50,7 +50,7 @@ class ArrayRecords:
                 )
         self._parse = parse
         self._open = _OpenShards()
-        self._rows = Rows([self._open.shard(file).num_records() for file in self._files])
+        self._rows = Rows(each(lambda file: int(self._open.shard(file).num_records()), self._files))
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -10,7 +10,7 @@ from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import csv_index, identity
 from trainer.sources.columns import Columns, Parse, Spec
 from trainer.sources.extras import needed
-from trainer.sources.files import find, read, read_many
+from trainer.sources.files import each, find, read, read_many
 from trainer.sources.files.finding import Address
 from trainer.sources.row_groups import Group, RowGroups
 from trainer.sources.sequences import Rows
@@ -75,7 +75,7 @@ class CsvRows:
         self._indexes = csv_index.load(self._files, quote=quote, header=not header)
         self._rows = Rows([len(index.rows) for index in self._indexes])
         self._cache = RowGroups(cache_bytes)
-        headers = [list(header) or self._header(number) for number in range(len(self._files))]
+        headers = each(lambda number: list(header) or self._header(number), range(len(self._files)))
         self._headers = headers if len({tuple(one) for one in headers}) > 1 else headers[:1] * len(headers)
         for file, one in zip(self._files, headers, strict=True):
             self._columns.check(one, file.url)

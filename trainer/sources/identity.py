@@ -1,16 +1,14 @@
 """What a data set is known by: its files as the store names and numbers them; it is not read for that."""
 
-import concurrent.futures
 import hashlib
 from collections.abc import Iterable
 from typing import Any
 
 import google_crc32c
 
-from trainer.sources.files import File, read_many
+from trainer.sources.files import File, each, read_many
 
 _SAMPLE = 4096  # Bytes.
-_AT_ONCE = 16
 _NAMED = 100  # Files that are listed one by one; it is part of every checkpoint.
 
 
@@ -24,9 +22,7 @@ def of_files(kind: str, files: Iterable[File], length: int, **settings: Any) -> 
       settings: what else changes what is read, as JSON has it.
     """
     files = list(files)
-    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "identity") as threads:
-        versions = list(threads.map(_version, files))
-    named = [(file.url, file.size, version) for file, version in zip(files, versions, strict=True)]
+    named = [(file.url, file.size, version) for file, version in zip(files, each(_version, files), strict=True)]
     identity = {"kind": kind, "length": length, **settings}
     identity |= {"files": len(named), "bytes": sum(size for _, size, _ in named)}
     if len(named) <= _NAMED:

@@ -8,7 +8,7 @@ import numpy as np
 
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import identity
-from trainer.sources.files import File, find, read, read_many
+from trainer.sources.files import File, each, find, read, read_many
 from trainer.sources.files.finding import Address
 from trainer.sources.mapped import MappedRows
 from trainer.sources.sequences import Numbers, Rows
@@ -78,7 +78,7 @@ class _Column:
 
     def __init__(self, where: Address | Sequence[Address]) -> None:
         self.files = find(where, names=("*.npy",))
-        heads = [_head(file) for file in self.files]
+        heads = each(_head, self.files)
         (self._shape, self._dtype), first = heads[0][1:3], self.files[0]
         for file, (_, shape, dtype, _) in zip(self.files, heads, strict=True):
             if (shape, dtype) != (self._shape, self._dtype):

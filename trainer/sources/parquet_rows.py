@@ -1,7 +1,6 @@
 """Parquet files, read at random row by row; the row groups that were used last stay decoded in memory."""
 
 import collections
-import concurrent.futures
 import functools
 import io
 import threading
@@ -15,7 +14,7 @@ from trainer.sources import identity
 from trainer.sources.columns import Columns, Parse, Spec
 from trainer.sources.errors import DamagedRecord
 from trainer.sources.extras import needed
-from trainer.sources.files import File, find, read
+from trainer.sources.files import File, each, find, read
 from trainer.sources.files.finding import Address
 from trainer.sources.row_groups import Group, RowGroups
 from trainer.sources.sequences import Rows
@@ -23,7 +22,6 @@ from trainer.sources.sequences import Rows
 NAMES = ("*.parquet", "*.pq")
 CACHE_BYTES = 512 * 2**20
 _MODULE = ("pyarrow.parquet", "pyarrow", "tables")
-_AT_ONCE = 16  # Files whose footers are read at the same time.
 _MOST_OPEN = 64  # Files whose footers are kept.
 
 
@@ -60,8 +58,7 @@ class ParquetRows:
         self._columns = Columns(x, y, weight, parse)
         self._files = find(where, names=names)
         self._open = _OpenFiles()
-        with concurrent.futures.ThreadPoolExecutor(min(_AT_ONCE, len(self._files)), "footer") as threads:
-            footers = list(threads.map(self._footer, self._files))
+        footers = each(self._footer, self._files)
         self._names = self._columns.needed or footers[0][1]
         for file, (_, columns) in zip(self._files, footers, strict=True):
             self._columns.check(columns, file.url)

@@ -14,7 +14,8 @@ from trainer.sources.files import File, read
 from trainer.sources.side_index import Arrays, Kind
 
 BLOCK = 4 * 2**20  # Bytes that are read at once.
-_SKIPPED = 2**20  # A record's data are not read along where that leaves out so many bytes.
+# Bytes of a record that are rather left out than read along: they take as long as a request for the next head.
+_LARGE_LOCAL, _LARGE_FAR = 32 * 2**10, 2 * 2**20
 _TAIL = 4
 _COMPRESSED = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x5e": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
 
@@ -51,10 +52,13 @@ def load(files: Sequence[File]) -> list[RecordIndex]:
 def build(file: File) -> Arrays:
     """Looks at the head of each record of a shard. Records of one size take no memory, others 8 bytes each."""
     starts = array.array("Q")
-    at, block, base = 0, b"", 0
+    large = _LARGE_LOCAL if file.is_local else _LARGE_FAR
+    at, block, base, size = 0, b"", 0, 0
+    smallest, largest = file.size, 0
     while at < file.size:
         if not base <= at <= base + len(block) - tfrecord.HEAD.size:
-            base, block = at, read(file, at, min(BLOCK, file.size - at))
+            # After a large record the head of the next alone: what is between two heads is not looked at.
+            base, block = at, read(file, at, min(tfrecord.HEAD.size if size >= large else BLOCK, file.size - at))
         size = _record_size(file, at, block[at - base : at - base + tfrecord.HEAD.size])
         if at + size > file.size:
             raise DamagedRecord(
@@ -62,14 +66,12 @@ def build(file: File) -> Arrays:
             )
         starts.append(at)
         at += size
-        if at > base + len(block) + _SKIPPED:
-            base, block = at, b""
+        smallest, largest = min(size, smallest), max(size, largest)
+    count = len(starts)
     starts.append(at)
-    ends = np.asarray(starts, np.uint64)
-    sizes = np.unique(np.diff(ends))
-    if len(sizes) <= 1:
-        return {"uniform": np.asarray([len(ends) - 1, sizes[0] if len(sizes) else 0], np.uint64)}
-    return {"uniform": np.asarray([len(ends) - 1, 0], np.uint64), "starts": ends}
+    if smallest == largest or not count:
+        return {"uniform": np.asarray([count, largest], np.uint64)}
+    return {"uniform": np.asarray([count, 0], np.uint64), "starts": np.frombuffer(starts, np.uint64)}
 
 
 def _record_size(file: File, at: int, head: bytes) -> int:

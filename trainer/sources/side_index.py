@@ -4,9 +4,9 @@ An index is a file beside the data, `.NAME.index`, or, where nobody may write th
 which size and version of the file it is of; of any other it is made anew. Its arrays are mapped, not read.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -23,7 +23,7 @@ from absl import logging
 
 from trainer.output.stores.errors import ConflictError, StorageError
 from trainer.output.stores.opening import open_store
-from trainer.sources.files import File
+from trainer.sources.files import File, each
 from trainer.sources.files import bucket as buckets
 from trainer.sources.files.file import join, split
 
@@ -31,8 +31,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 _MAGIC = b"trainer-index 1\n"
 _ALIGNED = 64
-_AT_A_TIME = 2**20  # Bytes of which the checksum is taken; what is mapped need not be in memory as a whole.
-_AT_ONCE = 16  # Files whose indexes are looked for at the same time.
+_AT_A_TIME = 2**20  # Bytes.
 
 _refused: set[str] = set()  # Folders that nobody may write to, as was seen.
 
@@ -60,8 +59,7 @@ def load(files: Sequence[File], kind: Kind, *, say: Callable[[str], None] = logg
       DataError: a file cannot be read, or is not of the format.
     """
     numbers = random.Random().sample(range(len(files)), len(files))
-    with concurrent.futures.ThreadPoolExecutor(min(_AT_ONCE, len(files) or 1), "index") as threads:
-        found = dict(zip(numbers, threads.map(lambda number: _load(files[number], kind, say), numbers), strict=True))
+    found = dict(zip(numbers, each(lambda number: _load(files[number], kind, say), numbers), strict=True))
     return [found[number] for number in range(len(files))]
 
 
@@ -102,16 +100,23 @@ def _cached(file: File, kind: Kind) -> Path:
 
 
 def _content(arrays: Arrays, file: File, kind: Kind) -> bytes:
-    payload = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+    parts = [np.ascontiguousarray(array).view(np.uint8).data for array in arrays.values()]
     header = {
         "kind": kind.name,
         "size": file.size,
         "version": file.version,
         "arrays": [[name, array.dtype.str, len(array)] for name, array in arrays.items()],
-        "crc32c": google_crc32c.value(payload),
+        "crc32c": functools.reduce(_checksum, parts, 0),
     }
     text = _MAGIC + json.dumps(header).encode() + b"\n"
-    return text + b" " * (-len(text) % _ALIGNED - 1) + b"\n" + payload if len(text) % _ALIGNED else text + payload
+    return b"".join([text, b" " * (-len(text) % _ALIGNED), *parts])
+
+
+def _checksum(before: int, content: Any) -> int:
+    """Goes on with a checksum, a piece at a time: what is mapped need not be in memory as a whole."""
+    for at in range(0, len(content), _AT_A_TIME):
+        before = google_crc32c.extend(before, bytes(content[at : at + _AT_A_TIME]))
+    return before
 
 
 def _header(content: Any, file: File, kind: Kind) -> tuple[int, list[tuple[str, str, int]]] | None:
@@ -130,10 +135,7 @@ def _header(content: Any, file: File, kind: Kind) -> tuple[int, list[tuple[str, 
     start = -(-(end + 1) // _ALIGNED) * _ALIGNED
     if found != (kind.name, file.size, file.version) or len(content) != start + size:
         return None
-    checksum = 0
-    for at in range(start, len(content), _AT_A_TIME):
-        checksum = google_crc32c.extend(checksum, bytes(content[at : at + _AT_A_TIME]))
-    return (start, arrays) if checksum == header.get("crc32c") else None
+    return (start, arrays) if _checksum(0, content[start:]) == header.get("crc32c") else None
 
 
 def _arrays(content: Any, file: File, kind: Kind) -> Arrays | None:

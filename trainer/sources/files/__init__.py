@@ -6,5 +6,6 @@ Readers of one's own use these, too: `find` for the files, `read` and `read_many
 from trainer.sources.files.file import File
 from trainer.sources.files.finding import entries, find, look
 from trainer.sources.files.reading import read, read_many, use_cache
+from trainer.sources.files.together import each
 
-__all__ = ["File", "entries", "find", "look", "read", "read_many", "use_cache"]
+__all__ = ["File", "each", "entries", "find", "look", "read", "read_many", "use_cache"]

@@ -96,7 +96,7 @@ class Attempts:
                     f"no right to read {error}; the credentials are those of somebody who may not do that"
                 ) from None
             case _:
-                hint = "" if self._place in _answered else "; it has not answered yet: is the endpoint right?"
+                hint = "" if self._place in _answered else "; it has not answered yet: is its address right?"
                 raise StoreAwayError(f"not reachable for {seconds:.0f} s: {error}{hint}") from None
 
 

@@ -12,6 +12,7 @@ from trainer.output.stores.ranges import Entry
 from trainer.sources.files import bucket, local
 from trainer.sources.files.attempts import Attempts
 from trainer.sources.files.file import File, join, split
+from trainer.sources.files.together import each
 
 Address = str | os.PathLike[str]
 
@@ -34,7 +35,8 @@ def find(where: Address | Sequence[Address], *, names: Iterable[str] = ("*",)) -
     addresses = [where] if isinstance(where, str | os.PathLike) else list(where)
     if not addresses:
         raise DataError("no address of data was given; expected a path, gs://bucket/path or s3://bucket/path")
-    return [file for address in addresses for file in _find(os.fspath(address), list(names))]
+    patterns = list(names)
+    return [file for found in each(lambda address: _find(os.fspath(address), patterns), addresses) for file in found]
 
 
 def look(address: Address) -> File | None:

@@ -109,6 +109,7 @@ def _opened(file: File) -> _Open:
             _kept.move_to_end(file)
             return opened
     opened = _Open(file)
+    Attempts(os.path.dirname(file.url)).succeeded()
     with _lock:
         _kept[file] = opened
         if len(_kept) > MOST_OPEN:
