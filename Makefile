@@ -40,7 +40,7 @@ test: setup ## all tests that need no cluster; without Go, none on real object s
 
 .PHONY: test-chart
 test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37 (Go)
-	bin=$$(tests/tools/build helm helm3 helm-docs kubeconform kubectl) && PATH=$$bin:$$PATH $(python) -m pytest -m chart $(ARGS)
+	bin=$$(tests/tools/build helm helm3 helm-docs kubeconform kubectl registry) && PATH=$$bin:$$PATH $(python) -m pytest -m chart $(ARGS)
 
 .PHONY: e2e
 e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (18 min)

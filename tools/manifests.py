@@ -9,6 +9,7 @@ import argparse
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -182,7 +183,10 @@ def main() -> int:
     wanted = {SCHEMA: schema(SCHEMA.read_text())}
     if not options.check:
         SCHEMA.write_text(wanted[SCHEMA])
-    wanted[README] = readme(options.helm_docs)
+    if options.check or shutil.which(options.helm_docs):
+        wanted[README] = readme(options.helm_docs)
+    else:
+        print(f"{README.relative_to(ROOT)} is left as it is: {options.helm_docs} is not on PATH", file=sys.stderr)
     wanted[GOLDEN] = yaml.safe_dump_all(render(options.helm), sort_keys=False, width=120)
     wanted |= {ROOT / "k8s" / name: text for name, text in manifests(options.helm).items()}
     found = {path for folder in ("base", "overlays") for path in (ROOT / "k8s" / folder).rglob("*.yaml")}

@@ -112,6 +112,37 @@ def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release, tmp
     assert left == ["serviceaccount/default"]
 
 
+def test_ones_own_code_without_an_image(release: Release, tmp_path: pathlib.Path) -> None:
+    """What it asks for is in the image already: the pods reach no package index."""
+    model = """
+from trainer import mnist
+load_data, preprocess = mnist.load_data, mnist.preprocess
+
+def build_model(config):
+    import keras
+    layers = keras.layers
+    return keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(10, activation="softmax")])
+"""
+    (tmp_path / "mine.py").write_text(model)
+    (tmp_path / "requirements.txt").write_text("numpy>=1.20\n")
+    arguments = submission(release, f"--code={tmp_path}")
+    trainer = (*FLAGS, "--experiment=mine", "--epochs=1")
+    code, text = launched(*arguments, trainer=trainer)
+    assert code == LaunchCode.DONE, text
+    assert "is unpacked, and 0 package(s) installed for it" in text
+    (tmp_path / "mine.py").write_text(model.replace("    import keras\n", '    raise ValueError("no model")\n'))
+    code, text = launched(*arguments, trainer=trainer)
+    assert code == LaunchCode.TRAINING, text
+    assert "ValueError: no model (mine.py:6, in build_model)" in text
+    (tmp_path / "requirements.txt").write_text("nothing-like-it\n")
+    code, text = launched(*arguments, trainer=trainer)
+    assert code == LaunchCode.TRAINING, text
+    assert "requirements.txt cannot be installed: " in text
+    assert launched("delete", at(release))[0] == 0
+    maps = release.kubectl("get", "configmaps", "--output", "name").split()
+    assert maps == ["configmap/kube-root-ca.crt"]
+
+
 def test_data_that_is_missing_is_the_verdict(release: Release, tmp_path: pathlib.Path) -> None:
     code, text = launched(*submission(release, "--json"), trainer=(*FLAGS, "--data_dir=/nowhere"))
     assert code == LaunchCode.TRAINING, text

@@ -59,7 +59,9 @@ class SubmitFlags(AttachFlags):
     code: str = setting("", "a folder with the experiment's code, sent to the workers without what git ignores")
     values: tuple[str, ...] = setting((), "a file of chart values; may be repeated")
     set: tuple[str, ...] = setting((), "a chart value, as key=value; may be repeated")
-    chart: str = setting("", "the chart's folder (default: the launcher's own, which `chart --to=...` writes out)")
+    chart: str = setting(
+        "", "the chart's folder, or oci://HOST/PATH[:VERSION] (default: the launcher's own; `chart --to=...` writes it)"
+    )
     dry_run: bool = setting(False, "print the manifests and touch nothing")
     force: bool = setting(False, "submit although a check failed")
     replace: bool = setting(False, "end a run of this name that still goes on, and start this one")

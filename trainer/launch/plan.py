@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.core.json_types import Json
-from trainer.launch import code_folder, own_files, rendered
+from trainer.launch import code_folder, own_files, pulled_chart, rendered
 from trainer.launch.checks.capacity import GPU
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.cluster import labels
@@ -56,11 +56,17 @@ def release_of(
         name=flags.name,
         namespace=kube.namespace if kube else flags.namespace,
         context=kube.kubeconfig_context if kube else flags.context,
-        chart=flags.chart or str(own_files.chart()),
+        chart=_chart(flags),
         files=flags.values,
         flag_values=values,
         sets=flags.set,
     )
+
+
+def _chart(flags: SubmitFlags) -> str:
+    if flags.chart.startswith(pulled_chart.SCHEME):
+        return pulled_chart.folder(flags.chart, flags.helm)
+    return flags.chart or str(own_files.chart())
 
 
 def say_contradictions(release: HelmRelease, report: Callable[[CheckResult], None]) -> None:

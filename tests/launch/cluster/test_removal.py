@@ -18,8 +18,9 @@ UNKNOWN = "echo 'Error: release: not found' >&2; exit 1"
 class Objects:
     """The objects of a namespace; those that are deleted go when their watchers have seen them go."""
 
-    def __init__(self, *, stay: bool = False, **objects: list[str]) -> None:
-        self.there, self.stay = objects, stay
+    def __init__(self, *, stay: bool = False, hidden: str = "", **objects: list[str]) -> None:
+        """`hidden`: a kind that this user may not list."""
+        self.there, self.stay, self.hidden = objects, stay, hidden
         self.asked: list[str] = []
         self.deleted = threading.Event()
 
@@ -30,6 +31,8 @@ class Objects:
             server.reply({})
             if self.asked[-1].startswith(("pods", "jobs")):
                 self.deleted.set()
+        elif kind == self.hidden:
+            server.refuse(403, f"{kind} is forbidden")
         elif "watch" in query:
             assert self.deleted.wait(20)
             server.begin()
@@ -78,6 +81,19 @@ def test_the_pod_of_a_test_that_failed_goes_with_the_release(
     assert objects.asked == ["pods/mnist-train-test Foreground"]
     told = json.loads(capsys.readouterr().out)
     assert (told["event"], told["text"]) == ("notice", "mnist-train is gone from namespace team")
+
+
+@pytest.mark.parametrize("helm", [KNOWN, UNKNOWN])
+def test_code_that_no_job_owns_yet_goes_too(helm: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = Objects(jobs=["mnist-train"], configmaps=["mnist-train-code-1", "owned-code-2"])
+    assert deleted(objects, helm, tmp_path, monkeypatch)[0] == LaunchCode.DONE
+    assert objects.asked == ["jobs/mnist-train Foreground", "configmaps/mnist-train-code-1 Foreground"]
+
+
+def test_who_may_see_no_config_maps_has_sent_none(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = Objects(hidden="configmaps", pods=["mnist-train-test"])
+    assert deleted(objects, KNOWN, tmp_path, monkeypatch)[0] == LaunchCode.DONE
+    assert deleted(Objects(hidden="services"), UNKNOWN, tmp_path, monkeypatch)[0] == LaunchCode.FAILED
 
 
 def test_what_does_not_go_is_not_said_to_be_gone(

@@ -4,6 +4,7 @@ import queue
 import time
 
 from trainer.core.json_types import Json
+from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.labels import release_selector
 from trainer.launch.cluster.watches import Changed, Gone, Kube, Listed, News
 from trainer.launch.codes import LaunchError
@@ -39,7 +40,7 @@ def remove(release: HelmRelease, kube: Kube) -> bool:
     rest = [
         f"{path}/{item['metadata']['name']}"
         for path in paths
-        for item in kube.get(path, labelSelector=release_selector(release.name))["items"]
+        for item in _listed(kube, path, release.name)
         if not item["metadata"].get("ownerReferences")  # An object that has an owner goes with it.
     ]
     for path in rest:
@@ -47,6 +48,17 @@ def remove(release: HelmRelease, kube: Kube) -> bool:
     if rest:
         _wait(kube, release.name)
     return known or bool(rest)
+
+
+def _listed(kube: Kube, path: str, release: str) -> list[Json]:
+    """The objects of a release at a path."""
+    try:
+        items: list[Json] = kube.get(path, labelSelector=release_selector(release))["items"]
+    except KubeError as error:
+        if path == _CODE and error.status == 403:  # A user who may see none has sent none.
+            return []
+        raise
+    return items
 
 
 def _wait(kube: Kube, release: str) -> None:
