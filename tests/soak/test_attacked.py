@@ -29,7 +29,6 @@ FOREIGN = (
     "train/events.out.tfevents.backup{}",
     "validation/tfevents {}",
     "workers/{}/x/attempt-1.log",
-    "workers/4{}/attempt-1.log",
     "workers/0/attempt-x{}.log",
     ".pieces/..{}",
     "model.keras.{}",

@@ -185,8 +185,9 @@ def withstand(
             memory.look()
         attacker.close()
         assert run.codes() == [0] * WORKERS
-        assert [line["ended"] for line in run.attempts] == ["done"]
-        assert (run.result["restarts"], run.result["weights_sha256"]) == (0, weights)
+        assert [line["ended"] for line in run.attempts] == ["done"], run.attempts
+        ended = (run.result["restarts"], run.result["weights_sha256"])
+        assert ended == (0, weights), (ended, weights)
         assert not [index for index, agent in run.agents.items() if "Traceback" in agent.text]
         grown = memory.grown()
         print(f"attacks: {dict(attacker.count)}; more memory in the last third, in kB, by worker: {grown}")
