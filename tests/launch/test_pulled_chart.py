@@ -13,7 +13,7 @@ import pytest
 from tests.support.paths import CHART
 from tests.support.waiting import until
 from tests.tools import tool
-from trainer.core.ports import free_ports
+from trainer.core.free_ports import free_ports
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
 
