@@ -1,20 +1,24 @@
-"""Whether more of a metric is better, as its name says."""
+"""Whether the better values of a metric are its high or its low ones, as its name says."""
 
 import re
 
-_LESS_IS_BETTER = frozenset(
-    {
-        "loss", "error", "errors", "mae", "mse", "rmse", "mape", "msle", "crossentropy", "entropy", "divergence",
-        "perplexity", "hinge", "logcosh", "poisson", "regret", "wer", "cer", "deviation", "distance", "positives",
-        "negatives", "quantile", "pinball",
-    }
-)  # fmt: skip
+_UP = re.compile(
+    r"acc|auc|precision|recall|sensitivity|specificity|f1|f_?beta|score|iou|dice|similarity|r2|true_|top_?(k|\d)|hits"
+)
+_DOWN = re.compile(
+    r"loss|error|entropy|perplexity|divergence|hinge|false_|distance|deviation|regret|logcosh|poisson|quantile|pinball"
+    r"|(^|_)(rm|m)?s(l)?e$|(^|_)mae$|mape$|(^|_)[wc]er$"
+)
+
+
+def mode(metric: str) -> str:
+    """Gives "min" or "max"; "" where the name says nothing."""
+    name = metric.removeprefix("val_").lower()
+    if _DOWN.search(name):
+        return "min"
+    return "max" if _UP.search(name) else ""
 
 
 def more_is_better(metric: str) -> bool:
-    """Whether the best value of a metric is its greatest: val_accuracy, not val_loss or mean_squared_error.
-
-    Of false_positives and false_negatives fewer are better, of true_positives and true_negatives more.
-    """
-    words = re.split(r"[^a-z]+", metric.lower())
-    return "true" in words or not _LESS_IS_BETTER & {*words}
+    """The same for what has to be sorted somehow: a metric whose name says nothing is better when it is high."""
+    return mode(metric) != "min"

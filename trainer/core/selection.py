@@ -13,17 +13,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+from trainer.core import metric_mode
 from trainer.core.exit_codes import UsageError
 
 History = Sequence[Mapping[str, float]]
 
 _MODES = ("min", "max")
-_UP = re.compile(
-    r"acc|auc|precision|recall|sensitivity|specificity|f1|f_?beta|score|iou|dice|similarity|r2|true_|top_?(k|\d)|hits"
-)
-_DOWN = re.compile(
-    r"loss|error|entropy|perplexity|divergence|hinge|false_|distance|(^|_)(rm|m)?s(l)?e$|(^|_)mae$|mape$"
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +41,7 @@ class Watched:
         """
         if self.metric not in known:
             raise UsageError(f"--{self.flag} names {self.metric}, which is not measured; there are {', '.join(known)}")
-        mode = self.mode or _mode(self.metric) or directions.get(self.metric, "")
+        mode = self.mode or metric_mode.mode(self.metric) or directions.get(self.metric, "")
         if not mode:
             raise UsageError(
                 f"--{self.flag}: nothing says whether {self.metric} should be high or low; add mode=max or mode=min"
@@ -130,14 +125,6 @@ class EarlyStopping(Watched):
         if since < 0:
             return f"{self.metric} was no number in {waited} epoch(s)"
         return f"{self.metric} was {best:.6g} after epoch {since + 1} and not {better} in {waited} epoch(s) since"
-
-
-def _mode(metric: str) -> str:
-    """Which values of a metric are the better ones, as its name says; "" where it says nothing."""
-    name = metric.removeprefix("val_").lower()
-    if _DOWN.search(name):
-        return "min"
-    return "max" if _UP.search(name) else ""
 
 
 def _metric(text: str, *, flag: str) -> tuple[str, list[str]]:
