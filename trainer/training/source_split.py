@@ -79,8 +79,9 @@ class SourceSplit:
 
     def identity(self) -> dict[str, Any]:
         """What tells this data from other: what the source says of itself, and its length."""
-        if said := getattr(self._source, "identity", None):
-            return {"examples": self.examples, **said()}
+        said = getattr(self._source, "identity", None)
+        if said is not None and (known := said()) is not None:
+            return {"examples": self.examples, **known}
         return {"examples": self.examples, "first examples": digest([self.known])}
 
     def check(self, leaves: Leaves, rows: Rows) -> None:
