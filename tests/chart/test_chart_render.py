@@ -193,6 +193,13 @@ def test_flags_keep_their_text() -> None:
     assert float(rate.partition("=")[2]) == 0.00001
 
 
+def test_the_mode_is_a_flag_of_the_training_program() -> None:
+    given = arguments('mode="evaluate"', 'train.model="gs://bucket/run"')
+    assert {"--mode=evaluate", "--model=gs://bucket/run"} <= set(given[given.index("--") :])
+    assert not [argument for argument in arguments() if argument.startswith("--mode")]
+    assert "mode" in template("--set", "mode=test").stderr
+
+
 def test_set_takes_fractions() -> None:
     done = template("--set", "train.learning_rate=0.01,train.checkpoint_every=2.5")
     assert done.returncode == 0, done.stderr

@@ -46,10 +46,16 @@ def test_it_ends_once_patience_is_over(text: str, values: list[float], epochs: i
 
 def test_an_accuracy_should_be_high_and_a_loss_low() -> None:
     assert first_end("val_accuracy:patience=2", 0.5, 0.6, 0.6, 0.5, metric="val_accuracy") == 4
-    names = ["loss", "mse", "val_mae", "root_mean_squared_error", "false_positives", "val_perplexity"]
+    names = ["loss", "mse", "val_mae", "root_mean_squared_error", "false_positives", "val_perplexity", "brier_score"]
     assert {KeepBest.parse(name).check(names, {}).mode for name in names} == {"min"}
-    names = ["accuracy", "val_auc", "top_5", "f1_score", "val_mean_io_u_score", "true_positives", "recall"]
+    names = ["accuracy", "acc", "val_auc", "top_5", "f1_score", "val_mean_io_u_score", "true_positives", "recall"]
     assert {KeepBest.parse(name).check(names, {}).mode for name in names} == {"max"}
+
+
+@pytest.mark.parametrize("name", ["accumulated_cost", "rank", "lr", "mouse", "temperature"])
+def test_a_name_that_says_nothing_is_not_guessed_at(name: str) -> None:
+    with pytest.raises(UsageError, match=r"add mode=max or mode=min"):
+        KeepBest.parse(name).check([name], {})
 
 
 def test_the_reason_names_what_was_measured() -> None:

@@ -13,13 +13,22 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.support.memory_store import MemoryStore, Weather
-from tests.support.mirrored_run import Clock, Training, steps_in_bucket, steps_on_disk
-from trainer.core.run_dir import EVENT_FOLDERS, MANIFEST, newest_checkpoint
+from tests.support.mirrored_run import Clock, Training, best_steps, steps_in_bucket, steps_on_disk
+from trainer.core.run_dir import (
+    EVENT_FOLDERS,
+    MANIFEST,
+    best_names,
+    checkpoint_step,
+    newest_checkpoint,
+    newest_step,
+)
 from trainer.output.mirror import Mirror
 from trainer.output.mirror_manifest import MirrorManifest
 from trainer.output.owned_object import SupersededError
 from trainer.output.stores.errors import StorageError
 from trainer.output.stores.store import PIECES, StoredObject
+
+EPOCH = 3  # Steps.
 
 Zombie = tuple[Mirror, MemoryStore, Training]
 
@@ -33,7 +42,7 @@ class Run(RuleBasedStateMachine):
         self.etags, self.random = etags, random.Random(seed)
         self.failing = 0.0
         self.root = Path(tempfile.mkdtemp(dir="/dev/shm"))
-        self.disks = self.attempt = 0
+        self.disks = self.attempt = self.reached = 0
         self.zombies: list[Zombie] = []
         self.meddler: Zombie | None = None  # Acts between the requests of its successor.
         self.new_disk()
@@ -73,7 +82,16 @@ class Run(RuleBasedStateMachine):
 
     def new_attempt(self) -> None:
         self.attempt += 1
-        self.training = Training(self.run_dir, self.attempt)
+        self.training = Training(self.run_dir, self.attempt, epoch=EPOCH)
+        self.check_best()
+
+    def check_best(self) -> None:
+        """A run that goes on has the best epochs up to its step, but for those that later ones have beaten already."""
+        step = newest_step(self.run_dir)
+        lacking = set(best_steps(step, EPOCH)) - {checkpoint_step(name) for name in best_names(self.run_dir)}
+        assert all(
+            any(end not in best_steps(later, EPOCH) for later in range(step, self.reached + 1)) for end in lacking
+        )
 
     def weather(self) -> str:
         if self.meddler and self.random.random() < 0.2:
@@ -88,6 +106,7 @@ class Run(RuleBasedStateMachine):
     def train(self, count: int, size: int) -> None:
         for _ in range(count):
             self.training.do_step(size)
+        self.reached = max(self.reached, self.training.step)
 
     @rule()
     def save(self) -> None:
@@ -154,6 +173,7 @@ class Run(RuleBasedStateMachine):
         for _ in range(count):
             training.do_step(10)
         training.save()
+        self.reached = max(self.reached, training.step)
         store.deliver()
         told = False
         for act in (mirror.copy_growing, mirror.copy_checkpoint):  # Threads of their own, so both act.
@@ -167,12 +187,17 @@ class Run(RuleBasedStateMachine):
 
     def of_the_run(self) -> dict[str, bytes]:
         """The objects that count: what else there is was left by somebody and is in nobody's way."""
-        named = {f"checkpoints/{stored.file}" for stored in self.manifest().checkpoints}
+        named = self.named()
         return {
             key: found.data
             for key, found in self.objects.items()
-            if key in named or not key.startswith(("checkpoints/", PIECES))
+            if key in named or not key.startswith(("checkpoints/", "best/", PIECES))
         }
+
+    def named(self) -> set[str]:
+        manifest = self.manifest()
+        stored = {f"checkpoints/{stored.file}" for stored in manifest.checkpoints}
+        return stored | {f"best/{stored.file}" for stored in manifest.best}
 
     def manifest(self) -> MirrorManifest:
         manifest = MirrorManifest(MemoryStore(dict(self.objects), etags=self.etags), "reader")
@@ -188,9 +213,11 @@ class Run(RuleBasedStateMachine):
         validation = steps_in_bucket(self.objects, "validation")
         assert validation == list(range(3, 3 * len(validation) + 3, 3))
         if MANIFEST in self.objects:
-            for stored in self.manifest().checkpoints:
+            manifest = self.manifest()
+            folders = [("checkpoints", one) for one in manifest.checkpoints] + [("best", one) for one in manifest.best]
+            for folder, stored in folders:
                 step = int(stored.file.removeprefix("step-").removesuffix(".npz"))
-                data = self.objects[f"checkpoints/{stored.file}"].data
+                data = self.objects[f"{folder}/{stored.file}"].data
                 assert data.startswith(b"weights of %d," % step)
                 assert hashlib.sha256(data).hexdigest() == stored.sha256
                 assert step <= len(steps)
@@ -206,6 +233,8 @@ class Run(RuleBasedStateMachine):
         while self.training.step < last:
             self.training.do_step(10)
         self.training.save()
+        self.reached = max(self.reached, self.training.step)
+        self.check_best()
         for name in ("model.keras", "result.json"):
             (self.run_dir / name).write_text(name)
         self.mirror.finish()
@@ -223,9 +252,15 @@ class Run(RuleBasedStateMachine):
             scalars = events.Scalars("loss") if expected else []
             assert [(scalar.step, scalar.value) for scalar in scalars] == [(step, float(step)) for step in expected]
         newest = f"checkpoints/{newest_checkpoint(self.run_dir)}"
-        named = {f"checkpoints/{stored.file}" for stored in self.manifest().checkpoints}
+        named = self.named()
         assert newest in named
-        assert {key for key in self.objects if key.startswith("checkpoints/") and key <= newest} == named
+        assert {key for key in self.objects if key.startswith("checkpoints/") and key <= newest} == {
+            key for key in named if key.startswith("checkpoints/")
+        }
+        kept = {key for key in named if key.startswith("best/")}
+        assert kept == {f"best/{name}" for name in best_names(self.run_dir)}
+        newest = newest.replace("checkpoints/", "best/")
+        assert not kept or {key for key in self.objects if key.startswith("best/") and key < newest} <= kept
 
 
 SCHEDULES = settings(

@@ -6,7 +6,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from trainer.core import tfrecord
-from trainer.core.run_dir import EVENT_FOLDERS, checkpoint_name, newest_step
+from trainer.core.run_dir import BEST, EVENT_FOLDERS, checkpoint_name, newest_step
 from trainer.output.marks import Mark
 from trainer.output.mirror import Mirror
 from trainer.output.stores.store import Store, StoredObject
@@ -30,8 +30,9 @@ class Clock:
 class Training:
     """What the training program does to a run directory: a point a step, dated by the attempt, and checkpoints."""
 
-    def __init__(self, run_dir: Path, attempt: int) -> None:
-        self.run_dir, self.attempt = run_dir, attempt
+    def __init__(self, run_dir: Path, attempt: int, *, epoch: int = 0) -> None:
+        """With `epoch` steps an epoch, each ends with a checkpoint, and the best epochs are kept."""
+        self.run_dir, self.attempt, self.epoch = run_dir, attempt, epoch
         self.step = newest_step(run_dir)
         self.written = {folder: max(steps_on_disk(run_dir / folder), default=0) for folder in EVENT_FOLDERS}
         name = f"events.out.tfevents.{1700000000 + attempt}.host.1.0.v2"
@@ -45,6 +46,8 @@ class Training:
         for folder in EVENT_FOLDERS if self.step % 3 == 0 else EVENT_FOLDERS[:1]:
             if self.step > self.written[folder]:
                 self._append(folder, tfrecord.record(point(self.step, size)))
+        if self.epoch and self.step % self.epoch == 0:
+            self.save()
 
     def tear(self, share: float) -> None:
         """Killed in the middle of a write."""
@@ -53,17 +56,31 @@ class Training:
             self._append("train", whole[: int(len(whole) * share)])
 
     def save(self) -> None:
-        folder = self.run_dir / "checkpoints"
+        folder, best_folder = self.run_dir / "checkpoints", self.run_dir / BEST
         folder.mkdir(exist_ok=True)
         # A step that is done again makes another file, as in real training; and some files are large.
         text = b"weights of %d, by %d%s" % (self.step, self.attempt, b" " * 20 * (self.step % 2))
-        (folder / checkpoint_name(self.step)).write_bytes(text)
+        name, best = checkpoint_name(self.step), [checkpoint_name(step) for step in best_steps(self.step, self.epoch)]
+        if name in best:
+            best_folder.mkdir(exist_ok=True)
+            (best_folder / name).write_bytes(text)
+        (folder / name).write_bytes(text)
         for path in sorted(folder.glob("step-*.npz"))[:-KEEP]:
             path.unlink()
+        if self.epoch and self.step % self.epoch == 0:
+            for path in best_folder.glob("step-*.npz"):
+                if path.name not in best:
+                    path.unlink()
 
     def _append(self, folder: str, data: bytes) -> None:
         with self.files[folder].open("ab") as file:
             file.write(data)
+
+
+def best_steps(step: int, epoch: int) -> list[int]:
+    """The steps with the best epochs' ends up to a step, in an order that has nothing to do with when they came."""
+    ends = range(epoch, step + 1, epoch) if epoch else ()
+    return sorted(sorted(ends, key=lambda end: end * 7919 % 101)[:KEEP])
 
 
 def point(step: int, size: int) -> bytes:

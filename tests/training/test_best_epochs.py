@@ -142,6 +142,15 @@ def test_a_damaged_best_gives_way_to_the_next(training: Training, undisturbed: P
     assert said["val_loss"] == second["val_loss"] == history(tmp_path)[said["best"]["model_epoch"] - 1]["val_loss"]
 
 
+def test_without_validation_data_the_metrics_of_training_are_named(training: Training, tmp_path: Path) -> None:
+    text = "from trainer import mnist\nfrom trainer.mnist import Flags, build_model, preprocess\n"
+    (tmp_path / "alone.py").write_text(text + "load_data = lambda config: (mnist.load_data(config)[0], None)\n")
+    flags = (f"--run_dir={tmp_path / 'run'}", "--experiment=alone", "--keep_best=val_loss:1")
+    worker = training.start(*flags, environ={"PYTHONPATH": str(tmp_path)})
+    assert worker.wait() == 64, worker.text
+    assert "error: --keep_best names val_loss, which is not measured; there are loss, accuracy" in worker.lines
+
+
 def test_a_metric_that_is_not_measured_is_refused_by_all_workers(training: Training, tmp_path: Path) -> None:
     flags = (f"--run_dir={tmp_path}", "--early_stopping=val_auc:patience=2")
     for worker in training.start_workers(2, *flags):

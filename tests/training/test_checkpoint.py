@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,77 @@ def saved(folder: Path, *steps: int, keep: int = 3) -> Checkpoints:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def best_names_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "best").iterdir())
+
+
+def test_the_best_stay_beside_the_newest(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, best in ((10, [10]), (15, None), (20, [10]), (25, None), (30, [30, 10]), (40, [40, 30])):
+        checkpoints.save(made(step), best=best)
+        checkpoints.wait()
+    assert names(tmp_path) == ["step-0000000030.npz", "step-0000000040.npz"]
+    assert best_names_of(tmp_path) == ["step-0000000030.npz", "step-0000000040.npz"]
+    newest, best_one = (tmp_path / folder / "step-0000000040.npz" for folder in ("checkpoints", "best"))
+    assert newest.samefile(best_one), "it takes no more room"
+    read = checkpoints.best(30)
+    assert read is not None
+    assert read.encode() == made(30).encode()
+    assert checkpoints.best(10) is None
+
+
+def test_the_best_are_on_the_disk_before_a_resume_can_begin_behind_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    monkeypatch.setattr(Path, "replace", interrupted_at("checkpoints/step-0000000010.npz", Path.replace))
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(made(10), best=[10])
+    checkpoints.wait()
+    assert best_names_of(tmp_path) == ["step-0000000010.npz"]
+    assert checkpoints.newest() is None
+    monkeypatch.undo()
+    checkpoints.save(made(10), best=[20])  # As another number of workers may decide, when it comes here again.
+    checkpoints.wait()
+    assert (names(tmp_path), best_names_of(tmp_path)) == (["step-0000000010.npz"], [])
+
+
+def refused(_path: Path, _target: Path) -> None:
+    raise PermissionError("no links here")
+
+
+def interrupted_at(end: str, replace: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+    def replacing(path: Path, target: Path) -> Path:
+        if str(target).endswith(end):
+            raise OSError("interrupted")
+        return replace(path, target)
+
+    return replacing
+
+
+def test_one_of_the_best_is_not_replaced_while_it_waits_for_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+    encode = Checkpoint.encode
+
+    def slow(checkpoint: Checkpoint) -> bytes:
+        assert may_write.wait(60)
+        return encode(checkpoint)
+
+    monkeypatch.setattr(Checkpoint, "encode", slow)
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    for step, best in ((5, None), (10, [10]), (15, None), (20, [10]), (25, None)):
+        checkpoints.save(made(step), best=best)
+    may_write.set()
+    checkpoints.wait()
+    assert best_names_of(tmp_path) == ["step-0000000010.npz"]
+    assert names(tmp_path) in (
+        ["step-0000000005.npz", "step-0000000010.npz", "step-0000000025.npz"],
+        ["step-0000000010.npz", "step-0000000025.npz"],  # Where the thread came to its first look only then.
+    )
 
 
 def test_reads_back_every_bit(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 import re
 
 _UP = re.compile(
-    r"acc|auc|precision|recall|sensitivity|specificity|f1|f_?beta|score|iou|dice|similarity|r2|true_|top_?(k|\d)|hits"
+    r"accuracy|(^|_)acc(_|$)|auc|precision|recall|sensitivity|specificity|f1|f_?beta|score|io_?u|dice|similarity|r2|true_|"
+    r"top_?(k|\d)|hits"
 )
 _DOWN = re.compile(
-    r"loss|error|entropy|perplexity|divergence|hinge|false_|distance|deviation|regret|logcosh|poisson|quantile|pinball"
-    r"|(^|_)(rm|m)?s(l)?e$|(^|_)mae$|mape$|(^|_)[wc]er$"
+    r"loss|error|entropy|perplexity|divergence|hinge|false_|distance|brier|deviation|regret|logcosh|poisson|quantile"
+    r"|pinball|(^|_)(rm|m)?s(l)?e$|(^|_)mae$|mape$|(^|_)[wc]er$"
 )
 
 

@@ -34,7 +34,7 @@ def read(path: str) -> bytes | None:
     except tf.errors.NotFoundError:
         return None
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {str(error)[:300]}") from None
+        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from None
 
 
 def names(folder: str) -> list[str]:
@@ -53,7 +53,7 @@ def names(folder: str) -> list[str]:
     except tf.errors.NotFoundError:
         return []
     except (tf.errors.OpError, UnicodeDecodeError) as error:
-        raise DataError(f"{folder} cannot be listed: {str(error)[:300]}") from None
+        raise DataError(f"{folder} cannot be listed: {' '.join(str(error).split())[:300]}") from None
 
 
 def _register(path: str) -> None:
