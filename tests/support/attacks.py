@@ -9,10 +9,11 @@ import pathlib
 import random
 import socket
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from tests.support.agents import TOKEN, TRAINER, Run, running
+from tests.support.agents import TOKEN, TRAINER, Agent, Run, running
 from tests.support.forging import FORGED_REQUESTS, MALFORMED_REQUESTS, connected, message, status
 
 WORKERS = 4
@@ -58,9 +59,16 @@ class Attacker:
         kind = self._chance.choice(self.kinds)
         try:
             kind()
-        except ConnectionRefusedError:  # The run has just ended.
+        except ConnectionError:
+            # An agent that ends takes its connections along; else nobody may be cut off without an answer.
+            assert any(self._has_ended(agent) for agent in self._run.agents.values()), kind.__name__
             return
         self.count[kind.__name__] += 1
+
+    def _has_ended(self, agent: Agent) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            agent.process.wait(10)
+        return agent.process.poll() is not None
 
     def close(self) -> None:
         """Ends the connections that say nothing."""
@@ -179,6 +187,8 @@ def withstand(
     paced = {**(environ or {}), "PACE": str(pace)}
     with running(folder, WORKERS, program=TRAINER, trainer_flags=flags, agent_flags=output, environ=paced) as run:
         chief = run.start_all()[0]
+        for agent in run.agents.values():
+            agent.wait_for_line("state=meeting")  # It listens.
         attacker, memory = Attacker(run, random.Random(seed), attack_more), Memory(run)
         while chief.process.poll() is None:
             attacker.attack()
