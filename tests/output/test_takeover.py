@@ -67,3 +67,20 @@ def test_goes_on_where_the_store_failed(tmp_path: Path, failure: str, etags: boo
         a_mirror(objects, run_dir, Clock(), []).finish()
         assert steps_in_bucket(objects.objects, "train") == steps
     assert undisturbed > 15
+
+
+def test_what_a_run_was_exported_as_comes_back_with_its_result(tmp_path: Path) -> None:
+    store, clock = MemoryStore(etags=True), Clock()
+    exported = {"export/model.tflite": b"lite", "export/saved_model/variables/variables.index": b"index"}
+    mirror = a_mirror(store, tmp_path / "first", clock, [])
+    for key, data in (exported | {"result.json": b"{}"}).items():
+        (tmp_path / "first" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "first" / key).write_bytes(data)
+    (tmp_path / "first" / "export" / ".part").write_bytes(b"nobody's")
+    mirror.finish()
+    assert {key: found.data for key, found in store.objects.items() if key.startswith("export/")} == exported
+    store.create("export/saved_model/../../../stranger", b"leads elsewhere")
+    a_mirror(store, tmp_path / "deep" / "second", clock, [])
+    for key, data in exported.items():
+        assert (tmp_path / "deep" / "second" / key).read_bytes() == data
+    assert not list(tmp_path.rglob("stranger"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from trainer.core import export_formats
 from trainer.core.exit_codes import UsageError
 from trainer.core.settings import setting
 
@@ -60,6 +61,11 @@ class Config:
     expect_gpus: int = setting(0, "exit 69 when TensorFlow sees fewer GPUs on this worker", minimum=0)
     checkpoint_every: float = setting(30.0, "seconds between checkpoints; one more at every epoch's end", above=0.0)
     keep: int = setting(3, "newest checkpoints that are kept", minimum=1)
+    export: str = setting(
+        "",
+        "formats, by commas, in which the trained model is written, too: savedmodel, tflite; each is loaded again and "
+        "compared with the model before the run counts as done",
+    )
     histogram_freq: int = setting(1, "epochs between histograms of the weights; 0 writes none", minimum=0)
     log_every: float = setting(5.0, "seconds between progress lines when not on a terminal", above=0.0)
     verbosity: int = setting(0, "1 shows TensorFlow's own messages, -1 only warnings", minimum=-1)
@@ -70,11 +76,12 @@ class Config:
         return ()
 
     def check(self) -> None:
-        """Refuses flags that contradict each other.
+        """Refuses flags that contradict each other, and texts that say nothing.
 
         Raises:
-          UsageError: names both, and what to do.
+          UsageError: names them, and what to do.
         """
+        export_formats.parse(self.export)
         if self.momentum and self.optimizer != "sgd":
             raise UsageError(
                 f"--momentum={self.momentum} needs --optimizer=sgd, got --optimizer={self.optimizer}; "

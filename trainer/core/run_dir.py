@@ -5,6 +5,7 @@
     workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
     attempts.jsonl              one line for each attempt
+    export/saved_model/, export/model.tflite   the model in formats of other programs, where --export asks for them
     model.keras, result.json    what a run ends with
 
 In an output the same names are the keys of objects, and mirror.json says who writes them.
@@ -22,6 +23,8 @@ WORKERS = "workers"
 ATTEMPTS = "attempts.jsonl"
 MODEL = "model.keras"
 WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written whole.
+EXPORTS = "export"
+SAVED_MODEL, TFLITE = f"{EXPORTS}/saved_model", f"{EXPORTS}/model.tflite"  # The first is a folder.
 RESULT = "result.json"
 FINAL_FILES = (MODEL, WEIGHTS, RESULT)  # In the order of writing: with the last one the run has ended.
 MANIFEST = "mirror.json"  # In an output only.
@@ -87,14 +90,28 @@ def newest_step(run_dir: Path) -> int:
     return (checkpoint_step(name) or 0) if name else 0
 
 
+def is_exported(key: str) -> bool:
+    """Whether that is the path, from the run directory, of a file of an export, and nothing that leads elsewhere."""
+    if key == TFLITE:
+        return True
+    parts = key.removeprefix(f"{SAVED_MODEL}/").split("/")
+    return key.startswith(f"{SAVED_MODEL}/") and 1 <= len(parts) <= 2 and all(map(_is_plain_name, parts))
+
+
+def final_files(run_dir: Path) -> list[str]:
+    """What is on disk of what a run ends with, in the order in which it is to be copied: the result comes last."""
+    exported = (str(path.relative_to(run_dir)) for path in run_dir.glob(f"{EXPORTS}/**/*") if path.is_file())
+    return [*sorted(filter(is_exported, exported)), *(key for key in FINAL_FILES if (run_dir / key).exists())]
+
+
 def is_event_file(name: str) -> bool:
     """Whether that is the name of an event file, and nothing that leads out of its folder."""
-    return (
-        EVENT_FILE in name
-        and name.isprintable()
-        and "/" not in name
-        and not name.startswith(".")
-        and len(name.encode()) <= _LONGEST_NAME
+    return EVENT_FILE in name and _is_plain_name(name)
+
+
+def _is_plain_name(name: str) -> bool:
+    return bool(name) and (
+        name.isprintable() and "/" not in name and not name.startswith(".") and len(name.encode()) <= _LONGEST_NAME
     )
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, EVENT_FOLDERS, FINAL_FILES, newest_checkpoint
+from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, EVENT_FOLDERS, RESULT, final_files, newest_checkpoint
 from trainer.output.event_stream import EventStream
 from trainer.output.growing_file import GrowingFile
 from trainer.output.mirror_manifest import MirrorManifest
@@ -68,7 +68,7 @@ class ChiefCopy:
 
     def copy_final_files(self) -> None:
         """Copies what the run ends with, once the run has ended."""
-        if not (self._run_dir / FINAL_FILES[-1]).exists():
+        if not (self._run_dir / RESULT).exists():
             return
         for key in self._final_files_missing():
             put_and_read_back(self._store, self.manifest, self._run_dir, key)
@@ -87,4 +87,4 @@ class ChiefCopy:
         return missing
 
     def _final_files_missing(self) -> list[str]:
-        return [key for key in FINAL_FILES if key not in self._verified and (self._run_dir / key).exists()]
+        return [key for key in final_files(self._run_dir) if key not in self._verified]

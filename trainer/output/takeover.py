@@ -7,11 +7,15 @@ from pathlib import Path
 from trainer.core.run_dir import (
     ATTEMPTS,
     CHECKPOINTS,
+    EXPORTS,
     FINAL_FILES,
+    RESULT,
     WORKERS,
     checkpoint_names,
+    final_files,
     highest_attempt,
     highest_attempt_on_disk,
+    is_exported,
     newest_checkpoint,
 )
 from trainer.output.chief_copy import ChiefCopy
@@ -76,7 +80,7 @@ class Takeover:
             self._say(f"{self._run_dir} holds an older state of this run, up to {names[-1]}, than {self._store.url}")
         if (self._run_dir / ATTEMPTS).exists() and self._store.get(ATTEMPTS):
             (self._run_dir / ATTEMPTS).unlink()
-        for key in [*FINAL_FILES, *(f"{CHECKPOINTS}/{name}" for name in names)]:
+        for key in [*final_files(self._run_dir), *(f"{CHECKPOINTS}/{name}" for name in names)]:
             (self._run_dir / key).unlink(missing_ok=True)
 
     def _delete_pieces(self) -> None:
@@ -94,8 +98,8 @@ class Takeover:
         """Fetches what a disk without a checkpoint needs: the newest checkpoint, and what the run ended with."""
         if newest_checkpoint(self._run_dir) is not None:
             return
-        if self._store.get(FINAL_FILES[-1]):
-            for key in FINAL_FILES:
+        if self._store.get(RESULT):
+            for key in [*filter(is_exported, list(self._store.keys(f"{EXPORTS}/"))), *FINAL_FILES]:
                 fetch_file(self._store, key, self._run_dir)
         if name := fetch_checkpoint(self._store, chief.manifest, self._run_dir):
             self._say(f"{name} and what led to it were fetched from {self._store.url}")

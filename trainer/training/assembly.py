@@ -35,6 +35,7 @@ class Assembly:
     file: ModelFile
     identity: dict[str, Any]  # What a resume may not change.
     examples: int  # To train on.
+    shown: Arrays  # The split that examples are taken from which are shown: that of validation, if there is one.
     rate_is_a_flag: bool  # Whether the flags have compiled the model.
 
 
@@ -93,6 +94,7 @@ def assemble(
         file=ModelFile(model, compiled_by_flags=by_flags),
         identity=_identity(config, model, digest, by_flags=by_flags),
         examples=train.examples,
+        shown=train if validation is None else validation,
         rate_is_a_flag=by_flags,
     )
 

@@ -93,6 +93,8 @@ class _Run:
             return ExitCode.DONE
         if start.checkpoint:
             self._resume(start.checkpoint)
+        else:
+            result.try_exports(self._config, self._parts)
         if self._chief:
             announcement.show(self._config, self._cluster, self._run_dir, self._parts)
         with explained(f"a step of the model {self._parts.model.name}", self._parts.look.x):

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the model and the figures."""
+"""What a run leaves behind: the model, as Keras' file and in the formats that were asked for, and the figures."""
 
 import hashlib
 import json
@@ -12,19 +12,23 @@ import numpy as np
 import tensorflow as tf
 
 import trainer
-from trainer.core import agent_link, experiment_flags
+from trainer.core import agent_link, experiment_flags, export_formats
 from trainer.core.config import Config
-from trainer.core.exit_codes import OutputError
+from trainer.core.exit_codes import OutputError, UsageError
 from trainer.core.run_dir import RESULT
+from trainer.training import exporting
 from trainer.training.assembly import Assembly
 from trainer.training.checkpoint import Checkpoint, write_whole
+from trainer.training.exporting import ExportError
+from trainer.training.standalone import first_inputs, standalone
 
 
 def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, parts: Assembly) -> None:
-    """Writes the model, then the result, each whole or not at all.
+    """Writes the model, its exports, then the result, each whole or not at all.
 
     Raises:
       OutputError: they could not be written.
+      UsageError: an export gives other numbers than the model, or cannot be made of it now that it is trained.
     """
     speed = final.step_examples / max(final.step_seconds, 1e-9)
     content = {
@@ -49,13 +53,44 @@ def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, par
     }
     try:
         parts.file.write(run_dir)
+        if exports := _exports(run_dir, config, parts):
+            content["exports"] = exports
         write_whole(run_dir / RESULT, (json.dumps(_numbers(content), indent=2) + "\n").encode())
-    except OSError as error:
+    except (OSError, tf.errors.ResourceExhaustedError) as error:
+        why = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"the result could not be written to {run_dir} ({error.strerror or error}); make room and start again: "
-            "the run goes on at its newest checkpoint"
+            f"the result could not be written to {run_dir} ({why}); make room and start again: the run goes on at its "
+            "newest checkpoint"
         ) from None
     print(json.dumps(_numbers(content)), flush=True)
+
+
+def try_exports(config: Config, parts: Assembly) -> None:
+    """Makes the exports of the model before it is trained, so that no training ends in vain.
+
+    Raises:
+      UsageError: one of them cannot be made.
+    """
+    if formats := export_formats.parse(config.export):
+        inputs = first_inputs(parts, config, exporting.EXAMPLES)
+        exporting.try_out(standalone(parts, config), inputs, formats, verbosity=config.verbosity)
+
+
+def _exports(run_dir: Path, config: Config, parts: Assembly) -> dict[str, str]:
+    formats = export_formats.parse(config.export)
+    if not formats:
+        return {}
+    inputs = first_inputs(parts, config, exporting.EXAMPLES)
+    try:
+        written = exporting.write(standalone(parts, config), inputs, formats, run_dir, verbosity=config.verbosity)
+    except ExportError as error:
+        raise UsageError(
+            f"--export={config.export}: {error}; all else is done: start it again without that format, and the run "
+            "ends at its newest checkpoint"
+        ) from None
+    for name, place in written.items():
+        print(f"exported as {name} to {run_dir / place}; it gives what the model gives", flush=True)
+    return written
 
 
 def weights_sha256(model: Any) -> str:
