@@ -159,7 +159,7 @@ def test_a_kill_in_the_middle_leaves_nothing_half_written_and_is_made_good(train
     assert names.final_files(tmp_path / "run") == [
         "export/model.tflite", "export/saved_model/fingerprint.pb", "export/saved_model/saved_model.pb",
         "export/saved_model/variables/variables.data-00000-of-00001", "export/saved_model/variables/variables.index",
-        "model.keras", "result.json",
+        "model.keras", "report.html", "result.json",
     ]  # fmt: skip
 
 

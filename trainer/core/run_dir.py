@@ -6,6 +6,7 @@
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
     attempts.jsonl              one line for each attempt
     export/saved_model/, export/model.tflite   the model in formats of other programs, where --export asks for them
+    report.html                 the run on one page, at its end
     model.keras, result.json    what a run ends with
 
 In an output the same names are the keys of objects, and mirror.json says who writes them.
@@ -26,7 +27,8 @@ WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written w
 EXPORTS = "export"
 SAVED_MODEL, TFLITE = f"{EXPORTS}/saved_model", f"{EXPORTS}/model.tflite"  # The first is a folder.
 RESULT = "result.json"
-FINAL_FILES = (MODEL, WEIGHTS, RESULT)  # In the order of writing: with the last one the run has ended.
+REPORT = "report.html"
+FINAL_FILES = (MODEL, WEIGHTS, REPORT, RESULT)  # In the order of writing: with the last one the run has ended.
 MANIFEST = "mirror.json"  # In an output only.
 EVENT_FILE = "tfevents"  # TensorBoard takes for an event file what has this in its name.
 

@@ -1,6 +1,5 @@
 """A run from its start to its result: Python decides what comes next, `Trainer` does the work."""
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -10,24 +9,23 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from trainer.core import agent_link
 from trainer.core.config import Config
-from trainer.core.exit_codes import DataError, ExitCode, UsageError
+from trainer.core.exit_codes import DataError, ExitCode
 from trainer.core.log_lines import Progress
 from trainer.core.tf_config import Cluster
-from trainer.training import announcement, devices, result, resuming, strategy, variables, xla
+from trainer.training import announcement, devices, result, resuming, strategy, variables
 from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
+from trainer.training.attempt_times import AttemptClock
 from trainer.training.checkpoint import Checkpoint, Checkpoints
 from trainer.training.chunks import ChunkLength
 from trainer.training.experiment import Experiment
 from trainer.training.explaining import explained
 from trainer.training.progress_bar import Display
 from trainer.training.signals import StopWish
+from trainer.training.stepping import Stepping
 from trainer.training.summaries import Summaries
-from trainer.training.trainer import Outcome
 
 
 def train(
@@ -75,6 +73,8 @@ class _Run:
         self._summaries: Summaries | None = None  # The chief's, once it is known where the run stands.
         self._agreement = Agreement(parts.strategy, cluster)
         self._chunk = ChunkLength(fixed=config.chunk_steps)
+        self._stepping = Stepping(parts.trainer, config)
+        self._clock = AttemptClock(began)
         self._stop_wish = self._pause_wish = False  # This worker's; set by other threads.
         self._state = Checkpoint(
             step=0, sums=self._scores.start(), history=[], seconds=0.0, step_seconds=0.0, step_examples=0,
@@ -101,6 +101,7 @@ class _Run:
             graph = self._trainer.graph()  # Traced before the first step, whose time counts.
         announcement.check_graph(graph, self._trainer.known_variables)
         self._stop.on_wish(self._wish_to_stop)
+        self._clock.steps_begin(self._state.step)
         with Display(self._news, every=self._config.log_every) as display:
             if self._chief:
                 self._summaries = Summaries(self._run_dir)
@@ -116,8 +117,14 @@ class _Run:
             return self._stop.exit_code if self._stop.signal else ExitCode.PEER_LOST
         self._trainer.finalize()
         if self._chief:
-            workers = self._cluster.workers if self._cluster else 1
-            result.write(self._run_dir, config=self._config, workers=workers, final=self._state, parts=self._parts)
+            result.write(
+                self._run_dir,
+                config=self._config,
+                workers=self._cluster.workers if self._cluster else 1,
+                final=self._state,
+                parts=self._parts,
+                clock=self._clock,
+            )
         self._leave()
         return ExitCode.DONE
 
@@ -162,7 +169,7 @@ class _Run:
 
     def _take_steps(self, until: int) -> None:
         began = time.monotonic()
-        outcome = self._run_chunk(until)
+        outcome = self._stepping.run(self._state.step, until, self._state.sums)
         seconds, steps = time.monotonic() - began, outcome.step - self._state.step
         self._chunk.took(steps, seconds)
         self._state = dataclasses.replace(
@@ -178,35 +185,14 @@ class _Run:
                 "the checkpoints before it are kept"
             )
 
-    def _compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return xla.first_call(what, jit_compile=self._trainer.jit_compile)
-
     def _rate(self) -> str:
         if self._parts.rate_is_a_flag:
             return f"--learning_rate ({self._config.learning_rate})"
         return f"the optimizer's learning rate ({announcement.learning_rate(self._parts.model):g})"
 
-    def _run_chunk(self, until: int) -> Outcome:
-        """Runs a chunk. The first is compiled, and one that XLA refuses runs as plain TensorFlow."""
-        with self._compiling("training steps"):
-            try:
-                return self._trainer.run(self._state.step, until, self._state.sums)
-            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
-                if not self._trainer.jit_compile or not announcement.is_xla_refusal(error):
-                    raise
-                reason = announcement.first_line(error)
-                if self._config.jit_compile == "true":
-                    raise UsageError(
-                        f"XLA cannot compile this model ({reason}); leave --jit_compile=true out, and it runs as plain "
-                        "TensorFlow"
-                    ) from None
-                print(f"XLA cannot compile this model ({reason}): it runs as plain TensorFlow", flush=True)
-                self._trainer.without_xla()
-            return self._trainer.run(self._state.step, until, self._state.sums)
-
     def _end_epoch(self, epoch: int, display: Display) -> bool:
         """Evaluates, writes down and saves an epoch; whether a worker wishes to stop."""
-        with self._compiling("evaluation"):
+        with self._stepping.compiling("evaluation"):
             validation = self._trainer.evaluate()
         examples, seconds = (
             now - before

@@ -15,16 +15,19 @@ import trainer
 from trainer.core import agent_link, experiment_flags, export_formats
 from trainer.core.config import Config
 from trainer.core.exit_codes import OutputError, UsageError
-from trainer.core.run_dir import RESULT
-from trainer.training import exporting
+from trainer.core.run_dir import REPORT, RESULT
+from trainer.training import exporting, report
 from trainer.training.assembly import Assembly
+from trainer.training.attempt_times import AttemptClock
 from trainer.training.checkpoint import Checkpoint, write_whole
 from trainer.training.exporting import ExportError
 from trainer.training.standalone import first_inputs, standalone
 
 
-def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, parts: Assembly) -> None:
-    """Writes the model, its exports, then the result, each whole or not at all.
+def write(
+    run_dir: Path, *, config: Config, workers: int, final: Checkpoint, parts: Assembly, clock: AttemptClock
+) -> None:
+    """Writes the model, its exports, the report, then the result, each whole or not at all.
 
     Raises:
       OutputError: they could not be written.
@@ -55,6 +58,8 @@ def write(run_dir: Path, *, config: Config, workers: int, final: Checkpoint, par
         parts.file.write(run_dir)
         if exports := _exports(run_dir, config, parts):
             content["exports"] = exports
+        if report.write(run_dir, config=config, figures=content, final=final, parts=parts, clock=clock):
+            content["report"] = REPORT
         write_whole(run_dir / RESULT, (json.dumps(_numbers(content), indent=2) + "\n").encode())
     except (OSError, tf.errors.ResourceExhaustedError) as error:
         why = getattr(error, "strerror", None) or error

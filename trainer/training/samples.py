@@ -34,8 +34,12 @@ def samples(split: Arrays, preprocess: Preprocess | None, seed: int, begin: int,
       UsageError: preprocess cannot take them.
     """
     raw, y, _ = split.rows(begin, end)
-    epoch = tf.constant(random_state.epoch_seed(seed, 0, training=False), tf.int64)
-    seeds = random_state.row_seeds(epoch, tf.range(begin, end, dtype=tf.int64))
     with explained("preprocess", raw):
-        x, y = prepare(preprocess, raw, y, seeds, training=False)
+        x, y = prepared(preprocess, seed, raw, y, tf.range(begin, end, dtype=tf.int64))
     return Samples(raw, x, y)
+
+
+def prepared(preprocess: Preprocess | None, seed: int, raw: Nest, y: Nest, rows: tf.Tensor) -> tuple[Nest, Nest]:
+    """Inputs and labels after preprocess, as a pass over the validation split has them; `rows` are their numbers."""
+    epoch = tf.constant(random_state.epoch_seed(seed, 0, training=False), tf.int64)
+    return prepare(preprocess, raw, y, random_state.row_seeds(epoch, rows), training=False)

@@ -1,0 +1,45 @@
+"""A chunk of steps, run: the first is compiled, and one that XLA refuses runs as plain TensorFlow."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.core.config import Config
+from trainer.core.exit_codes import UsageError
+from trainer.training import announcement, xla
+from trainer.training.trainer import Outcome, Trainer
+
+
+class Stepping:
+    """Runs the chunks of one run."""
+
+    def __init__(self, trainer: Trainer, config: Config) -> None:
+        self._trainer, self._flag = trainer, config.jit_compile
+
+    def run(self, step: int, until: int, sums: Sequence[Any]) -> Outcome:
+        """Takes the steps from `step` to `until`.
+
+        Raises:
+          UsageError: --jit_compile=true, and XLA cannot compile them.
+        """
+        with self.compiling("training steps"):
+            try:
+                return self._trainer.run(step, until, sums)
+            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
+                if not self._trainer.jit_compile or not announcement.is_xla_refusal(error):
+                    raise
+                reason = announcement.first_line(error)
+                if self._flag == "true":
+                    raise UsageError(
+                        f"XLA cannot compile this model ({reason}); leave --jit_compile=true out, and it runs as plain "
+                        "TensorFlow"
+                    ) from None
+                print(f"XLA cannot compile this model ({reason}): it runs as plain TensorFlow", flush=True)
+                self._trainer.without_xla()
+            return self._trainer.run(step, until, sums)
+
+    def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
+        """Says so when what runs in here is compiled for the first time."""
+        return xla.first_call(what, jit_compile=self._trainer.jit_compile)
