@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from trainer.core import export_formats
+from trainer.core import export_formats, step_range
 from trainer.core.exit_codes import UsageError
 from trainer.core.settings import setting
 
@@ -67,6 +67,9 @@ class Config:
         "compared with the model before the run counts as done",
     )
     histogram_freq: int = setting(1, "epochs between histograms of the weights; 0 writes none", minimum=0)
+    profile_steps: str = setting(
+        "", "steps of which TensorBoard's profile is written, as completed steps at its begin and end, such as 100:110"
+    )
     log_every: float = setting(5.0, "seconds between progress lines when not on a terminal", above=0.0)
     verbosity: int = setting(0, "1 shows TensorFlow's own messages, -1 only warnings", minimum=-1)
 
@@ -82,6 +85,7 @@ class Config:
           UsageError: names them, and what to do.
         """
         export_formats.parse(self.export)
+        step_range.parse(self.profile_steps)
         if self.momentum and self.optimizer != "sgd":
             raise UsageError(
                 f"--momentum={self.momentum} needs --optimizer=sgd, got --optimizer={self.optimizer}; "

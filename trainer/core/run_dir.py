@@ -1,6 +1,7 @@
 """The run directory: every name in it, and what follows from a name. No other module spells one.
 
     train/, validation/         event files of TensorBoard
+    train/plugins/profile/      profiles of TensorBoard's, where --profile_steps asks for one
     checkpoints/step-<n>.npz    checkpoints; a run resumes from the newest whole one
     workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
@@ -26,6 +27,8 @@ MODEL = "model.keras"
 WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written whole.
 EXPORTS = "export"
 SAVED_MODEL, TFLITE = f"{EXPORTS}/saved_model", f"{EXPORTS}/model.tflite"  # The first is a folder.
+PROFILES = f"{TRAIN}/plugins/profile"  # Where TensorBoard looks for them; a folder each.
+UNFINISHED_PROFILE = ".tmp.profile"
 RESULT = "result.json"
 REPORT = "report.html"
 FINAL_FILES = (MODEL, WEIGHTS, REPORT, RESULT)  # In the order of writing: with the last one the run has ended.
@@ -104,6 +107,12 @@ def final_files(run_dir: Path) -> list[str]:
     """What is on disk of what a run ends with, in the order in which it is to be copied: the result comes last."""
     exported = (str(path.relative_to(run_dir)) for path in run_dir.glob(f"{EXPORTS}/**/*") if path.is_file())
     return [*sorted(filter(is_exported, exported)), *(key for key in FINAL_FILES if (run_dir / key).exists())]
+
+
+def profile_files(run_dir: Path) -> list[str]:
+    """The files of the profiles on disk; a file has its name only once it is whole."""
+    found = (path for path in run_dir.glob(f"{PROFILES}/*/*") if path.is_file() and _is_plain_name(path.name))
+    return sorted(str(path.relative_to(run_dir)) for path in found)
 
 
 def is_event_file(name: str) -> bool:

@@ -6,7 +6,15 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, EVENT_FOLDERS, RESULT, final_files, newest_checkpoint
+from trainer.core.run_dir import (
+    ATTEMPTS,
+    CHECKPOINTS,
+    EVENT_FOLDERS,
+    RESULT,
+    final_files,
+    newest_checkpoint,
+    profile_files,
+)
 from trainer.output.event_stream import EventStream
 from trainer.output.growing_file import GrowingFile
 from trainer.output.mirror_manifest import MirrorManifest
@@ -14,7 +22,7 @@ from trainer.output.outage import Growing, waiting_bytes
 from trainer.output.owned_object import SupersededError
 from trainer.output.stored_checkpoints import put_checkpoint
 from trainer.output.stores.store import Store
-from trainer.output.whole_files import put_and_read_back
+from trainer.output.whole_files import put_and_read_back, put_file
 
 
 class ChiefCopy:
@@ -35,6 +43,7 @@ class ChiefCopy:
         )
         self.attempts = GrowingFile(store, run_dir, ATTEMPTS)
         self._checkpoint: str | None = None  # The newest checkpoint whose events are all stored.
+        self._profiled: set[str] = set()  # The files of profiles that are stored.
         self._verified: set[str] = set()  # The final files that were stored and read back.
 
     @property
@@ -66,6 +75,13 @@ class ChiefCopy:
         if self._checkpoint:
             put_checkpoint(self._store, self.manifest, self._run_dir, self._checkpoint)
 
+    def copy_profiles(self) -> None:
+        """Copies the profiles of steps that are new."""
+        for key in profile_files(self._run_dir):
+            if key not in self._profiled:
+                put_file(self._store, self.manifest, self._run_dir, key)
+                self._profiled.add(key)
+
     def copy_final_files(self) -> None:
         """Copies what the run ends with, once the run has ended."""
         if not (self._run_dir / RESULT).exists():
@@ -83,6 +99,7 @@ class ChiefCopy:
             newest = newest_checkpoint(self._run_dir)
             if newest and all(checkpoint.file != newest for checkpoint in self.manifest.checkpoints):
                 missing.append(f"{CHECKPOINTS}/{newest}")
+            missing += [key for key in profile_files(self._run_dir) if key not in self._profiled]
             missing += self._final_files_missing()
         return missing
 

@@ -73,7 +73,7 @@ class _Run:
         self._summaries: Summaries | None = None  # The chief's, once it is known where the run stands.
         self._agreement = Agreement(parts.strategy, cluster)
         self._chunk = ChunkLength(fixed=config.chunk_steps)
-        self._stepping = Stepping(parts.trainer, config)
+        self._stepping = Stepping(parts.trainer, config, run_dir, chief=self._chief)
         self._clock = AttemptClock(began)
         self._stop_wish = self._pause_wish = False  # This worker's; set by other threads.
         self._state = Checkpoint(
@@ -157,7 +157,7 @@ class _Run:
         while self._state.step < end and not stop:
             # The first step comes alone, so that everyone sees at once that training has begun.
             steps = 1 if first and not self._config.chunk_steps else self._chunk.steps
-            self._take_steps(min(self._state.step + steps, end))
+            self._take_steps(self._stepping.end(self._state.step, min(self._state.step + steps, end)))
             agreed = self._agreement.reach(pause=self._pause_wish, stop=self._stop_wish, steps=self._chunk.steps)
             self._chunk.steps, stop = agreed.steps, agreed.stop
             if first:
