@@ -89,7 +89,7 @@ def _export(run: str, source: Path, to: Path, formats: Sequence[str], trainer_ar
         raise UsageError(f"--export={','.join(formats)}: {error}; leave that format out") from None
     except OSError as error:
         raise OutputError(
-            f"{to} cannot be written to ({error.strerror}); make room, or name another with --to"
+            f"{to} cannot be written to ({error.strerror or error}); make room, or name another with --to"
         ) from None
     for name, place in written.items():
         print(f"exported as {name} to {to / place}; it gives what the model gives")
