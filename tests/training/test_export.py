@@ -163,6 +163,14 @@ def test_a_kill_in_the_middle_leaves_nothing_half_written_and_is_made_good(train
     ]  # fmt: skip
 
 
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    written = exporting.write(model, tf.ones([5, 3]), ("savedmodel",), tmp_path / "run [1] *", verbosity=0)
+    assert written == {"savedmodel": "export/saved_model"}
+    assert (tmp_path / "run [1] *" / "export" / "saved_model" / "saved_model.pb").exists()
+    assert [path.name for path in (tmp_path / "run [1] *").iterdir()] == ["export"]
+
+
 def test_an_export_that_gives_other_numbers_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter is the real one, but for a bit more in its answer: no model is known that it gets wrong."""
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])

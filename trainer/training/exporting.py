@@ -69,7 +69,10 @@ def write(model: Any, x: Nest, formats: Sequence[str], run_dir: Path, *, verbosi
     part = run_dir / f".tmp.{EXPORTS}"
     shutil.rmtree(part, ignore_errors=True)  # An earlier attempt may have been killed in the middle.
     try:
-        _make(model, x, formats, part, verbosity)
+        # TensorFlow takes brackets in a path for a pattern: what it loads again lies elsewhere.
+        with tempfile.TemporaryDirectory() as folder:
+            _make(model, x, formats, Path(folder), verbosity)
+            shutil.copytree(Path(folder) / EXPORTS, part / EXPORTS)
         for name in formats:
             path = run_dir / PLACES[name]
             path.parent.mkdir(parents=True, exist_ok=True)
