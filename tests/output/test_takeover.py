@@ -92,3 +92,20 @@ def test_a_disk_with_an_older_state_gives_its_best_up_for_those_that_are_stored(
     names = [checkpoint_name(2), checkpoint_name(4)]
     assert best_names(tmp_path / "a") == best_names(tmp_path / "b") == names
     assert (tmp_path / "a" / BEST / names[1]).read_bytes() == b"of attempt 3"
+
+
+def test_what_a_run_was_exported_as_comes_back_with_its_result(tmp_path: Path) -> None:
+    store, clock = MemoryStore(etags=True), Clock()
+    exported = {"export/model.tflite": b"lite", "export/saved_model/variables/variables.index": b"index"}
+    mirror = a_mirror(store, tmp_path / "first", clock, [])
+    for key, data in (exported | {"result.json": b"{}"}).items():
+        (tmp_path / "first" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "first" / key).write_bytes(data)
+    (tmp_path / "first" / "export" / ".part").write_bytes(b"nobody's")
+    mirror.finish()
+    assert {key: found.data for key, found in store.objects.items() if key.startswith("export/")} == exported
+    store.create("export/saved_model/../../../stranger", b"leads elsewhere")
+    a_mirror(store, tmp_path / "deep" / "second", clock, [])
+    for key, data in exported.items():
+        assert (tmp_path / "deep" / "second" / key).read_bytes() == data
+    assert not list(tmp_path.rglob("stranger"))

@@ -83,7 +83,7 @@ def test_the_result_says_what_the_events_say(finished: tuple[Path, str]) -> None
     assert list(found) == [
         "workers", "global_batch_size", "epochs", "steps", "loss", "accuracy", "val_loss", "val_accuracy", "end",
         "examples_per_second", "images_per_second", "seconds", "restarts", "weights_sha256", "experiment", "flags",
-        "versions",
+        "versions", "report",
     ]  # fmt: skip
     assert (found["workers"], found["global_batch_size"], found["epochs"], found["steps"]) == (1, 50, 3, 36)
     assert found["restarts"] == 0
@@ -110,7 +110,7 @@ def test_plain_keras_loads_the_model_and_classifies(finished: tuple[Path, str], 
 def test_the_run_directory_holds_what_was_designed(finished: tuple[Path, str]) -> None:
     run_dir, _ = finished
     assert sorted(path.name for path in run_dir.iterdir()) == [
-        "checkpoints", "model.keras", "result.json", "train", "validation",
+        "checkpoints", "model.keras", "report.html", "result.json", "train", "validation",
     ]  # fmt: skip
     checkpoints = {path.name for path in (run_dir / "checkpoints").iterdir()}
     assert "step-0000000036.npz" in checkpoints

@@ -19,6 +19,7 @@ from trainer.agent.log import AgentLog
 from trainer.agent.messages import Begin, Ended, Finish, Over
 from trainer.agent.rendezvous import Rendezvous
 from trainer.agent.status import Status
+from trainer.agent.trackers import Trackers
 from trainer.agent.training_flags import TrainingFlags
 from trainer.agent.watchdog import Watchdog
 from trainer.core import agent_link, run_token
@@ -68,6 +69,7 @@ class Agent:
         self._children = Children(program, of_children, on_line=self._take_line, say=self._log.say)
         self._events = Events(reap=self._children.reap, say=self._log.say)
         self._ended = Ended()  # How the last attempt ended here.
+        self._trackers = Trackers()
 
     def run(self) -> int:
         """Runs the worker to its end; returns the exit code.
@@ -87,6 +89,7 @@ class Agent:
         try:
             output = self._output(flags)
             if self._opened(output, history):
+                self._track(flags, history)
                 finish = self._train(flags, rendezvous, history)
             else:
                 finish = Finish(code=ExitCode.TERMINATED, reason="it was told to go (SIGTERM) before it began")
@@ -138,6 +141,12 @@ class Agent:
                 history.stored_attempt = event.last_attempt
                 return True
         return False
+
+    def _track(self, flags: TrainingFlags, history: AttemptHistory) -> None:
+        """Tells the trackers that the environment asks for of the run, on worker 0."""
+        if self._identity.index == 0:
+            goes_on = history.last_attempt() > 0
+            self._trackers.begin(self._environ, flags.run_dir, flags.arguments, goes_on=goes_on, say=self._log.say)
 
     def _train(self, flags: TrainingFlags, rendezvous: Rendezvous, history: AttemptHistory) -> Finish:
         """Meets the others and takes part in attempts until there is no further one."""
@@ -251,6 +260,7 @@ class Agent:
         self._log.flush()
         if output:
             finish = finishing.bring_to_output(finish, output, self._events, self._log, grace=self._config.grace)
+        self._trackers.finish(finish.code)
         finishing.leave(
             finish,
             self._ended,
@@ -268,6 +278,8 @@ class Agent:
         """Takes a line of the training process, in one of its readers' threads."""
         self._log.pass_on(line, error)
         progress = None if error else Progress.parse(line.decode(errors="replace").rstrip())
+        if progress:
+            self._trackers.progressed(progress)
         if progress and self._status.progressed(progress):
             self._events.put(FirstStep())
 

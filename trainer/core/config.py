@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from trainer.core import export_formats, step_range
 from trainer.core.exit_codes import UsageError
 from trainer.core.run_dir import PREDICTIONS
 from trainer.core.selection import EarlyStopping, KeepBest
@@ -108,7 +109,15 @@ class Config:
     restore_best: bool = setting(
         False, "model.keras is the model of the best epoch, by the metric of --keep_best, or else of --early_stopping"
     )
+    export: str = setting(
+        "",
+        "formats, by commas, in which the trained model is written, too: savedmodel, tflite; each is loaded again and "
+        "compared with the model before the run counts as done",
+    )
     histogram_freq: int = setting(1, "epochs between histograms of the weights; 0 writes none", minimum=0)
+    profile_steps: str = setting(
+        "", "steps of which TensorBoard's profile is written, as completed steps at its begin and end, such as 100:110"
+    )
     log_every: float = setting(5.0, "seconds between progress lines when not on a terminal", above=0.0)
     verbosity: int = setting(0, "1 shows TensorFlow's own messages, -1 only warnings", minimum=-1)
 
@@ -118,11 +127,13 @@ class Config:
         return ()
 
     def check(self) -> None:
-        """Refuses flags that contradict each other.
+        """Refuses flags that contradict each other, and texts that say nothing.
 
         Raises:
-          UsageError: names both, and what to do.
+          UsageError: names them, and what to do.
         """
+        export_formats.parse(self.export)
+        step_range.parse(self.profile_steps)
         if self.momentum and self.optimizer != "sgd":
             raise UsageError(
                 f"--momentum={self.momentum} needs --optimizer=sgd, got --optimizer={self.optimizer}; "

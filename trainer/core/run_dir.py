@@ -1,12 +1,15 @@
 """The run directory: every name in it, and what follows from a name. No other module spells one.
 
     train/, validation/         event files of TensorBoard
+    train/plugins/profile/      profiles of TensorBoard's, where --profile_steps asks for one
     checkpoints/step-<n>.npz    checkpoints; a run resumes from the newest whole one
     best/step-<n>.npz           the checkpoints of the best epochs, of --keep_best
     workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
     attempts.jsonl              one line for each attempt
     code.tar.gz                 the experiment's code, where it was sent with the run
+    export/saved_model/, export/model.tflite   the model in formats of other programs, where --export asks for them
+    report.html                 the run on one page, at its end
     model.keras, result.json    what a run ends with; --mode=predict with predictions.npy or .parquet instead
     *.sweep.0, *.sweep.1        event files that a sweep's launcher adds to a trial's: its flags, and how it ended
 
@@ -27,9 +30,15 @@ ATTEMPTS = "attempts.jsonl"
 CODE = "code.tar.gz"
 MODEL = "model.keras"
 WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written whole.
+EXPORTS = "export"
+SAVED_MODEL, TFLITE = f"{EXPORTS}/saved_model", f"{EXPORTS}/model.tflite"  # The first is a folder.
+PROFILES = f"{TRAIN}/plugins/profile"  # Where TensorBoard looks for them; a folder each.
+UNFINISHED_PROFILE = ".tmp.profile"
 PREDICTIONS = ("predictions.npy", "predictions.parquet")
 RESULT = "result.json"
-FINAL_FILES = (MODEL, WEIGHTS, *PREDICTIONS, RESULT)  # In the order of writing: with the last one the run has ended.
+REPORT = "report.html"
+# In the order of writing: with the last one the run has ended.
+FINAL_FILES = (MODEL, WEIGHTS, *PREDICTIONS, REPORT, RESULT)
 MANIFEST = "mirror.json"  # In an output only.
 EVENT_FILE = "tfevents"  # TensorBoard takes for an event file what has this in its name.
 
@@ -101,14 +110,34 @@ def newest_step(run_dir: Path) -> int:
     return (checkpoint_step(name) or 0) if name else 0
 
 
+def is_exported(key: str) -> bool:
+    """Whether that is the path, from the run directory, of a file of an export, and nothing that leads elsewhere."""
+    if key == TFLITE:
+        return True
+    parts = key.removeprefix(f"{SAVED_MODEL}/").split("/")
+    return key.startswith(f"{SAVED_MODEL}/") and 1 <= len(parts) <= 2 and all(map(_is_plain_name, parts))
+
+
+def final_files(run_dir: Path) -> list[str]:
+    """What is on disk of what a run ends with, in the order in which it is to be copied: the result comes last."""
+    exported = (str(path.relative_to(run_dir)) for path in run_dir.glob(f"{EXPORTS}/**/*") if path.is_file())
+    return [*sorted(filter(is_exported, exported)), *(key for key in FINAL_FILES if (run_dir / key).exists())]
+
+
+def profile_files(run_dir: Path) -> list[str]:
+    """The files of the profiles on disk; a file has its name only once it is whole."""
+    found = (path for path in run_dir.glob(f"{PROFILES}/*/*") if path.is_file() and _is_plain_name(path.name))
+    return sorted(str(path.relative_to(run_dir)) for path in found)
+
+
 def is_event_file(name: str) -> bool:
     """Whether that is the name of an event file, and nothing that leads out of its folder."""
-    return (
-        EVENT_FILE in name
-        and name.isprintable()
-        and "/" not in name
-        and not name.startswith(".")
-        and len(name.encode()) <= _LONGEST_NAME
+    return EVENT_FILE in name and _is_plain_name(name)
+
+
+def _is_plain_name(name: str) -> bool:
+    return bool(name) and (
+        name.isprintable() and "/" not in name and not name.startswith(".") and len(name.encode()) <= _LONGEST_NAME
     )
 
 

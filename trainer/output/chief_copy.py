@@ -6,7 +6,16 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, CODE, EVENT_FOLDERS, FINAL_FILES, newest_checkpoint
+from trainer.core.run_dir import (
+    ATTEMPTS,
+    CHECKPOINTS,
+    CODE,
+    EVENT_FOLDERS,
+    RESULT,
+    final_files,
+    newest_checkpoint,
+    profile_files,
+)
 from trainer.output.event_stream import EventStream
 from trainer.output.growing_file import GrowingFile
 from trainer.output.mirror_manifest import MirrorManifest
@@ -36,6 +45,7 @@ class ChiefCopy:
         self.attempts = GrowingFile(store, run_dir, ATTEMPTS)
         self._checkpoint: str | None = None  # The newest checkpoint whose events are all stored.
         self._code_kept = False
+        self._profiled: set[str] = set()  # The files of profiles that are stored.
         self._verified: set[str] = set()  # The final files that were stored and read back.
 
     @property
@@ -73,9 +83,16 @@ class ChiefCopy:
         if self._checkpoint:
             put_checkpoint(self._store, self.manifest, self._run_dir, self._checkpoint)
 
+    def copy_profiles(self) -> None:
+        """Copies the profiles of steps that are new."""
+        for key in profile_files(self._run_dir):
+            if key not in self._profiled:
+                put_file(self._store, self.manifest, self._run_dir, key)
+                self._profiled.add(key)
+
     def copy_final_files(self) -> None:
         """Copies what the run ends with, once the run has ended."""
-        if not (self._run_dir / FINAL_FILES[-1]).exists():
+        if not (self._run_dir / RESULT).exists():
             return
         for key in self._final_files_missing():
             put_and_read_back(self._store, self.manifest, self._run_dir, key)
@@ -92,8 +109,9 @@ class ChiefCopy:
             newest = newest_checkpoint(self._run_dir)
             if newest and all(checkpoint.file != newest for checkpoint in self.manifest.checkpoints):
                 missing.append(f"{CHECKPOINTS}/{newest}")
+            missing += [key for key in profile_files(self._run_dir) if key not in self._profiled]
             missing += self._final_files_missing()
         return missing
 
     def _final_files_missing(self) -> list[str]:
-        return [key for key in FINAL_FILES if key not in self._verified and (self._run_dir / key).exists()]
+        return [key for key in final_files(self._run_dir) if key not in self._verified]

@@ -134,7 +134,7 @@ class Mirror:
         self._insist(self.copy_growing, limit)
         self._insist(lambda: self._join(self._checkpoint_thread, None), limit)
         if self._chief:
-            self._insist(self._chief.copy_checkpoint, limit)
+            self._insist(self.copy_checkpoint, limit)
             self._insist(self._chief.copy_final_files, limit)
         self._insist(self.copy_growing, limit)
         self._outage.over()
@@ -161,9 +161,10 @@ class Mirror:
         self._logs.flush()
 
     def copy_checkpoint(self) -> None:
-        """Copies the newest checkpoint whose events are all in the store; raises as `copy_growing`."""
+        """Copies the newest checkpoint whose events are all in the store, and profiles; raises as `copy_growing`."""
         if self._chief:
             self._chief.copy_checkpoint()
+            self._chief.copy_profiles()
 
     def backlog(self) -> int:
         """The bytes of events and logs that wait on disk."""

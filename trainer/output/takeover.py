@@ -8,12 +8,16 @@ from trainer.core.run_dir import (
     ATTEMPTS,
     BEST,
     CHECKPOINTS,
+    EXPORTS,
     FINAL_FILES,
+    RESULT,
     WORKERS,
     best_names,
     checkpoint_names,
+    final_files,
     highest_attempt,
     highest_attempt_on_disk,
+    is_exported,
     newest_checkpoint,
 )
 from trainer.output.chief_copy import ChiefCopy
@@ -79,7 +83,7 @@ class Takeover:
         if (self._run_dir / ATTEMPTS).exists() and self._store.get(ATTEMPTS):
             (self._run_dir / ATTEMPTS).unlink()
         best = (f"{BEST}/{name}" for name in best_names(self._run_dir))
-        for key in [*FINAL_FILES, *(f"{CHECKPOINTS}/{name}" for name in names), *best]:
+        for key in [*final_files(self._run_dir), *(f"{CHECKPOINTS}/{name}" for name in names), *best]:
             (self._run_dir / key).unlink(missing_ok=True)
 
     def _delete_pieces(self) -> None:
@@ -97,8 +101,8 @@ class Takeover:
         """Fetches what a disk without a checkpoint needs: the newest one, the best ones, what the run ended with."""
         if newest_checkpoint(self._run_dir) is not None:
             return
-        if self._store.get(FINAL_FILES[-1]):
-            for key in FINAL_FILES:
+        if self._store.get(RESULT):
+            for key in [*filter(is_exported, list(self._store.keys(f"{EXPORTS}/"))), *FINAL_FILES]:
                 fetch_file(self._store, key, self._run_dir)
         for damaged in fetch_best(self._store, chief.manifest, self._run_dir):
             self._say(f"{BEST}/{damaged} in {self._store.url} is not whole: it is no longer kept")

@@ -40,6 +40,7 @@ class Assembly:
     identity: dict[str, Any]  # What a resume may not change.
     examples: int  # To train on.
     validation: Split | None
+    shown: Split  # The split that examples are taken from which are shown: that of validation, if there is one.
     rate_is_a_flag: bool  # Whether the flags have compiled the model.
 
 
@@ -103,6 +104,7 @@ def assemble(
         identity=_identity(config, model, digest, train.examples, config.epochs * steps if by_flags else None),
         examples=train.examples,
         validation=validation,
+        shown=train if validation is None else validation,
         rate_is_a_flag=by_flags,
     )
 

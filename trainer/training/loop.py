@@ -1,6 +1,5 @@
 """A run from its start to its result: Python decides what comes next, `Trainer` does the work."""
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -10,16 +9,15 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from trainer.core import agent_link
 from trainer.core.config import Config
-from trainer.core.exit_codes import DataError, ExitCode, UsageError
+from trainer.core.exit_codes import DataError, ExitCode
 from trainer.core.log_lines import Progress
 from trainer.core.tf_config import Cluster
-from trainer.training import announcement, devices, result, resuming, strategy, variables, xla
+from trainer.training import announcement, devices, result, resuming, strategy, variables
 from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
+from trainer.training.attempt_times import AttemptClock
 from trainer.training.checkpoint import Checkpoint, Checkpoints
 from trainer.training.chunks import ChunkLength
 from trainer.training.ending import Ending
@@ -27,8 +25,8 @@ from trainer.training.experiment import Experiment
 from trainer.training.explaining import explained
 from trainer.training.progress_bar import Display
 from trainer.training.signals import StopWish
+from trainer.training.stepping import Stepping
 from trainer.training.summaries import Summaries
-from trainer.training.trainer import Outcome
 from trainer.training.update import learning_rate
 
 
@@ -78,6 +76,8 @@ class _Run:
         self._summaries: Summaries | None = None  # The chief's, once it is known where the run stands.
         self._agreement = Agreement(parts.strategy, cluster)
         self._chunk = ChunkLength(fixed=config.chunk_steps)
+        self._stepping = Stepping(parts.trainer, config, run_dir, chief=self._chief)
+        self._clock = AttemptClock(began)
         self._stop_wish = self._pause_wish = False  # This worker's; set by other threads.
         self._state = Checkpoint(
             step=0, sums=self._scores.start(), history=[], seconds=0.0, step_seconds=0.0, step_examples=0,
@@ -96,12 +96,15 @@ class _Run:
             return ExitCode.DONE
         if start.checkpoint:
             self._resume(start.checkpoint)
+        else:
+            result.try_exports(self._config, self._parts)
         if self._chief:
             announcement.show(self._config, self._cluster, self._run_dir, self._parts)
         with explained(f"a step of the model {self._parts.model.name}", self._parts.look.x):
             graph = self._trainer.graph()  # Traced before the first step, whose time counts.
         announcement.check_graph(graph, self._trainer.known_variables)
         self._stop.on_wish(self._wish_to_stop)
+        self._clock.steps_begin(self._state.step)
         with Display(self._news, every=self._config.log_every) as display:
             if self._chief:
                 self._summaries = Summaries(self._run_dir)
@@ -120,7 +123,13 @@ class _Run:
         if self._chief:
             workers, ending = self._cluster.workers if self._cluster else 1, self._ending.figures(self._state)
             result.write(
-                self._run_dir, config=self._config, workers=workers, final=self._state, parts=self._parts, ending=ending
+                self._run_dir,
+                config=self._config,
+                workers=workers,
+                final=self._state,
+                parts=self._parts,
+                ending=ending,
+                clock=self._clock,
             )
         self._leave()
         return ExitCode.DONE
@@ -155,7 +164,7 @@ class _Run:
         while self._state.step < end and not stop:
             # The first step comes alone, so that everyone sees at once that training has begun.
             steps = 1 if first and not self._config.chunk_steps else self._chunk.steps
-            self._take_steps(min(self._state.step + steps, end))
+            self._take_steps(self._stepping.end(self._state.step, min(self._state.step + steps, end)))
             agreed = self._agreement.reach(pause=self._pause_wish, stop=self._stop_wish, steps=self._chunk.steps)
             self._chunk.steps, stop = agreed.steps, agreed.stop
             if first:
@@ -166,7 +175,7 @@ class _Run:
         return stop
 
     def _take_steps(self, until: int) -> None:
-        outcome = self._run_chunk(until)
+        outcome = self._stepping.run(self._state.step, until, self._state.sums)
         steps = outcome.step - self._state.step
         self._chunk.took(steps, outcome.seconds)
         self._state = dataclasses.replace(
@@ -182,35 +191,14 @@ class _Run:
                 "the checkpoints before it are kept"
             )
 
-    def _compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return xla.first_call(what, jit_compile=self._trainer.jit_compile)
-
     def _rate(self) -> str:
         if self._parts.rate_is_a_flag:
             return f"--learning_rate ({self._config.learning_rate})"
         return f"the optimizer's learning rate ({learning_rate(self._parts.model.optimizer):g})"
 
-    def _run_chunk(self, until: int) -> Outcome:
-        """Runs a chunk. The first is compiled, and one that XLA refuses runs as plain TensorFlow."""
-        with self._compiling("training steps"):
-            try:
-                return self._trainer.run(self._state.step, until, self._state.sums)
-            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
-                reason = xla.refusal(error)
-                if not self._trainer.jit_compile or not reason:
-                    raise
-                if self._config.jit_compile == "true":
-                    raise UsageError(
-                        f"XLA cannot compile this model ({reason}); leave --jit_compile=true out, and it runs as plain "
-                        "TensorFlow"
-                    ) from None
-                print(f"XLA cannot compile this model ({reason}): it runs as plain TensorFlow", flush=True)
-                self._trainer.without_xla()
-            return self._trainer.run(self._state.step, until, self._state.sums)
-
     def _end_epoch(self, epoch: int, display: Display) -> bool:
         """Evaluates, writes down and saves an epoch; whether a worker wishes to stop."""
-        with self._compiling("evaluation"):
+        with self._stepping.compiling("evaluation"):
             validation = self._trainer.evaluate()
         examples, seconds = (
             now - before

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the model and the figures."""
+"""What a run leaves behind: the model, as Keras' file and in the formats that were asked for, and the figures."""
 
 import dataclasses
 import hashlib
@@ -13,20 +13,31 @@ import numpy as np
 import tensorflow as tf
 
 import trainer
-from trainer.core import agent_link, experiment_flags
+from trainer.core import agent_link, experiment_flags, export_formats
 from trainer.core.config import Config
-from trainer.core.exit_codes import OutputError
-from trainer.core.run_dir import RESULT
+from trainer.core.exit_codes import OutputError, UsageError
+from trainer.core.run_dir import REPORT, RESULT
+from trainer.training import exporting, report
 from trainer.training.assembly import Assembly
+from trainer.training.attempt_times import AttemptClock
 from trainer.training.checkpoint import Checkpoint, write_whole
+from trainer.training.exporting import ExportError
+from trainer.training.standalone import first_inputs, standalone
 
 _NOT_THESE = ("run_dir", "experiment")  # The second has a place of its own.
 
 
 def write(
-    run_dir: Path, *, config: Config, workers: int, final: Checkpoint, parts: Assembly, ending: dict[str, Any]
+    run_dir: Path,
+    *,
+    config: Config,
+    workers: int,
+    final: Checkpoint,
+    parts: Assembly,
+    ending: dict[str, Any],
+    clock: AttemptClock,
 ) -> None:
-    """Writes the model, then the result, each whole or not at all.
+    """Writes the model, its exports, the report, then the result, each whole or not at all.
 
     Args:
       run_dir: the run's folder.
@@ -35,9 +46,11 @@ def write(
       final: the state after the last step.
       parts: the run.
       ending: how the run ended; see `ending.Ending.figures`.
+      clock: when this attempt did what.
 
     Raises:
       OutputError: they could not be written.
+      UsageError: an export gives other numbers than the model, or cannot be made of it now that it is trained.
     """
     speed = final.step_examples / max(final.step_seconds, 1e-9)
     content = {
@@ -57,11 +70,16 @@ def write(
     }
     try:
         parts.file.write(run_dir)
+        if exports := _exports(run_dir, config, parts):
+            content["exports"] = exports
+        if report.write(run_dir, config=config, figures=content, final=final, parts=parts, clock=clock):
+            content["report"] = REPORT
         write_figures(run_dir, content)
-    except OSError as error:
+    except (OSError, tf.errors.ResourceExhaustedError) as error:
+        why = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"the result could not be written to {run_dir} ({error.strerror or error}); make room and start again: "
-            "the run goes on at its newest checkpoint"
+            f"the result could not be written to {run_dir} ({why}); make room and start again: the run goes on at its "
+            "newest checkpoint"
         ) from None
 
 
@@ -90,6 +108,34 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+def try_exports(config: Config, parts: Assembly) -> None:
+    """Makes the exports of the model before it is trained, so that no training ends in vain.
+
+    Raises:
+      UsageError: one of them cannot be made.
+    """
+    if formats := export_formats.parse(config.export):
+        inputs = first_inputs(parts, config, exporting.EXAMPLES)
+        exporting.try_out(standalone(parts, config), inputs, formats, verbosity=config.verbosity)
+
+
+def _exports(run_dir: Path, config: Config, parts: Assembly) -> dict[str, str]:
+    formats = export_formats.parse(config.export)
+    if not formats:
+        return {}
+    inputs = first_inputs(parts, config, exporting.EXAMPLES)
+    try:
+        written = exporting.write(standalone(parts, config), inputs, formats, run_dir, verbosity=config.verbosity)
+    except ExportError as error:
+        raise UsageError(
+            f"--export={config.export}: {error}; all else is done: start it again without that format, and the run "
+            "ends at its newest checkpoint"
+        ) from None
+    for name, place in written.items():
+        print(f"exported as {name} to {run_dir / place}; it gives what the model gives", flush=True)
+    return written
 
 
 def weights_sha256(model: Any) -> str:

@@ -27,9 +27,18 @@ def set_up_logging(verbosity: int) -> None:
         pylogging.getLogger("tensorflow").setLevel(pylogging.ERROR)
 
 
+# What TFLite's converter writes beside the error that it raises.
+CONVERTER = re.compile(rb"(?:loc\(|error: |<unknown>:0: |Summary on the non-converted|\s*[-\d*]|\s*$).*\n?")
+
+
 @contextlib.contextmanager
-def withheld(*, verbosity: int) -> Iterator[None]:
-    """Drops the notes that C++ code writes straight to standard error meanwhile; its errors appear at the end."""
+def withheld(*, verbosity: int, noise: re.Pattern[bytes] | None = None) -> Iterator[None]:
+    """Drops the notes that C++ code writes straight to standard error meanwhile; its errors appear at the end.
+
+    Args:
+      verbosity: the flag; from 1 on nothing is dropped.
+      noise: what else is dropped, a line.
+    """
     if verbosity > 0:
         yield
         return
@@ -43,5 +52,5 @@ def withheld(*, verbosity: int) -> Iterator[None]:
             os.close(shown)
             file.seek(0)
             for line in file:
-                if not _NOISE.fullmatch(line):
+                if not _NOISE.fullmatch(line) and not (noise and noise.fullmatch(line)):
                     os.write(2, line)

@@ -142,6 +142,10 @@ class Trainer:
         self._epoch_seed.assign(random_state.epoch_seed(self._config.seed, epoch, training=True))
         self._epoch = epoch
 
+    def reach(self, step: int, until: int) -> int:
+        """How far, at most to step `until`, `run` gets from `step` on; waits until it can begin."""
+        return self.feed.at(step, until)[1]
+
     def run(self, step: int, until: int, sums: Sequence[Any]) -> Outcome:
         """Trains from `step` until step `until`, which is of the same epoch, or as far as examples were read ahead.
 

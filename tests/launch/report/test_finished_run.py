@@ -64,6 +64,15 @@ def test_the_result_of_0_1_0_is_read() -> None:
     assert verdict.lines[0] == "2 worker(s), 2 epoch(s), 936 steps, 2,213 examples/s, 2 restart(s)"
 
 
+def test_a_run_that_has_a_page_names_it() -> None:
+    result = json.loads((WRITTEN_BY_0_1_0 / "result.json").read_text()) | {"report": "report.html"}
+    assert stored_verdict("run", "s3://b/runs/run", result, []).lines[-2:] == (
+        "kept in s3://b/runs/run", "on one page: s3://b/runs/run/report.html",
+    )  # fmt: skip
+    strange = result | {"report": "https://elsewhere/"}
+    assert stored_verdict("run", "s3://b/runs/run", strange, []).lines[-1] == "kept in s3://b/runs/run"
+
+
 @pytest.mark.parametrize(
     ("run", "job", "is_one"),
     [

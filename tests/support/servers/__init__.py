@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -22,7 +23,7 @@ KEY_ID, SECRET = "made-up-id", "made-up-secret-aGVsbG8"
 
 @contextlib.contextmanager
 def started(
-    *command: str | Path, port: int, environ: dict[str, str] | None = None
+    *command: str | Path, port: int, environ: dict[str, str] | None = None, seconds: float = 30.0
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server process, from when it listens to the end of the block."""
     process = subprocess.Popen(
@@ -30,9 +31,10 @@ def started(
         env={**os.environ, **(environ or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + seconds
         while True:
             assert process.poll() is None, f"{command[0]} ended with {process.returncode}"
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -41,7 +43,7 @@ def started(
             time.sleep(0.02)
         yield process
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # With whatever it has started.
         process.wait()
 
 

@@ -24,6 +24,7 @@ from trainer.launch.flags import PROGRAM
 from trainer.launch.local.flags import LocalFlags, check
 from trainer.launch.local.fleet import Fleet
 from trainer.launch.local.view import JsonFleetView, open_fleet_view
+from trainer.launch.report.verdict import report_lines
 
 
 def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
@@ -95,4 +96,9 @@ def _result_text(run_dir: pathlib.Path, result: Mapping[str, Any]) -> str:
     shown = {name: value for name, value in measured.items() if name.startswith("val_")} or measured
     figures = [f"{name} {value:.4f}" for name, value in reversed(shown.items())]
     figures += [f"{figure(result, 'seconds'):.1f} s", f"{figure(result, 'restarts'):.0f} restart(s)"]
-    return f"succeeded: {', '.join(figures)}\nrun directory: {run_dir} (tensorboard --logdir {run_dir.parent})"
+    lines = [
+        f"succeeded: {', '.join(figures)}",
+        f"run directory: {run_dir} (tensorboard --logdir {run_dir.parent})",
+        *report_lines(str(run_dir), result),
+    ]
+    return "\n".join(lines)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainer.core.result_figures import figure, metrics, speed
+from trainer.core.run_dir import REPORT
 from trainer.launch.cluster.objects import Job, Pod, Seen
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.end_of_worker import EndOfWorker
@@ -67,12 +68,18 @@ def capped(lines: Iterable[str]) -> list[str]:
     return [*all_lines[:MOST_LINES], f"and {more} more"] if more > 0 else all_lines
 
 
-def kept_lines(job: Job) -> list[str]:
-    """Where the run was kept, if it was."""
+def kept_lines(job: Job, result: Mapping[str, Any] | None = None) -> list[str]:
+    """Where the run was kept, if it was, and its page if its result names one."""
     if not job.output:
         return []
     board = f" (python -m trainer.board --logdir {job.output})" if "://" in job.output else ""
-    return [f"kept in {job.output.rstrip('/')}/{job.run}{board}"]
+    address = f"{job.output.rstrip('/')}/{job.run}"
+    return [f"kept in {address}{board}", *report_lines(address, result or {})]
+
+
+def report_lines(address: str, result: Mapping[str, Any]) -> list[str]:
+    """Where the run's page is, if it has one, below its address."""
+    return [f"on one page: {address}/{REPORT}"] if result.get("report") == REPORT else []
 
 
 def time_line(spent: TimeSpent) -> str:

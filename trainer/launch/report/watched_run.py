@@ -86,6 +86,6 @@ def _succeeded(seen: Seen, spent: TimeSpent) -> Verdict:
     return Verdict(
         code=LaunchCode.DONE,
         headline=success_headline(seen.job.release or seen.job.name, result, spent.total),
-        lines=(first, *replaced_lines(seen), *kept_lines(seen.job), time_line(spent)),
+        lines=(first, *replaced_lines(seen), *kept_lines(seen.job, result), time_line(spent)),
         facts={"result": dict(result)},
     )

@@ -1,0 +1,234 @@
+"""A trained model in formats of other programs: each gives what the model gives, or the run says why it cannot."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.support.paths import ROOT
+from tests.support.training_processes import Training, Worker, result
+from trainer.core import run_dir as names
+from trainer.core.config import Config
+from trainer.core.exit_codes import UsageError
+from trainer.training import exporting, idx_files
+
+TWO_OUTPUTS = """
+import keras
+import numpy as np
+
+def load_data(config):
+    rng = np.random.default_rng(0)
+    x = {"left": rng.normal(size=(64, 3)), "right": rng.integers(0, 5, (64, 2))}
+    y = {"sum": x["left"].sum(1, keepdims=True), "parity": x["right"].sum(1) % 2}
+    return (x, y), (x, y)
+
+def build_model(config):
+    left, right = keras.Input((3,), name="left"), keras.Input((2,), dtype="int64", name="right")
+    hidden = keras.layers.BatchNormalization()(keras.layers.Dense(8)(left))
+    both = keras.layers.Concatenate()([hidden, keras.layers.Flatten()(keras.layers.Embedding(5, 4)(right))])
+    outputs = {"sum": keras.layers.Dense(1, name="sum")(both), "parity": keras.layers.Dense(2, name="parity")(both)}
+    model = keras.Model({"left": left, "right": right}, outputs)
+    losses = {"sum": "mse", "parity": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+    model.compile(optimizer="adam", loss=losses)
+    return model
+"""
+NOT_IN_TFLITE = """
+import keras
+from trainer.mnist import Flags, load_data, preprocess
+
+def build_model(config):
+    layers = [keras.Input((28, 28)), keras.layers.LSTM(4), keras.layers.Dense(10, activation="softmax")]
+    return keras.Sequential(layers)
+"""
+SUBCLASSED = """
+import keras
+from trainer.mnist import Flags, load_data, preprocess
+
+class Net(keras.Model):
+    def __init__(self, units):
+        super().__init__()
+        self.flatten, self.hidden = keras.layers.Flatten(), keras.layers.Dense(units)
+        self.out = keras.layers.Dense(10, activation="softmax")
+
+    def call(self, x):
+        return self.out(self.hidden(self.flatten(x)))
+
+def build_model(config):
+    return Net(config.hidden_units)
+"""
+
+
+def experiment(folder: Path, text: str) -> dict[str, str]:
+    (folder / "exported.py").write_text(text)
+    return {"PYTHONPATH": str(folder)}
+
+
+def finished(*workers: Worker) -> None:
+    for worker in workers:
+        assert worker.wait() == 0, worker.text
+
+
+def tflite(path: Path, **inputs: Any) -> dict[str, Any]:
+    return dict(tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")(**inputs))
+
+
+def later(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trainer.export", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | (environ or {}), capture_output=True, text=True)
+
+
+def test_each_format_gives_what_the_model_gives_and_training_is_as_without(
+    training: Training, small_mnist: Path, tmp_path: Path
+) -> None:
+    plain = training.start(f"--run_dir={tmp_path / 'plain'}", "--epochs=1", "--global_batch_size=64")
+    worker = training.start(
+        f"--run_dir={tmp_path / 'run'}", "--epochs=1", "--global_batch_size=64", "--export=tflite,savedmodel"
+    )
+    finished(plain, worker)
+    found = result(tmp_path / "run")
+    assert found["exports"] == {"tflite": "export/model.tflite", "savedmodel": "export/saved_model"}
+    assert found["weights_sha256"] == result(tmp_path / "plain")["weights_sha256"]
+    assert "exports" not in result(tmp_path / "plain")
+    assert not (tmp_path / "plain" / "export").exists()
+    images = idx_files.load(str(small_mnist))[1][0].astype(np.float32) / 255
+    expected = keras.models.load_model(tmp_path / "run" / "model.keras").predict(images, verbose=0)
+    saved = tf.saved_model.load(str(tmp_path / "run" / "export" / "saved_model"))
+    np.testing.assert_allclose(saved.signatures["serving_default"](inputs=images)["output_0"], expected, atol=1e-6)
+    answer = tflite(tmp_path / "run" / "export" / "model.tflite", inputs=images)
+    np.testing.assert_allclose(answer["output_0"], expected, atol=1e-5)
+    assert not list((tmp_path / "run").glob(".tmp*"))
+
+
+def test_several_inputs_and_outputs_of_two_workers_have_the_names_of_one(training: Training, tmp_path: Path) -> None:
+    environ = experiment(tmp_path, TWO_OUTPUTS)
+    flags = ("--experiment=exported", "--epochs=2", "--global_batch_size=16", "--export=savedmodel,tflite")
+    finished(*training.start_workers(2, f"--run_dir={tmp_path / 'two'}", *flags, environ=environ))
+    finished(training.start(f"--run_dir={tmp_path / 'one'}", *flags, environ=environ))
+    inputs = {"left": np.ones((3, 3), np.float32), "right": np.ones((3, 2), np.int64)}
+    for name in ("one", "two"):
+        model = keras.models.load_model(tmp_path / name / "model.keras")
+        expected = model.predict(inputs, verbose=0)
+        saved = tf.saved_model.load(str(tmp_path / name / "export" / "saved_model")).signatures["serving_default"]
+        tensors = {key: tf.constant(value) for key, value in inputs.items()}
+        for answer in (saved(**tensors), tflite(tmp_path / name / "export" / "model.tflite", **inputs)):
+            assert set(answer) == {"sum", "parity"}
+            for key, value in answer.items():
+                np.testing.assert_allclose(value, expected[key], atol=1e-5)
+
+
+def test_a_format_that_the_model_cannot_have_is_refused_before_the_first_step(
+    training: Training, tmp_path: Path
+) -> None:
+    environ = experiment(tmp_path, NOT_IN_TFLITE)
+    flags = ("--experiment=exported", f"--run_dir={tmp_path / 'run'}", "--export=savedmodel,tflite")
+    workers = [training.start(*flags, environ=environ)]
+    for worker in workers:
+        assert worker.wait() == 64, worker.text
+        assert not worker.progress
+        assert worker.lines[-1].startswith("error: --export=savedmodel,tflite: the model sequential uses tf.TensorList")
+        assert worker.lines[-1].endswith("leave that format out, or change the model")
+        assert "loc(" not in worker.text
+
+
+@pytest.mark.parametrize("value", ["onnx", "savedmodel,pb"])
+def test_a_format_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match=r"onnx|'pb' is none of: savedmodel, tflite"):
+        Config(export=value).check()
+
+
+def test_a_kill_in_the_middle_leaves_nothing_half_written_and_is_made_good(training: Training, tmp_path: Path) -> None:
+    flags = (f"--run_dir={tmp_path / 'run'}", "--epochs=1", "--global_batch_size=64", "--export=savedmodel,tflite")
+    finished(training.start(*flags))
+    (tmp_path / "run" / "result.json").unlink()  # As if it had been killed before it wrote it,
+    (tmp_path / "run" / "export" / "model.tflite").unlink()  # between the two,
+    left = tmp_path / "run" / ".tmp.export" / "export"  # while it made the second.
+    left.mkdir(parents=True)
+    (left / "model.tflite").write_bytes(b"half")
+    worker = training.start(*flags)
+    finished(worker)
+    assert any("resuming at step 10 of 10" in line for line in worker.lines)
+    assert tflite(tmp_path / "run" / "export" / "model.tflite", inputs=np.zeros((1, 28, 28), np.float32))
+    assert not list((tmp_path / "run").glob(".tmp*"))
+    assert names.final_files(tmp_path / "run") == [
+        "export/model.tflite", "export/saved_model/fingerprint.pb", "export/saved_model/saved_model.pb",
+        "export/saved_model/variables/variables.data-00000-of-00001", "export/saved_model/variables/variables.index",
+        "model.keras", "report.html", "result.json",
+    ]  # fmt: skip
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    written = exporting.write(model, tf.ones([5, 3]), ("savedmodel",), tmp_path / "run [1] *", verbosity=0)
+    assert written == {"savedmodel": "export/saved_model"}
+    assert (tmp_path / "run [1] *" / "export" / "saved_model" / "saved_model.pb").exists()
+    assert [path.name for path in (tmp_path / "run [1] *").iterdir()] == ["export"]
+
+
+def test_an_export_that_gives_other_numbers_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter is the real one, but for a bit more in its answer: no model is known that it gets wrong."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    run = exporting._run_tflite
+    monkeypatch.setattr(
+        exporting, "_run_tflite", lambda *given: {name: value + 0.01 for name, value in run(*given).items()}
+    )
+    with pytest.raises(
+        exporting.ExportError, match=r"the tflite gives other numbers .* for 5 examples up to 0.01 apart"
+    ):
+        exporting.write(model, tf.ones([5, 3]), ("savedmodel", "tflite"), tmp_path, verbosity=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_later_from_a_run_of_which_only_the_weights_were_kept(
+    training: Training, small_mnist: Path, tmp_path: Path
+) -> None:
+    environ = experiment(tmp_path, SUBCLASSED)
+    run = tmp_path / "run"
+    flags = ("--experiment=exported", "--epochs=1", "--global_batch_size=64", "--hidden_units=7", f"--run_dir={run}")
+    finished(training.start(*flags, environ=environ))
+    assert (run / "model.weights.h5").exists()
+    done = later(str(run), "--export=savedmodel,tflite", "--", f"--data_dir={small_mnist}", environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"exported as savedmodel to {run}/export/saved_model; it gives what the model gives",
+        f"exported as tflite to {run}/export/model.tflite; it gives what the model gives",
+    ]
+    assert tflite(run / "export" / "model.tflite", inputs=np.zeros((1, 28, 28), np.float32))["output_0"].shape == (
+        1,
+        10,
+    )
+
+
+def test_later_what_is_no_run_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(
+        json.dumps({"experiment": {"module": "trainer.mnist", "flagfile": "/etc/motd"}})
+    )
+    for arguments, words in (
+        ((str(tmp_path / "nothing"),), "holds no result.json: name the folder of a run that has ended"),
+        ((str(tmp_path),), "holds neither model.keras nor model.weights.h5"),
+        ((), "takes a run directory or its address"),
+        (("ftp://host/run",), "is no address of an object store"),
+    ):
+        done = later(*arguments)
+        assert done.returncode == 64, done.stderr
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "taken"),
+    [
+        ("export/model.tflite", True), ("export/saved_model/saved_model.pb", True),
+        ("export/saved_model/assets/words.txt", True), ("export/saved_model/../../model.keras", False),
+        ("export/saved_model/.hidden", False), ("export/saved_model/a/b/c", False), ("export/saved_model/", False),
+        ("export/other", False), ("export/saved_model/a\n", False), ("model.keras", False),
+    ],
+)  # fmt: skip
+def test_names_in_an_output_lead_nowhere_else(key: str, taken: bool) -> None:
+    assert names.is_exported(key) is taken

@@ -1,0 +1,26 @@
+"""The formats in which a trained model can be handed to other programs: `--export=savedmodel,tflite`."""
+
+from trainer.core.exit_codes import UsageError
+from trainer.core.run_dir import SAVED_MODEL, TFLITE
+
+PLACES = {"savedmodel": SAVED_MODEL, "tflite": TFLITE}  # Where each lies in the run directory.
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """The formats that a value of --export names, each once.
+
+    Raises:
+      UsageError: one of them is none of ours.
+    """
+    formats = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in formats:
+        if name == "onnx":
+            raise UsageError(
+                f"--export={text}: the current onnx does not run beside this TensorFlow (it needs a later ml_dtypes); "
+                "export savedmodel, and turn that into ONNX in an environment of its own (docs/daily.md)"
+            )
+        if name not in PLACES:
+            raise UsageError(
+                f"--export={text}: {name!r} is none of: {', '.join(PLACES)}; give one, or several by commas"
+            )
+    return formats

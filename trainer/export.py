@@ -1,0 +1,155 @@
+"""`python -m trainer.export RUN [flags] [-- training flags]`: a finished run's model in formats of other programs.
+
+RUN is a run directory, or its address in an output: gs://bucket/path/run, s3://bucket/path/run. What is written is
+loaded again and compared with the model on a hundred examples, which are loaded as the run loaded them: training flags
+that say where they are, such as --data_dir, are given behind `--`.
+"""
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.core import experiment_flags, export_formats, settings, typed_json
+from trainer.core.config import Config
+from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, UsageError
+from trainer.core.run_dir import MODEL, RESULT, WEIGHTS
+from trainer.core.safe_text import redacted
+from trainer.core.settings import setting
+from trainer.training import cli, tf_logging
+from trainer.training.experiment import Experiment, load
+
+PROGRAM = "python -m trainer.export RUN"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportFlags:
+    """The flags beside the run."""
+
+    export: str = setting("savedmodel", "formats, by commas: savedmodel, tflite")
+    to: str = setting(
+        "", "folder for them (default: the run directory; of a run in a bucket, one of the run's name here)"
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exports a run's model; returns the exit code."""
+    own, trainer_argv = settings.split(argv)
+    run, own = (own[0], own[1:]) if own and not own[0].startswith("-") else ("", own)
+    try:
+        flags = settings.parse(ExportFlags, own, program=PROGRAM)
+        formats = export_formats.parse(flags.export)
+        if not run or not formats:
+            raise UsageError(
+                f"{PROGRAM} takes a run directory or its address, and at least one format; such as "
+                "`python -m trainer.export logs/fit/20261130-120000 --export=savedmodel,tflite`"
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            source = _fetched(run, Path(folder)) if "://" in run else Path(run)
+            to = Path(flags.to or (Path(run.rstrip("/")).name if "://" in run else run))
+            _export(run, source, to, formats, trainer_argv)
+    except TrainerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return ExitCode.DONE
+
+
+def _fetched(address: str, folder: Path) -> Path:
+    """Brings what is needed of a run in a bucket into a folder."""
+    from trainer.output.stores.errors import StorageError
+    from trainer.output.stores.opening import open_store
+    from trainer.output.whole_files import fetch_file
+
+    store = open_store(address.rstrip("/"))
+    try:
+        for key in (RESULT, MODEL, WEIGHTS):
+            fetch_file(store, key, folder)
+    except StorageError as error:
+        raise OutputError(f"the run in {redacted(address)} cannot be read: {error}") from None
+    return folder
+
+
+def _export(run: str, source: Path, to: Path, formats: Sequence[str], trainer_argv: Sequence[str]) -> None:
+    argv = [*_flags_of_run(run, source), *trainer_argv]
+    config, _ = experiment_flags.parse(argv)
+    tf_logging.set_up_logging(config.verbosity)
+    experiment = load(config.experiment)
+    config = experiment_flags.parse_with(experiment.flags, argv)
+
+    from trainer.training import exporting  # With TensorFlow, which takes seconds to import.
+
+    inputs = _examples(config, experiment, exporting.EXAMPLES)
+    model = _model(run, source, config, experiment, inputs)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        written = exporting.write(model, inputs, formats, to, verbosity=config.verbosity)
+    except exporting.ExportError as error:
+        raise UsageError(f"--export={','.join(formats)}: {error}; leave that format out") from None
+    except OSError as error:
+        raise OutputError(
+            f"{to} cannot be written to ({error.strerror or error}); make room, or name another with --to"
+        ) from None
+    for name, place in written.items():
+        print(f"exported as {name} to {to / place}; it gives what the model gives")
+
+
+def _flags_of_run(run: str, source: Path) -> list[str]:
+    """The experiment of a run and its flags, as result.json says them."""
+    try:
+        result = typed_json.an_object(typed_json.loads((source / RESULT).read_bytes(), lenient=True), RESULT)
+        said = typed_json.an_object(result.get("experiment") or {}, "experiment")
+    except OSError:
+        raise UsageError(f"{redacted(run)} holds no {RESULT}: name the folder of a run that has ended") from None
+    except ValueError as error:
+        raise UsageError(f"{RESULT} in {redacted(run)} is damaged: {error}; name the folder of another run") from None
+    # It may come from a bucket: nothing but an experiment's own flags is taken from it, no --flagfile.
+    ours = {
+        *dir(Config),
+        *(field.name for field in dataclasses.fields(Config)),
+        "module",
+        "help",
+        "flagfile",
+        "undefok",
+    }
+    plain = {name: value for name, value in said.items() if isinstance(value, str | int | float)}
+    own = {name: value for name, value in plain.items() if name.isidentifier() and name not in ours}
+    module = str(said.get("module", Config().experiment))
+    return [f"--experiment={module}", *(f"--{name}={value}" for name, value in own.items())]
+
+
+def _examples(config: Config, experiment: Experiment, count: int) -> Any:
+    from trainer.training.arrays import Arrays
+    from trainer.training.explaining import explained
+    from trainer.training.samples import samples
+
+    with explained(f"load_data of --experiment={config.experiment}"):
+        train, validation = experiment.load_data(config)
+    split = Arrays(train, "training") if validation is None else Arrays(validation, "validation")
+    return samples(split, experiment.preprocess, config.seed, 0, min(count, split.examples)).x
+
+
+def _model(run: str, source: Path, config: Config, experiment: Experiment, inputs: Any) -> Any:
+    """The trained model; one of which only the weights were kept is built by its experiment."""
+    import keras
+
+    from trainer.training.explaining import explained
+    from trainer.training.first_look import call
+
+    if (source / MODEL).exists():
+        with explained(f"{MODEL} of {redacted(run)}"):
+            return keras.models.load_model(source / MODEL, compile=False)
+    if not (source / WEIGHTS).exists():
+        raise UsageError(
+            f"{redacted(run)} holds neither {MODEL} nor {WEIGHTS}: name the folder of a run that has ended"
+        )
+    with explained(f"build_model of --experiment={config.experiment}"):
+        model = experiment.build_model(config)
+        call(model, inputs, training=False)
+        model.load_weights(source / WEIGHTS)
+    return model
+
+
+if __name__ == "__main__":
+    cli.end(main(sys.argv[1:]))
