@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.project.documents import code_spans, prose
@@ -186,3 +187,23 @@ def test_the_glossary_is_sorted() -> None:
     words = [row[0].lower() for row in rows(section("Glossary"))]
     assert len(words) >= 20
     assert words == sorted(words)
+
+
+@pytest.mark.parametrize(
+    ("section", "names"),
+    [
+        ("An output on az://", r"s3://|s3Secret"),
+        ("A JobSet in the place of the Job", r"batch/v1|job-name|job-completion|JOB_[A-Z]|controller-uid"),
+    ],
+)
+def test_a_list_of_what_a_change_touches_is_whole(section: str, names: str) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text().partition(f"### {section}\n")[2].partition("\n### ")[0]
+    files = [path for folder in ("trainer", "helm") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    code = [
+        path
+        for path in files
+        if path.suffix in (".py", ".tpl", ".yaml", ".json", ".txt") and "values-" not in path.name
+    ]
+    found = {str(path.relative_to(ROOT)) for path in code if re.search(names, path.read_text())}
+    assert len(found) > 10
+    assert sorted(path for path in found if f"`{path}`" not in text) == []
