@@ -164,6 +164,13 @@ def test_a_job_that_is_over_is_not_tried(check: Check, capsys: pytest.CaptureFix
     assert "was not tried" in capsys.readouterr().out
 
 
+def test_workers_that_have_gone_say_nothing_of_the_policy(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(NAMES, [RUN], kept=frozenset(NAMES)) is None
+    said = capsys.readouterr().out
+    assert "nobody is at the workers' addresses any more" in said
+    assert "does not reach" not in said
+
+
 def test_connections() -> None:
     module = loaded()
     with socket.create_server(("127.0.0.1", 0)) as server:

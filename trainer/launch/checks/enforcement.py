@@ -53,7 +53,8 @@ def check_enforcement(kube: Kube, objects: Sequence[Json], name: str) -> Iterato
     if enforcer:
         yield CheckResult(Mark.OK, "network", f"{enforcer} is there, which enforces NetworkPolicies")
         return
-    text = f"nothing that is known to enforce NetworkPolicies was found; without such, {_CONSEQUENCE}"
+    where = "" if enforcer == "" else " (this user may not list DaemonSets, which most are)"
+    text = f"nothing that is known to enforce NetworkPolicies was found{where}; without such, {_CONSEQUENCE}"
     fix = f"`helm test {name} --namespace={kube.namespace}` tries it while the run goes on; {_DOCUMENT} says more"
     yield CheckResult(Mark.NOTE, "network", text, fix)
 
@@ -68,13 +69,13 @@ def _by_group(kube: Kube) -> str:
     return next((enforcer for group, enforcer in _GROUPS.items() if group in names), "")
 
 
-def _by_daemon(kube: Kube) -> str:
-    """An enforcer without an API of its own; none where this user may not look at other namespaces."""
+def _by_daemon(kube: Kube) -> str | None:
+    """An enforcer without an API of its own; None where this user may not look at other namespaces."""
     try:
         found = kube.get("/apis/apps/v1/daemonsets", limit="500")["items"]
     except KubeError as error:
         if error.status != 403:
             raise
-        return ""
+        return None
     names = {value["metadata"]["name"] for value in found if value.get("status", {}).get("numberReady")}
     return next((enforcer for daemon, enforcer in _DAEMONS.items() if daemon in names), "")
