@@ -4,14 +4,6 @@
 #   docker build -t REGISTRY/mnist-train:1.0.0-gpu --build-arg ACCELERATOR=gpu .  NVIDIA GPU
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
-# The requirements alone, so that no other change of pyproject.toml installs them again.
-FROM ${BASE} AS requirements
-# "cpu" or "gpu": the extra that brings tensorflow-cpu or tensorflow[and-cuda].
-ARG ACCELERATOR=cpu
-COPY pyproject.toml /
-RUN python3 -c "import sys, tomllib; project = tomllib.load(open('/pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies'][sys.argv[1]], sep='\n')" "$ACCELERATOR" >/requirements.txt
-
 FROM ${BASE}
 # GKE mounts the driver's libcuda.so.1 here when a container starts, too late for the loader's cache (see ldconfig below).
 # No module is ever taken from the working directory or from a home: those hold data, some of it from a bucket.
@@ -22,13 +14,15 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONNOUSERSITE=1 \
     HOME=/tmp
 
-# The locked dependencies come before the code, so that a change of code rebuilds (and moves) a small layer only.
+# "cpu" or "gpu": tensorflow-cpu, or tensorflow[and-cuda].
+ARG ACCELERATOR=cpu
+# The locked dependencies come before the code, so that a change of code rebuilds (and moves) a small layer only. Wheels
+# alone, of which each has the checksum that it had when they were locked (`make requirements`).
 # CUDA's libraries from pip lie where the loader does not look (tensorflow#63362): its cache is told of them, which
 # takes a wildcard, as LD_LIBRARY_PATH does not.
-COPY --from=requirements /requirements.txt /opt/
-COPY constraints.txt /opt/
+COPY requirements/${ACCELERATOR}.txt /opt/requirements.txt
 RUN python3 -m venv /opt/venv \
- && pip install --no-cache-dir --disable-pip-version-check --requirement /opt/requirements.txt --constraint /opt/constraints.txt \
+ && pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary=:all: --requirement /opt/requirements.txt \
  && printf '%s\n' /opt/venv/lib/python3.*/site-packages/nvidia/*/lib >/etc/ld.so.conf.d/nvidia.conf \
  && ldconfig \
  && printf 'trainer:x:10001:10001::/tmp:/usr/sbin/nologin\n' >>/etc/passwd
@@ -38,13 +32,18 @@ COPY trainer /opt/trainer/trainer
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation /opt/trainer \
  && rm -rf /opt/trainer
 
+ARG BASE
 ARG VERSION=dev
 ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
 LABEL org.opencontainers.image.title="trainer" \
       org.opencontainers.image.description="Distributed training of TensorFlow models that survives what happens to its workers" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://trainer.example/trainer" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.base.name="${BASE}"
 
 # Nobody can write the working directory; without --run_dir a run is in its logs/, which is /tmp.
 RUN mkdir /work && ln -s /tmp /work/logs

@@ -74,6 +74,10 @@ format: setup ## format the code
 docs: setup ## write the documentation's tables of flags, exit codes and chart values
 	$(python) -m tools.reference_tables
 
+.PHONY: requirements
+requirements: setup ## write requirements/: what the images install, with checksums (asks the package index)
+	$(python) -m tools.locked_requirements
+
 .PHONY: manifests
 manifests: setup ## write what is made of the chart: k8s/, its README, flags in its schema, its golden file (Go)
 	bin=$$(tests/tools/build helm helm-docs) && PATH=$$bin:$$PATH $(python) -m tools.manifests

@@ -1,4 +1,7 @@
-"""What `helm test` runs in the cluster: do the workers' names resolve, and does TensorBoard show their run?"""
+"""What `helm test` runs in the cluster: do the workers' names resolve, is their run shown, is the policy enforced?
+
+That is: does TensorBoard show it, and does the NetworkPolicy keep this pod, which is no worker, from the workers?
+"""
 
 import errno
 import json
@@ -9,6 +12,9 @@ import time
 import urllib.request
 
 SECONDS = 180  # The first epoch has to end before there are scalars.
+TRY_SECONDS = 15  # A policy takes a moment to hold for a pod that is new, and an agent one until it listens.
+TRIED = 4  # Workers whose ports are tried: they have one policy, and there may be a thousand.
+CONSEQUENCE = "any pod that connects to a worker reads its environment, credentials and files, and can change the model"
 
 
 def resolves(name: str) -> bool:
@@ -37,6 +43,44 @@ def runs(tensorboard: str) -> list[str]:
         return []
 
 
+def reached(names: list[str], ports: list[int]) -> list[str]:
+    """The workers' ports that this pod can connect to, a while after they may have been opened and closed."""
+    deadline = time.monotonic() + TRY_SECONDS
+    while True:
+        found = [f"{name}:{port}" for name in names[:TRIED] for port in ports if connects(name, port)]
+        if time.monotonic() >= deadline:
+            return found
+        time.sleep(1)
+
+
+def connects(name: str, port: int) -> bool:
+    """Whether somebody accepts the connection: one that is refused may be refused by the policy."""
+    try:
+        with socket.create_connection((name, port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def unenforced(names: list[str], ports: list[int]) -> str | None:
+    """What to know where the NetworkPolicy holds nobody off; `ports` has those that it does not open to this pod."""
+    if not ports:
+        print(f"networkPolicy.enabled is false: {CONSEQUENCE}")
+        return None
+    if found := reached(names, ports):
+        return (
+            f"this pod is no worker, and reaches {', '.join(found)}: this cluster does not enforce NetworkPolicies, or "
+            f"networkPolicy.extraIngress admits everybody, so that {CONSEQUENCE}; install what enforces them, or say "
+            "that you know by networkPolicy.enabled=false (docs/security.md)"
+        )
+    if all(gone(name) for name in names[:TRIED]):
+        print("nobody is at the workers' addresses any more: whether the NetworkPolicy is enforced is not known")
+        return None
+    closed = " and ".join(map(str, ports))
+    print(f"the NetworkPolicy is enforced: this pod, which is no worker, does not reach the workers' {closed}")
+    return None
+
+
 def main() -> str | None:
     """Returns what is wrong, or None."""
     job, service, tensorboard = (os.environ[name] for name in ("JOB_NAME", "SERVICE_NAME", "TENSORBOARD"))
@@ -56,14 +100,22 @@ def main() -> str | None:
         return "no worker's name resolves: the job has ended or has not started; see kubectl get job,pods"
     if missing and not over:
         return f"these names do not resolve: {', '.join(missing)}"
-    if not tensorboard:
+    if tensorboard and not shown(tensorboard, job, output, deadline):
+        return f"TensorBoard at http://{tensorboard}:6006 shows no scalars of {job}"
+    if over:
+        print("the job is over: whether the NetworkPolicy is enforced was not tried")
         return None
+    return unenforced(names, [int(port) for port in os.environ["CLOSED_PORTS"].split()])
+
+
+def shown(tensorboard: str, job: str, output: str, deadline: float) -> bool:
+    """Whether TensorBoard shows the job's scalars before the deadline."""
     while time.monotonic() < deadline:
         if found := [run for run in runs(tensorboard) if job in run or not output]:
             print(f"TensorBoard shows the scalars of {', '.join(sorted(found))}")
-            return None
+            return True
         time.sleep(2)
-    return f"TensorBoard at http://{tensorboard}:6006 shows no scalars of {job}"
+    return False
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import socket
 from collections.abc import Callable
 from types import ModuleType
 
@@ -17,14 +18,19 @@ NAMES = {f"{JOB}-0.run", f"{JOB}-1.run"}
 Check = Callable[..., str | None]
 
 
-@pytest.fixture
-def check(monkeypatch: pytest.MonkeyPatch) -> Check:
-    """The check with names that resolve, runs that TensorBoard shows, and a clock that sleeping moves on."""
+def loaded() -> ModuleType:
     spec = importlib.util.spec_from_file_location("check", FILE)
     assert spec
     assert spec.loader
-    module: ModuleType = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> Check:
+    """The check with names that resolve, runs that TensorBoard shows, and a clock that sleeping moves on."""
+    module = loaded()
     clock = itertools.count(0, 10)
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(module.time, "sleep", lambda _: None)
@@ -37,10 +43,25 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Check:
         tensorboard: str = "run-tensorboard",
         stale: frozenset[str] = frozenset(),
         kept: frozenset[str] = frozenset(),
+        closed: str = "2222 8080",
+        opened: tuple[set[int], ...] = (set(),),
     ) -> str | None:
-        """Names that are stale resolve when they are asked for the first time, kept ones though nobody is there."""
+        """Names that are stale resolve when they are asked for the first time, kept ones though nobody is there.
+
+        `opened` are the ports that a worker opens to this pod at the first try, the second, and so on.
+        """
         left = set(stale)
         environ = {"JOB_NAME": JOB, "SERVICE_NAME": "run", "TENSORBOARD": tensorboard, "OUTPUT": output, "WORKERS": "2"}
+        environ["CLOSED_PORTS"] = closed
+        tries = itertools.chain(opened, itertools.repeat(opened[-1]))
+        now: dict[str, set[int]] = {}
+
+        def connects(name: str, port: int) -> bool:
+            if (name, port) == (f"{JOB}-0.run", 2222):  # What each try begins with.
+                now["open"] = next(tries)
+            return port in now["open"]
+
+        monkeypatch.setattr(module, "connects", connects)
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
 
@@ -103,3 +124,56 @@ def test_tensorboard_without_the_run(check: Check, shown: list[str]) -> None:
 
 def test_no_tensorboard(check: Check) -> None:
     assert check(NAMES, [], tensorboard="") is None
+
+
+def test_a_policy_that_is_enforced(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(NAMES, [RUN]) is None
+    assert "this pod, which is no worker, does not reach the workers' 2222 and 8080" in capsys.readouterr().out
+
+
+def test_a_policy_that_is_not_enforced(check: Check) -> None:
+    wrong = check(NAMES, [RUN], opened=({2222, 8080},))
+    assert wrong is not None
+    ports = ", ".join(f"{JOB}-{index}.run:{port}" for index in range(2) for port in (2222, 8080))
+    assert wrong.startswith(
+        f"this pod is no worker, and reaches {ports}: this cluster does not enforce NetworkPolicies"
+    )
+    assert "reads its environment, credentials and files, and can change the model" in wrong
+    assert "networkPolicy.enabled=false" in wrong
+
+
+def test_a_policy_that_holds_after_a_moment(check: Check) -> None:
+    assert check(NAMES, [RUN], opened=({2222, 8080}, set())) is None
+
+
+def test_an_agent_that_listens_after_a_moment(check: Check) -> None:
+    assert check(NAMES, [], tensorboard="", opened=(set(), {8080})) is not None
+
+
+def test_a_port_that_the_values_open_is_not_tried(check: Check) -> None:
+    assert check(NAMES, [RUN], closed="2222", opened=({8080},)) is None
+
+
+def test_no_policy(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(NAMES, [RUN], closed="", opened=({2222, 8080},)) is None
+    assert "networkPolicy.enabled is false: any pod that connects to a worker reads" in capsys.readouterr().out
+
+
+def test_a_job_that_is_over_is_not_tried(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(set(), [RUN], output="gs://bucket", opened=({2222},)) is None
+    assert "was not tried" in capsys.readouterr().out
+
+
+def test_workers_that_have_gone_say_nothing_of_the_policy(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(NAMES, [RUN], kept=frozenset(NAMES)) is None
+    said = capsys.readouterr().out
+    assert "nobody is at the workers' addresses any more" in said
+    assert "does not reach" not in said
+
+
+def test_connections() -> None:
+    module = loaded()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert module.connects("127.0.0.1", port)
+    assert not module.connects("127.0.0.1", port)

@@ -407,6 +407,24 @@ def test_network_policy() -> None:
     assert "NetworkPolicy" not in objects("networkPolicy.enabled=false")
 
 
+@pytest.mark.parametrize(
+    ("change", "ports"),
+    [
+        ("networkPolicy.enabled=true", "2222 8080"),
+        ('networkPolicy.metricsFrom=[{"podSelector": {}}]', "2222"),
+        ('networkPolicy.extraIngress=[{"ports": [{"port": 8080}]}]', "2222"),
+        ("networkPolicy.enabled=false", ""),
+    ],
+)
+def test_helm_test_tries_what_the_policy_closes_to_its_pod(change: str, ports: str) -> None:
+    for helm in HELMS:
+        rendered = objects(change, helm=helm)
+        (container,) = rendered["Pod"]["spec"]["containers"]
+        assert {"name": "CLOSED_PORTS", "value": ports} in container["env"]
+        labels = rendered["Pod"]["metadata"]["labels"]
+        assert "trainer/role" not in labels  # Else it would be a worker to the policy.
+
+
 def test_the_jobs_name_is_a_checksum_of_what_it_runs() -> None:
     name = job()["metadata"]["name"]
     assert name == job()["metadata"]["name"]

@@ -1,5 +1,6 @@
 """The image: what runs in it by which arguments, as which user, on a root file system that nobody can write to."""
 
+import datetime
 import json
 import os
 import pathlib
@@ -68,8 +69,10 @@ def test_labels() -> None:
     assert version
     revision = run("git", "-C", str(CHART), "rev-parse", "HEAD", check=False).stdout.strip() or "unknown"
     expected = {"title": "trainer", "licenses": "Apache-2.0", "version": version[1], "revision": revision}
+    expected |= {"source": "https://trainer.example/trainer", "base.name": "localhost/trainer-base:bookworm-2"}
     assert {name: labels[f"org.opencontainers.image.{name}"] for name in expected} == expected
     assert labels["org.opencontainers.image.description"]
+    assert datetime.datetime.fromisoformat(labels["org.opencontainers.image.created"]).year > 2025
 
 
 def _index(layout: pathlib.Path) -> list[Json]:

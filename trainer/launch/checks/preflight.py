@@ -7,6 +7,7 @@ from trainer.core.json_types import Json
 from trainer.launch import helm_program, rendered
 from trainer.launch.checks.admission import check_admission, check_gang, check_queue
 from trainer.launch.checks.check_result import CheckResult, Mark, unless_forbidden
+from trainer.launch.checks.enforcement import check_enforcement
 from trainer.launch.checks.nodes import Nodes, check_nodes
 from trainer.launch.checks.output_access import check_bucket, check_claim, check_tensorboard, check_volumes
 from trainer.launch.checks.quota import check_quota
@@ -75,6 +76,7 @@ def check(
     yield from unless_forbidden(lambda: check_quota(kube, objects, flags.name), "quota", unknown)
     yield from check_admission(kube, job, replaces=replaces)
     yield from check_gang(kube, job)
+    yield from check_enforcement(kube, objects, flags.name)
     unknown = "this user may not see claims; whether it can be used"
     yield from unless_forbidden(lambda: check_claim(kube, output_of(job)), "output", unknown)
     yield from check_bucket(output_of(job))

@@ -1,0 +1,100 @@
+"""The requirements of the images, without asking the package index: `make requirements` does."""
+
+import importlib.metadata
+import json
+import re
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support.paths import ROOT
+from tools.locked_requirements import ACCELERATORS, direct, written
+
+LINE = re.compile(r"([\w.-]+)==([\w.+!]+) --hash=sha256:[0-9a-f]{64}")
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+each_image = pytest.mark.parametrize("accelerator", ACCELERATORS)
+
+
+def pins(accelerator: str) -> dict[str, str]:
+    """The version of each package, by its canonical name."""
+    found: dict[str, str] = {}
+    for line in written(accelerator).read_text().splitlines():
+        if not line.startswith("#"):
+            match = LINE.fullmatch(line)
+            assert match, line
+            found[canonicalize_name(match[1])] = match[2]
+    return found
+
+
+@each_image
+def test_what_pyproject_asks_for_is_there(accelerator: str) -> None:
+    pinned = pins(accelerator)
+    for text in direct(accelerator):
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), text
+
+
+@each_image
+def test_versions_are_those_that_the_tests_run(accelerator: str) -> None:
+    lines = (ROOT / "constraints.txt").read_text().split()
+    tested = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    pinned = pins(accelerator)
+    assert {name: version for name, version in pinned.items() if name in tested} == {
+        name: version for name, version in tested.items() if name in pinned
+    }
+    untested = {name for name in pinned if name not in tested}
+    assert all(name.startswith("nvidia-") for name in untested - {"wheel"}), untested
+
+
+def test_all_that_these_need_is_there_and_nothing_else() -> None:
+    """As the packages of this environment, which has the same versions, say of themselves."""
+    needed: set[str] = set()
+    wanted = [Requirement(text) for text in direct("cpu")]
+    while wanted:
+        requirement = wanted.pop()
+        name = canonicalize_name(requirement.name)
+        if name in needed and not requirement.extras:
+            continue
+        needed.add(name)
+        for text in importlib.metadata.requires(name) or ():
+            inner = Requirement(text)
+            if inner.marker is None or any(
+                inner.marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras}
+            ):
+                wanted.append(inner)
+    assert set(pins("cpu")) == needed
+
+
+def test_the_image_installs_these_alone() -> None:
+    installs = re.findall(r"pip install (.*?)(?: \\)?\n", DOCKERFILE)
+    assert len(installs) == 2
+    locked, own = installs
+    assert "--require-hashes" in locked
+    assert "--only-binary=:all:" in locked
+    assert "--no-deps --no-build-isolation" in own  # Which asks no index.
+    assert "COPY requirements/${ACCELERATOR}.txt " in DOCKERFILE
+
+
+def test_the_base_is_named_by_its_digest() -> None:
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE)
+    if "@sha256:" not in base:
+        pytest.skip(
+            f"the image's base is {base}: only a tag, which its registry may move; name it as NAME@sha256:... "
+            "(docker buildx imagetools inspect NAME)"
+        )
+    assert re.fullmatch(r"[\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64}", base)
+
+
+def test_updates_keep_to_what_holds_versions_back() -> None:
+    """What pyproject.toml bounds from above, .github/renovate.json does not raise."""
+    settings = json.loads((ROOT / ".github" / "renovate.json").read_text())
+    assert (ROOT / "constraints.txt").exists()
+    held: set[str] = set()
+    for rule in settings["packageRules"]:
+        if rule.get("enabled") is False or "allowedVersions" in rule:
+            held.update(rule["matchPackageNames"])
+    for name in ("tensorflow-io", "tensorflow", "tensorflow-cpu", "numpy", "setuptools", "protobuf", "pyarrow"):
+        assert name in held
+    assert "requirements/**" in settings["ignorePaths"]  # `make requirements` writes them.
