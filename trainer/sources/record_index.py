@@ -14,7 +14,8 @@ from trainer.sources.files import File, read
 from trainer.sources.side_index import Arrays, Kind
 
 BLOCK = 4 * 2**20  # Bytes that are read at once.
-_SKIPPED = 2**20  # A record's data are not read along where that leaves out so many bytes.
+# Where the last record is larger than this, only the next one's head is read, not what follows along with it.
+_SKIPPED, _SKIPPED_LOCALLY = 2**20, 2**16
 _TAIL = 4
 _COMPRESSED = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x5e": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
 
@@ -51,10 +52,12 @@ def load(files: Sequence[File]) -> list[RecordIndex]:
 def build(file: File) -> Arrays:
     """Looks at the head of each record of a shard. Records of one size take no memory, others 8 bytes each."""
     starts = array.array("Q")
-    at, block, base = 0, b"", 0
+    at, size, block, base = 0, 0, b"", 0
+    skipped = _SKIPPED_LOCALLY if file.is_local else _SKIPPED
     while at < file.size:
         if not base <= at <= base + len(block) - tfrecord.HEAD.size:
-            base, block = at, read(file, at, min(BLOCK, file.size - at))
+            wanted = tfrecord.HEAD.size if size > skipped else BLOCK
+            base, block = at, read(file, at, min(wanted, file.size - at))
         size = _record_size(file, at, block[at - base : at - base + tfrecord.HEAD.size])
         if at + size > file.size:
             raise DamagedRecord(
@@ -62,8 +65,6 @@ def build(file: File) -> Arrays:
             )
         starts.append(at)
         at += size
-        if at > base + len(block) + _SKIPPED:
-            base, block = at, b""
     starts.append(at)
     ends = np.asarray(starts, np.uint64)
     sizes = np.unique(np.diff(ends))
