@@ -3,7 +3,6 @@
 import pathlib
 import signal
 
-
 from tests.support.agents import TRAINER, running
 from tests.support.visits import check_once_an_epoch
 
