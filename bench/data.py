@@ -24,7 +24,7 @@ from trainer.training import idx_files
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ROOT / "bench" / "programs"
 BATCH, SHARDS, PROCESSES, TURNS = 128, 4, 2, int(os.environ.get("TURNS", "3"))
-RECORDS = {800: 200_000, 100_000: 6_400}  # So many of each size, in bytes.
+RECORDS = {800: 200_000, 100_000: 12_800}  # So many of each size, in bytes.
 LATENCY = 20  # Milliseconds.
 
 Figures = dict[str, float]
