@@ -8,7 +8,7 @@ import sys
 
 from bench.report import table
 
-BENCHMARKS = ("training", "recovery", "scale", "agent_cost", "mirror", "first_words")
+BENCHMARKS = ("training", "recovery", "scale", "agent_cost", "mirror", "first_words", "data")
 
 for name in sys.argv[1:] or BENCHMARKS:
     print(f"== {name}")

@@ -170,6 +170,9 @@ template:
           - {name: code, mountPath: /code}
           - {name: sent, mountPath: /var/run/code, readOnly: true}
           {{- end }}
+          {{- if include "trainer.dataCacheMebibytes" . }}
+          - {name: data-cache, mountPath: {{ clean .Values.train.data_cache | quote }}}
+          {{- end }}
           {{- with include "trainer.credentialsMounts" .Values.credentials | trim }}
           {{- . | nindent 10 }}
           {{- end }}
@@ -192,6 +195,10 @@ template:
         emptyDir: {}
       - name: sent
         configMap: {name: {{ . | quote }}}
+      {{- end }}
+      {{- with include "trainer.dataCacheMebibytes" . }}
+      - name: data-cache
+        emptyDir: {sizeLimit: {{ . }}Mi}
       {{- end }}
       {{- with include "trainer.credentialsVolumes" .Values.credentials | trim }}
       {{- . | nindent 6 }}
@@ -252,10 +259,39 @@ where that is more than nothing. */}}
 {{- end }}
 {{- end }}
 
+{{/* The size of the volume for what workers keep of data in a bucket, a tenth more than they are told to; nothing where
+none is kept, or on a volume that is there. */}}
+{{- define "trainer.dataCacheMebibytes" -}}
+{{- $path := clean (.Values.train.data_cache | default "") -}}
+{{- $there := not (and (hasPrefix "/" $path) (not (has $path (list "/" "/runs" "/tmp" "/dev/shm")))) -}}
+{{- range .Values.worker.extraVolumeMounts -}}
+{{- if hasPrefix (printf "%s/" (clean .mountPath)) (printf "%s/" $path) }}{{ $there = true }}{{ end -}}
+{{- end -}}
+{{- if not $there }}{{ printf "%.0f" (ceil (mulf 1126.4 (float64 (.Values.train.data_cache_gib | default 10)))) }}{{ end -}}
+{{- end }}
+
+{{/* A quantity of bytes and so many MiB, together. */}}
+{{- define "trainer.plusMebibytes" -}}
+{{- $bytes := include "trainer.text" (index . 0) -}}
+{{- $number := regexFind "^[0-9.]+([eE][-+]?[0-9]+)?" $bytes -}}
+{{- $units := dict "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $unit := trimPrefix $number $bytes | get $units | default 1 -}}
+{{ printf "%.0fMi" (ceil (addf (float64 (index . 1)) (divf (mulf (float64 $number) (float64 $unit)) 1048576))) }}
+{{- end }}
+
 {{- define "trainer.workerResources" -}}
 {{- $resources := deepCopy .Values.worker.resources -}}
 {{- with .Values.worker.gpus }}
 {{- $_ := set $resources "limits" (merge (dict "nvidia.com/gpu" .) ($resources.limits | default dict)) }}
+{{- end -}}
+{{- with include "trainer.dataCacheMebibytes" . }}
+{{- $cached := . }}
+{{- range $kind := list "requests" "limits" }}
+{{- $given := get $resources $kind | default dict }}
+{{- with get $given "ephemeral-storage" }}
+{{- $_ := set $given "ephemeral-storage" (include "trainer.plusMebibytes" (list . $cached)) }}
+{{- end }}
+{{- end }}
 {{- end -}}
 {{ include "trainer.resources" $resources }}
 {{- end }}

@@ -12,6 +12,7 @@ import yaml
 
 from tests.support.paths import CHART, SCHEMAS
 from tests.support.rendering import HELMS, Json, job, objects, pod, template, worker
+from trainer.core.config import Config
 
 pytestmark = pytest.mark.chart
 
@@ -110,6 +111,37 @@ def test_volumes() -> None:
     assert spec["volumes"][-1] == claim
     assert spec["containers"][0]["volumeMounts"][-1] == mount
     assert {volume["name"] for volume in spec["volumes"]} == {"runs", "tmp", "shm", "data"}
+
+
+@pytest.mark.parametrize("helm", HELMS)
+def test_the_cache_of_data_has_a_volume_with_a_limit(helm: str) -> None:
+    def rendered(*sets: str) -> tuple[list[Any], list[Any], Any]:
+        spec = pods(*sets, helm=helm)["Job"]
+        (container,) = spec["containers"]
+        volumes = [volume for volume in spec["volumes"] if volume["name"] == "data-cache"]
+        mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "data-cache"]
+        resources = container["resources"]
+        told = {kind: resources.get(kind, {}).get("ephemeral-storage") for kind in ("requests", "limits")}
+        return volumes, mounts, told
+
+    cached = 'train.data_cache="/cache/"'
+    volumes, mounts, told = rendered(cached)
+    most = Config().data_cache_gib * 1.1 * 1024  # MiB
+    assert volumes == [{"name": "data-cache", "emptyDir": {"sizeLimit": f"{most:.0f}Mi"}}]
+    assert mounts == [{"name": "data-cache", "mountPath": "/cache"}]
+    assert told == {"requests": f"{1024 + most:.0f}Mi", "limits": None}
+    given = ("train.data_cache_gib=0.5", 'worker.resources.requests.ephemeral-storage="1G"',
+             'worker.resources.limits.ephemeral-storage="512Mi"')  # fmt: skip
+    volumes, _, told = rendered(cached, *given)
+    assert volumes[0]["emptyDir"] == {"sizeLimit": "564Mi"}
+    assert told == {"requests": "1518Mi", "limits": "1076Mi"}
+    assert rendered(cached, "worker.resources.requests.ephemeral-storage=null")[2]["requests"] is None
+    theirs = 'worker.extraVolumeMounts=[{"name": "disk", "mountPath": "/disk"}]'
+    for path in ("/disk", "/disk/cache", "/runs", "relative", "/tmp/"):
+        volumes, mounts, told = rendered(theirs, f"train.data_cache={json.dumps(path)}")
+        assert (volumes, mounts, told["requests"]) == ([], [], "1Gi"), path
+    assert rendered(theirs, 'train.data_cache="/disks"')[1]
+    assert rendered()[:2] == ([], [])
 
 
 def test_init_containers_are_of_the_image_and_restricted() -> None:

@@ -50,6 +50,7 @@ def test_flags_are_read_from_the_source(folder: pathlib.Path) -> None:
         "import other\nFlags = other.Flags",
         "import other\nload_data, Flags = other.load_data, other.Flags",
         "class Flags:\n    width: int = setting(len('abc'), 'units')",
+        "import other\nclass Flags(other.Flags):\n    depth: int = 3",
         "class Flags:\n    def method(self): pass",
         "this is no Python",
     ],

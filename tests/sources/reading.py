@@ -1,10 +1,11 @@
 """What every source must do, checked."""
 
 import json
+import operator
 import pickle
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,13 @@ def same(one: Any, other: Any) -> bool:
         return isinstance(other, tuple) and len(one) == len(other) and all(map(same, one, other))
     one, other = np.asarray(one), np.asarray(other)
     return bool(one.dtype == other.dtype and one.shape == other.shape and (one == other).all())
+
+
+def nested(part: Any, function: Callable[[Any], Any]) -> Any:
+    """`part` with its arrays replaced."""
+    if isinstance(part, dict):
+        return {name: nested(inner, function) for name, inner in part.items()}
+    return tuple(nested(inner, function) for inner in part) if isinstance(part, tuple) else function(part)
 
 
 def check_source(source: Any, expected: Sequence[Any]) -> None:
@@ -53,6 +61,11 @@ def check_source(source: Any, expected: Sequence[Any]) -> None:
     assert sorted(found) == list(range(len(expected)))
     assert all(same(found[index], expected[index]) for index in found)
     assert same(source.__getitems__([3, 1, 3])[2], expected[3])
+    if hasattr(source, "stacked"):
+        chosen = order[:20]
+        stacked = source.stacked(chosen)
+        for at, index in enumerate(chosen):
+            assert same(nested(stacked, operator.itemgetter(at)), expected[index]), index
     identity = source.identity()
     assert json.loads(json.dumps(identity)) == identity
     assert identity["length"] == len(expected)

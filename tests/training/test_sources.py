@@ -6,12 +6,12 @@ What a model learns from a source and from arrays is the same for every kind of 
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.training_processes import PATIENCE, Training, Worker, result
+from tests.support.visits import check_once_an_epoch, visits
 from tests.support.waiting import until
 from trainer.core.log_lines import Progress
 from trainer.training.checkpoint import Checkpoints
@@ -20,14 +20,6 @@ COUNTING = "--experiment=tests.experiments.counting"
 EXAMPLES, BATCH = 1010, 50
 SHORT = (COUNTING, f"--examples={EXAMPLES}", f"--global_batch_size={BATCH}", "--checkpoint_every=0.2")
 STEPS = EXAMPLES // BATCH
-
-
-def visits(run_dir: Path) -> Any:
-    """How often each example was trained on."""
-    newest = Checkpoints(run_dir, keep=1).newest()
-    assert newest
-    (table,) = (array for name, array in newest.arrays.items() if name.endswith("table"))
-    return table
 
 
 def children(pid: int) -> list[int]:
@@ -73,11 +65,7 @@ def test_each_example_is_trained_on_once_an_epoch_by_4_then_2_then_3_workers(
     for worker in three:
         assert worker.wait() == 0, worker.text
     assert result(tmp_path)["steps"] == 3 * STEPS
-    table = visits(tmp_path)
-    # 1,010 examples are 20 whole batches: ten are left out in each epoch, others in every one.
-    assert table.sum() == pytest.approx(3 * STEPS * BATCH)
-    assert table.max() <= 3.001
-    assert (table < 2.999).sum() <= 3 * (EXAMPLES - STEPS * BATCH)
+    check_once_an_epoch(tmp_path, epochs=3, batch=BATCH)
 
 
 @pytest.mark.parametrize("flags", [(), ("--reader_processes=2",), ("--notogether",), ("--prefetch=1",)])

@@ -130,6 +130,8 @@ def read(experiment: str) -> type | None:
 
 def _declared(node: ast.ClassDef) -> type:
     """The class as a dataclass, whose fields are made by the same `setting`."""
+    if node.bases:
+        raise UnreadableError(f"{NAME} has fields of another class")
     fields = []
     for statement in node.body:
         if isinstance(statement, ast.Expr | ast.Pass):  # The docstring.

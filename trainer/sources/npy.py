@@ -68,6 +68,17 @@ class NpyFiles:
             for at in range(len(numbers))
         ]
 
+    def stacked(self, indices: Iterable[SupportsIndex]) -> tuple[Any, ...]:
+        """Several examples as one, each array with the examples in its first dimension: far less work than a list."""
+        numbers = self._columns[0].rows.absolute(indices)
+        ranges = [column.ranges(numbers) for column in self._columns]
+        far = iter(read_many([one for some in ranges if some is not None for one in some]))
+        arrays = {
+            id(column): column.mapped(numbers) if some is None else column.joined([next(far) for _ in some])
+            for column, some in zip(self._columns, ranges, strict=True)
+        }
+        return tuple(_mapped(part, lambda column: arrays[id(column)]) for part in self._parts)
+
     def identity(self) -> dict[str, Any]:
         """What a resume compares."""
         return identity.of_files("NpyFiles", [file for column in self._columns for file in column.files], len(self))
@@ -109,6 +120,9 @@ class _Column:
 
     def row(self, data: bytes) -> Any:
         return np.frombuffer(data, self._dtype).reshape(self._shape)[()]
+
+    def joined(self, rows: list[bytes]) -> Any:
+        return np.frombuffer(b"".join(rows), self._dtype).reshape(len(rows), *self._shape)
 
     def mapped(self, numbers: Numbers) -> Any:
         if len(self.files) == 1:

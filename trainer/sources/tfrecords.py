@@ -1,6 +1,6 @@
 """TFRecord shards, read at random by their side indexes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -14,6 +14,9 @@ from trainer.sources.files.finding import Address
 from trainer.sources.sequences import Rows
 
 NAMES = ("*tfrecord*",)
+_AT_ONCE_BYTES = (
+    8 * 2**20
+)  # Many threads read; large records are not to be held for all of a batch before one is parsed.
 
 
 class TFRecords:
@@ -63,9 +66,9 @@ class TFRecords:
         Raises:
           DamagedRecord: one of them does not have its checksum, or `parse` finds it damaged.
         """
-        places = self._places(indices)
         return [
             self._example(file, start, framed)
+            for places in _parts(self._places(indices))
             for (file, start, _), framed in zip(places, read_many(places), strict=True)
         ]
 
@@ -90,3 +93,15 @@ class TFRecords:
             raise
         except DataError as error:
             raise DamagedRecord(file.url, start, str(error)) from None
+
+
+def _parts(places: list[tuple[File, int, int]]) -> Iterator[list[tuple[File, int, int]]]:
+    part, total = list[tuple[File, int, int]](), 0
+    for place in places:
+        if part and total + place[2] > _AT_ONCE_BYTES:
+            yield part
+            part, total = [], 0
+        part.append(place)
+        total += place[2]
+    if part:
+        yield part

@@ -40,7 +40,8 @@ class ExampleReader:
         """Reads the first example.
 
         Args:
-          source: with `len()` and `[row]`, and `__getitems__(rows)` and `decode(example, seed)` if it likes.
+          source: with `len()` and `[row]`, and `__getitems__(rows)`, `stacked(rows)` and `decode(example,
+            seed)` if it likes.
           name: of the split.
           may_skip: damaged records that may be passed over.
           floatx: the type of floating-point numbers.
@@ -49,6 +50,7 @@ class ExampleReader:
         self._count = len(source)
         self._many = getattr(source, "__getitems__", None)
         self._decode = getattr(source, "decode", None)
+        self._stacked = None if self._decode else _own_stacked(source)
         self._template = self._parts(self._one(0, 0, {}), 0)
         self._shapes = [np.asarray(leaf) for leaf in _leaves(self._template, self._template)]
 
@@ -65,7 +67,7 @@ class ExampleReader:
     @property
     def reads_many(self) -> bool:
         """Whether the source reads several examples at once."""
-        return self._many is not None
+        return self._many is not None or self._stacked is not None
 
     def buffers(self, examples: int) -> Leaves:
         """Room for so many examples."""
@@ -88,17 +90,63 @@ class ExampleReader:
         """
         out = self.buffers(len(rows)) if out is None else out
         damaged: dict[int, str] = {}
-        for place, (row, example) in enumerate(self._examples(rows, epoch_seed, damaged)):
-            parts = self._parts(example, row)
-            for leaf, room, first in zip(_leaves(parts, self._template), out, self._shapes, strict=True):
-                array = np.asarray(leaf)
-                if array.shape != first.shape or array.dtype != first.dtype:
-                    raise DataError(
-                        f"example {row} of the {self._name} data has {array.dtype} {list(array.shape)} where the first "
-                        f"has {first.dtype} {list(first.shape)}; all must be alike: pad or cut them in the source"
-                    )
-                room[place] = array
+        if self._stacked is not None and len(rows) and self._take_stacked(rows, out):
+            return Piece(leaves=out, damaged=damaged)
+        read = list(self._examples(rows, epoch_seed, damaged))
+        if not self._put_together([example for _, example in read], out):
+            for place, (row, example) in enumerate(read):
+                self._put(example, row, place, out)
         return Piece(leaves=out, damaged=damaged)
+
+    def _take_stacked(self, rows: Rows, out: Leaves) -> bool:
+        """What the source gives stacked already; False: something is wrong with it."""
+        assert self._stacked is not None  # noqa: S101
+        try:
+            given = self._parts(self._stacked(rows), int(rows[0]))
+        except DamagedRecord:
+            if not self._may_skip:
+                raise
+            return False
+        columns = [np.asarray(leaf) for leaf in _leaves(given, self._template)]
+        alike = [(len(rows), *first.shape, first.dtype) for first in self._shapes]
+        if [(*column.shape, column.dtype) for column in columns] != alike:
+            return False
+        for column, room in zip(columns, out, strict=True):
+            room[:] = column
+        return True
+
+    def _put(self, example: Any, row: int, place: int, out: Leaves) -> None:
+        """Any example, looked at closely."""
+        parts = self._parts(example, row)
+        for leaf, room, first in zip(_leaves(parts, self._template), out, self._shapes, strict=True):
+            array = np.asarray(leaf)
+            if array.shape != first.shape or array.dtype != first.dtype:
+                raise DataError(
+                    f"example {row} of the {self._name} data has {array.dtype} {list(array.shape)} where the first "
+                    f"has {first.dtype} {list(first.shape)}; all must be alike: pad or cut them in the source"
+                )
+            room[place] = array
+
+    def _put_together(self, examples: list[Any], out: Leaves) -> bool:
+        """Tuples of arrays and NumPy's numbers, as most are, in a few calls; False: these are others."""
+        if {type(example) for example in examples} != {tuple} or {len(example) for example in examples} != {len(out)}:
+            return False
+        columns = list(zip(*examples, strict=True))
+        for column, first, part in zip(columns, self._shapes, self._template, strict=False):
+            if isinstance(part, dict | tuple | list) or not isinstance(column[0], np.ndarray | np.number):
+                return False
+            if first.dtype.kind not in "biuf":
+                return False
+            if {type(leaf) for leaf in column} != {type(column[0])}:
+                return False
+            if {(leaf.dtype, leaf.shape) for leaf in column} != {(first.dtype, first.shape)}:
+                return False
+        for column, room in zip(columns, out, strict=True):
+            if isinstance(column[0], np.ndarray):
+                np.stack(column, out=room)
+            else:
+                room[:] = column
+        return True
 
     def _examples(self, rows: Rows, epoch_seed: int, damaged: dict[int, str]) -> Iterable[tuple[int, Any]]:
         numbers = [int(row) for row in rows]
@@ -194,6 +242,16 @@ def _built(parts: Any) -> str:
     if isinstance(parts, tuple | list):
         return "(" + ", ".join(_built(part) for part in parts) + ")"
     return "nothing" if parts is None else "a value"
+
+
+def _own_stacked(source: Any) -> Any:
+    """A source's `stacked`, unless a class below the one that has it reads in another way."""
+    for kind in type(source).__mro__:
+        if "stacked" in vars(kind):
+            return source.stacked
+        if {"__getitem__", "__getitems__"} & vars(kind).keys():
+            return None
+    return None
 
 
 _reader_there: ExampleReader | None = None
