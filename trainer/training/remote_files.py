@@ -1,10 +1,12 @@
-"""Files of a folder that is local or in a bucket, read through TensorFlow's file systems."""
+"""Files of a folder that is local or in a bucket: read through TensorFlow's file systems, or else our own stores."""
 
 import os
 from pathlib import Path
 
+from trainer.core import tensorflow_line
 from trainer.core.exit_codes import DataError
 from trainer.core.s3_environ import tell_tensorflow_io
+from trainer.sources import files
 
 
 def join(folder: str, name: str) -> str:
@@ -17,6 +19,7 @@ def read(path: str) -> bytes | None:
 
     Raises:
       DataError: it cannot be read.
+      UsageError, StoreAwayError: its bucket refuses, or does not answer.
     """
     if "://" not in path:
         try:
@@ -25,6 +28,9 @@ def read(path: str) -> bytes | None:
             return None
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    if not tensorflow_line.reads_buckets():
+        found = files.look(path)
+        return files.read(found) if found else None
     import tensorflow as tf  # Its file systems read gs://, and tensorflow-io's s3://.
 
     _register(path)
@@ -42,9 +48,12 @@ def names(folder: str) -> list[str]:
 
     Raises:
       DataError: it cannot be listed.
+      UsageError, StoreAwayError: its bucket refuses, or does not answer.
     """
     if "://" not in folder:
         return sorted(path.name for path in Path(folder).glob("*"))
+    if not tensorflow_line.reads_buckets():
+        return sorted({entry.key.partition("/")[0] for entry in files.entries(folder)})
     import tensorflow as tf
 
     _register(folder)
