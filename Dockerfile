@@ -2,15 +2,19 @@
 #
 #   docker build -t REGISTRY/mnist-train:1.0.0 .                                  CPU
 #   docker build -t REGISTRY/mnist-train:1.0.0-gpu --build-arg ACCELERATOR=gpu .  NVIDIA GPU
+#
+# With --build-arg LINE=-current either has the newest TensorFlow. The CPU image builds for linux/arm64, too.
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
 # The requirements alone, so that no other change of pyproject.toml installs them again.
 FROM ${BASE} AS requirements
 # "cpu" or "gpu": the extra that brings tensorflow-cpu or tensorflow[and-cuda].
 ARG ACCELERATOR=cpu
+# "" or "-current": the line of TensorFlow, as the extras and the constraints are called.
+ARG LINE=
 COPY pyproject.toml /
 RUN python3 -c "import sys, tomllib; project = tomllib.load(open('/pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies'][sys.argv[1]], sep='\n')" "$ACCELERATOR" >/requirements.txt
+print(*project['dependencies'], *project['optional-dependencies'][sys.argv[1]], sep='\n')" "$ACCELERATOR$LINE" >/requirements.txt
 
 FROM ${BASE}
 # GKE mounts the driver's libcuda.so.1 here when a container starts, too late for the loader's cache (see ldconfig below).
@@ -25,8 +29,9 @@ ENV PATH=/opt/venv/bin:$PATH \
 # The locked dependencies come before the code, so that a change of code rebuilds (and moves) a small layer only.
 # CUDA's libraries from pip lie where the loader does not look (tensorflow#63362): its cache is told of them, which
 # takes a wildcard, as LD_LIBRARY_PATH does not.
+ARG LINE=
 COPY --from=requirements /requirements.txt /opt/
-COPY constraints.txt /opt/
+COPY constraints${LINE}.txt /opt/constraints.txt
 RUN python3 -m venv /opt/venv \
  && pip install --no-cache-dir --disable-pip-version-check --requirement /opt/requirements.txt --constraint /opt/constraints.txt \
  && printf '%s\n' /opt/venv/lib/python3.*/site-packages/nvidia/*/lib >/etc/ld.so.conf.d/nvidia.conf \

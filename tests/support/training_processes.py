@@ -82,8 +82,8 @@ class Worker:
 class Training:
     """Starts training processes that share some flags, and kills what is left of them."""
 
-    def __init__(self, flags: Sequence[str]) -> None:
-        self._flags = list(flags)
+    def __init__(self, flags: Sequence[str], python: Path | str = sys.executable) -> None:
+        self._flags, self._python = list(flags), str(python)
         self._started: list[Worker] = []
 
     def start(self, *flags: str, tf_config: str | None = None, environ: dict[str, str] | None = None) -> Worker:
@@ -91,7 +91,7 @@ class Training:
         environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | (environ or {})
         if tf_config is not None:
             environment["TF_CONFIG"] = tf_config
-        worker = Worker([sys.executable, "-m", "trainer", *self._flags, *flags], environment)
+        worker = Worker([self._python, "-m", "trainer", *self._flags, *flags], environment)
         self._started.append(worker)
         return worker
 
