@@ -16,6 +16,7 @@ from tests.support.paths import ROOT
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress
 
+STRICT = ROOT / "tests" / "support" / "strict"
 PATIENCE = 120.0  # Seconds that anything may take, on a busy machine too.
 
 
@@ -89,6 +90,7 @@ class Training:
     def start(self, *flags: str, tf_config: str | None = None, environ: dict[str, str] | None = None) -> Worker:
         """Starts one process."""
         environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | (environ or {})
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STRICT), environment.get("PYTHONPATH")]))
         if tf_config is not None:
             environment["TF_CONFIG"] = tf_config
         worker = Worker([self._python, "-m", "trainer", *self._flags, *flags], environment)
