@@ -2,6 +2,8 @@
 #
 #   docker build -t REGISTRY/mnist-train:1.0.0 .                                  CPU
 #   docker build -t REGISTRY/mnist-train:1.0.0-gpu --build-arg ACCELERATOR=gpu .  NVIDIA GPU
+#
+# With --build-arg LINE=-current either has the newest TensorFlow. The CPU image builds for linux/arm64, too.
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
 FROM ${BASE}
@@ -20,7 +22,8 @@ ARG ACCELERATOR=cpu
 # alone, of which each has the checksum that it had when they were locked (`make requirements`).
 # CUDA's libraries from pip lie where the loader does not look (tensorflow#63362): its cache is told of them, which
 # takes a wildcard, as LD_LIBRARY_PATH does not.
-COPY requirements/${ACCELERATOR}.txt /opt/requirements.txt
+ARG LINE=
+COPY requirements/${ACCELERATOR}${LINE}.txt /opt/requirements.txt
 RUN python3 -m venv /opt/venv \
  && pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary=:all: --requirement /opt/requirements.txt \
  && printf '%s\n' /opt/venv/lib/python3.*/site-packages/nvidia/*/lib >/etc/ld.so.conf.d/nvidia.conf \

@@ -1,25 +1,45 @@
 # `make` lists the commands. All but `help` and `clean` first install what they need into .venv, with the versions that
 # constraints.txt names; they need Python 3.11 or 3.12. ARGS=... goes to the program that `train`, `bench` or a test runs.
+# TENSORFLOW=current: the newest TensorFlow instead, in .venv-current, by constraints-current.txt; Python 3.13 will do, too.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PYTHONUNBUFFERED := 1
 
-venv := .venv
+TENSORFLOW ?= classic
+ifeq ($(TENSORFLOW),classic)
+line :=
+newest := 3.12
+else ifeq ($(TENSORFLOW),current)
+line := -current
+newest := 3.13
+else
+$(error TENSORFLOW=$(TENSORFLOW) is no line of TensorFlow; expected classic or current)
+endif
+# What test-current runs: what TensorFlow does, and what reads buckets without it.
+on_both := $(addprefix tests/,training/test_training.py training/test_exactness.py training/test_checkpoint.py \
+	training/test_both_lines.py output/test_event_files.py \
+	$(addprefix output/test_mirror_training.py::test_,a_lost_disk_and_tensorboard_all_the_while \
+	trains_on_data_in_a_bucket a_model_in_a_bucket_predicts_into_a_bucket) \
+	$(addprefix agent/test_agent_training.py::test_,whatever_ends_training_processes_changes_nothing \
+	a_local_fleet_survives_the_loss_of_its_agents an_elastic_run_trains_on_with_who_is_there))
+venv := .venv$(line)
+constraints := constraints$(line).txt
 python := $(venv)/bin/python
 # The first of these that runs and has the right version; a command of that name may be a version manager's, and not run.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
-	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= ($(subst .,$(comma),$(newest))))' 2>/dev/null && echo $$p && break; done)
+comma := ,
 
 .PHONY: help
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
 
 .PHONY: setup
-setup: $(venv)/.ready ## the virtual environment, in .venv
-$(venv)/.ready: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or 3.12 with venv was found; install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+setup: $(venv)/.ready ## the virtual environment, in .venv; make setup TENSORFLOW=current
+$(venv)/.ready: pyproject.toml $(constraints)
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 to $(newest) with venv was found; install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(venv)
-	$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,dev]'
+	$(python) -m pip install --quiet --disable-pip-version-check --constraint $(constraints) --editable '.[cpu$(line),dev]'
 	@touch $@
 
 .PHONY: train
@@ -37,6 +57,10 @@ check: setup ## formatting, lint, types, the direction of imports
 test: setup ## all tests that need no cluster; without Go, none on real object stores
 	@command -v go >/dev/null || echo "make: Go is not installed, so the tests on real object stores are left out" >&2
 	$(python) -m pytest --numprocesses=2 --dist=loadfile -m "not chart and not e2e and not soak$$(command -v go >/dev/null || echo ' and not servers')" $(ARGS)
+
+.PHONY: test-current
+test-current: ## training and its exactness, TensorBoard and a fleet on the newest TensorFlow (4 min)
+	$(MAKE) test TENSORFLOW=current ARGS="$(on_both) $(ARGS)"
 
 .PHONY: test-chart
 test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37 (Go)
@@ -92,4 +116,4 @@ image: setup ## the image as tests build it (root, buildah): make image FILE=ima
 
 .PHONY: clean
 clean: ## remove .venv, caches and what was built
-	rm -rf $(venv) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-current build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,10 @@
 """`python -m trainer.board --logdir ...`: TensorBoard for a run on disk, in gs:// or in s3://.
 
-An object store is read through TensorFlow: gs:// by its own file system, s3:// by that of tensorflow-io, which has to
-be imported first. TensorBoard's own fast reader of gs:// does not know service accounts (tensorflow/tensorboard#5850).
+Where TensorFlow reads object stores (`trainer.core.tensorflow_line`), TensorBoard reads them through it: gs:// by its
+own file system, s3:// by that of tensorflow-io, which has to be imported first. TensorBoard's own fast reader of gs://
+does not know service accounts (tensorflow/tensorboard#5850). Elsewhere a process beside this one brings the event
+files to a folder of this disk as they grow (`trainer.output.event_files`), and TensorBoard reads that.
+
 Local files need no TensorFlow, and without it TensorBoard takes a quarter of the memory. It does without when there is
 a module of the name `tensorboard.compat.notf`.
 
@@ -9,33 +12,60 @@ The projector is left out: it hands out any file that this process may read, cre
 `projector_config.pbtxt` among the logs (tensorflow/tensorboard#7115, #7119).
 """
 
+import atexit
 import os
+import re
+import shutil
 import sys
+import tempfile
+import threading
 import types
 
+from trainer.core import tensorflow_line
+from trainer.core.process import spawn
 from trainer.core.s3_environ import tell_tensorflow_io
 
-_SCHEMES = [scheme for scheme in ("gs://", "s3://") if any(scheme in argument for argument in sys.argv)]
-
-if "s3://" in _SCHEMES:
-    tell_tensorflow_io(os.environ)
-    import tensorflow_io  # noqa: F401  Importing it registers s3://.
-if _SCHEMES:
-    sys.argv.append("--load_fast=false")
-else:
-    sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
-
-# TensorBoard looks for that module when it is imported.
-from absl import app  # noqa: E402
-from tensorboard import default, main_lib, program  # noqa: E402
-from tensorboard.plugins import base_plugin  # noqa: E402
-
+_ADDRESS = re.compile("(?:gs|s3)://[^,]*")  # --logdir_spec has several, with commas between them.
 _LEFT_OUT = "projector"
+
+
+def _brought_here(address: re.Match[str]) -> str:
+    """A folder to which another process brings the event files of an address."""
+    folder = tempfile.mkdtemp(prefix="tensorboard-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    process = spawn([sys.executable, "-m", "trainer.output.event_files", address[0], folder], os.environ)
+
+    def end_with_it() -> None:  # What has stopped growing must not look like a run that has.
+        code = process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(max(code, 1))
+
+    threading.Thread(target=end_with_it, daemon=True).start()
+    return folder
+
+
+def _read_through_tensorflow() -> None:
+    if any("s3://" in argument for argument in sys.argv):
+        tell_tensorflow_io(os.environ)
+        import tensorflow_io  # noqa: F401  Importing it registers s3://.
+    sys.argv.append("--load_fast=false")
 
 
 def main() -> None:
     """Serves until it is killed, as `tensorboard.main` does."""
     sys.argv[0] = "tensorboard"
+    if not tensorflow_line.reads_buckets():
+        sys.argv[1:] = [_ADDRESS.sub(_brought_here, argument) for argument in sys.argv[1:]]
+    if any(_ADDRESS.search(argument) for argument in sys.argv):
+        _read_through_tensorflow()
+    else:
+        sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
+
+    # TensorBoard looks for that module when it is imported.
+    from absl import app
+    from tensorboard import default, main_lib, program
+    from tensorboard.plugins import base_plugin
+
     main_lib.global_init()
     plugins = [plugin for plugin in default.get_plugins() if getattr(plugin, "plugin_name", "") != _LEFT_OUT]
     tensorboard = program.TensorBoard(plugins=plugins)

@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support.paths import ROOT
 
@@ -46,3 +48,15 @@ def test_nobody_can_write_the_working_directory() -> None:
     assert f"mkdir {folder} && ln -s /tmp {folder}/logs" in made
     assert "chown" not in DOCKERFILE
     assert "chmod" not in DOCKERFILE
+
+
+@pytest.mark.parametrize("line", ["", "-current"])
+def test_each_line_of_tensorflow_has_its_extras_and_versions(line: str) -> None:
+    """What the Dockerfile's LINE and make's TENSORFLOW name."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pins = dict(pin.split("==") for pin in (ROOT / f"constraints{line}.txt").read_text().lower().split())
+    for accelerator in ("cpu", "gpu"):
+        for requirement in map(Requirement, extras[f"{accelerator}{line}"]):
+            assert requirement.specifier.contains(pins[requirement.name]), requirement
+        assert (ROOT / "requirements" / f"{accelerator}{line}.txt").is_file()
+    assert f"constraints{line}.txt" in (ROOT / "MANIFEST.in").read_text()

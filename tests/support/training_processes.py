@@ -16,6 +16,7 @@ from tests.support.paths import ROOT
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress
 
+STRICT = ROOT / "tests" / "support" / "strict"
 PATIENCE = 120.0  # Seconds that anything may take, on a busy machine too.
 
 
@@ -82,16 +83,17 @@ class Worker:
 class Training:
     """Starts training processes that share some flags, and kills what is left of them."""
 
-    def __init__(self, flags: Sequence[str]) -> None:
-        self._flags = list(flags)
+    def __init__(self, flags: Sequence[str], python: Path | str = sys.executable) -> None:
+        self._flags, self._python = list(flags), str(python)
         self._started: list[Worker] = []
 
     def start(self, *flags: str, tf_config: str | None = None, environ: dict[str, str] | None = None) -> Worker:
         """Starts one process."""
         environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | (environ or {})
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STRICT), environment.get("PYTHONPATH")]))
         if tf_config is not None:
             environment["TF_CONFIG"] = tf_config
-        worker = Worker([sys.executable, "-m", "trainer", *self._flags, *flags], environment)
+        worker = Worker([self._python, "-m", "trainer", *self._flags, *flags], environment)
         self._started.append(worker)
         return worker
 

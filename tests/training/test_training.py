@@ -177,3 +177,10 @@ def test_a_signal_stops_after_a_save(number: signal.Signals, code: int, training
     newest = max((tmp_path / "checkpoints").glob("step-*.npz"))
     assert int(newest.stem.removeprefix("step-")) == int(line.split()[3])
     assert not (tmp_path / "result.json").exists()
+
+
+def test_what_is_deprecated_in_our_own_code_fails_these_tests(training: Training, tmp_path: Path) -> None:
+    """In the processes that they start, too."""
+    worker = training.start(f"--run_dir={tmp_path}", "--experiment=tests.experiments.deprecated")
+    assert worker.wait() != 0
+    assert "DeprecationWarning: old" in worker.text

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.core.exit_codes import DataError
-from trainer.core.s3_environ import tell_tensorflow_io
+from trainer.training import remote_files
 
 Array = npt.NDArray[np.uint8]
 Split = tuple[Array, Array]  # images [count, height, width], labels [count]
@@ -86,7 +86,7 @@ def _array(folder: str, name: str, *, dimensions: int, embedded: bool) -> Array:
 
 def _content(folder: str, name: str) -> tuple[str, bytes]:
     """The file's path as found, and its content uncompressed."""
-    path, raw = _read_remote(folder, name) if "://" in folder else _read_local(folder, name)
+    path, raw = _read(folder, name)
     if not path.endswith(".gz"):
         return path, raw
     try:
@@ -95,34 +95,12 @@ def _content(folder: str, name: str) -> tuple[str, bytes]:
         raise DataError(f"{path} is not a whole gzip file ({error}); get it again") from None
 
 
-def _read_local(folder: str, name: str) -> tuple[str, bytes]:
-    if not os.path.isdir(folder):
+def _read(folder: str, name: str) -> tuple[str, bytes]:
+    if "://" not in folder and not os.path.isdir(folder):
         raise DataError(f"--data_dir={folder} is not a folder; it must hold {_NAMES}")
-    for path in (Path(folder, f"{name}.gz"), Path(folder, name)):
-        try:
-            return str(path), path.read_bytes()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    raise DataError(f"--data_dir={folder} lacks {name}.gz (or {name}); it must hold {_NAMES}")
-
-
-def _read_remote(folder: str, name: str) -> tuple[str, bytes]:
-    import tensorflow as tf  # Its file systems read gs://, and tensorflow-io's s3://.
-
-    if folder.startswith("s3://"):
-        tell_tensorflow_io(os.environ)
-        import tensorflow_io  # noqa: F401  Importing it registers s3://.
-
-    for path in (f"{folder.rstrip('/')}/{name}.gz", f"{folder.rstrip('/')}/{name}"):
-        try:
-            with tf.io.gfile.GFile(path, "rb") as file:
-                return path, file.read()
-        except tf.errors.NotFoundError:
-            continue
-        except (tf.errors.OpError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} cannot be read: {error}") from None
+    for path in (remote_files.join(folder, f"{name}.gz"), remote_files.join(folder, name)):
+        if (content := remote_files.read(path)) is not None:
+            return path, content
     raise DataError(f"--data_dir={folder} lacks {name}.gz (or {name}); it must hold {_NAMES}")
 
 

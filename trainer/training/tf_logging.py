@@ -4,8 +4,11 @@ import contextlib
 import logging as pylogging
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib import machinery
+from types import ModuleType
 
 from absl import flags, logging
 
@@ -25,6 +28,27 @@ def set_up_logging(verbosity: int) -> None:
     if verbosity < 1:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         pylogging.getLogger("tensorflow").setLevel(pylogging.ERROR)
+        if not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
+            sys.meta_path.insert(0, _QuietImport())
+
+
+class _QuietImport:
+    """Imports TensorFlow, whoever asks for it first, without what 2.21 says then whatever level the environment has."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> machinery.ModuleSpec | None:
+        if name != "tensorflow" or (spec := machinery.PathFinder.find_spec(name, path, target)) is None:
+            return None
+        if (loader := spec.loader) is not None:
+            execute = loader.exec_module
+
+            def quietly(module: ModuleType) -> None:
+                with withheld(verbosity=0):
+                    execute(module)
+
+            loader.exec_module = quietly  # type: ignore[method-assign]
+        return spec
 
 
 # What TFLite's converter writes beside the error that it raises.

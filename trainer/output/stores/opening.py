@@ -27,6 +27,22 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ, *, run: str = 
     Raises:
       UsageError: it is no such address, or one of no bucket, or the endpoint in the environment is no address.
     """
+    scheme, bucket, path = split(url, run=run)
+    if scheme == "gs":
+        from trainer.output.stores.gs import GoogleStore
+
+        return GoogleStore(bucket, path)
+    from trainer.output.stores.s3 import S3Store
+
+    return S3Store(bucket, path, environ)
+
+
+def split(url: str, *, run: str = "") -> tuple[str, str, str]:
+    """Scheme, bucket and path of an address, with the name of a run's folder below it.
+
+    Raises:
+      UsageError: it is no such address, or one of no bucket.
+    """
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc:
         raise UsageError(
@@ -43,13 +59,7 @@ def open_store(url: str, environ: Mapping[str, str] = os.environ, *, run: str = 
         raise UsageError(
             f"the output {redacted(url)!r} has an empty part between its slashes, or a part '.' or '..'; take it out"
         )
-    if parts.scheme == "gs":
-        from trainer.output.stores.gs import GoogleStore
-
-        return GoogleStore(parts.netloc, path)
-    from trainer.output.stores.s3 import S3Store
-
-    return S3Store(parts.netloc, path, environ)
+    return parts.scheme, parts.netloc, path
 
 
 def open_ranges(scheme: str, bucket: str, environ: Mapping[str, str] = os.environ) -> Ranges:
