@@ -56,6 +56,8 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
         return ExitCode.USAGE  # What training itself ends with.
     training, run_dir = [*settings.arguments(config), *unchecked], pathlib.Path(config.run_dir)
     with contextlib.ExitStack() as stack:
+        if code and not flags.json:
+            print(f"code: {code}", flush=True)
         if code and (failed := stack.enter_context(_unpacked(code, config.run_dir))):
             return failed
         if flags.json:
@@ -76,7 +78,6 @@ def _unpacked(code: Code, run_dir: str) -> Iterator[int]:
     Yields:
       0, or the exit code of the program that unpacks it, which has said why.
     """
-    print(f"code: {code}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="trainer-code-") as folder:
         archive = pathlib.Path(folder) / shipped_code.ARCHIVE
         archive.write_bytes(code.archive)
