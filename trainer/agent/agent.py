@@ -89,7 +89,6 @@ class Agent:
         try:
             output = self._output(flags)
             if self._opened(output, history):
-                self._track(flags, history)
                 finish = self._train(flags, rendezvous, history)
             else:
                 finish = Finish(code=ExitCode.TERMINATED, reason="it was told to go (SIGTERM) before it began")
@@ -142,10 +141,9 @@ class Agent:
                 return True
         return False
 
-    def _track(self, flags: TrainingFlags, history: AttemptHistory) -> None:
+    def _track(self, flags: TrainingFlags, *, goes_on: bool) -> None:
         """Tells the trackers that the environment asks for of the run, on worker 0."""
         if self._identity.index == 0:
-            goes_on = history.last_attempt() > 0
             self._trackers.begin(self._environ, flags.run_dir, flags.arguments, goes_on=goes_on, say=self._log.say)
 
     def _train(self, flags: TrainingFlags, rendezvous: Rendezvous, history: AttemptHistory) -> Finish:
@@ -154,7 +152,9 @@ class Agent:
             answer = self._meet(rendezvous)
             if isinstance(answer, Finish):
                 return answer
-            if self._ended.attempt:
+            if not self._ended.attempt:
+                self._track(flags, goes_on=answer.attempt > 1)
+            else:
                 self._status.restarted(self._ended.cause.value)
             history.begin(answer.attempt, rendezvous.seconds)
             self._ended = self._take_part(answer, flags, rendezvous)
