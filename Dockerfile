@@ -3,7 +3,7 @@
 #   docker build -t REGISTRY/mnist-train:1.0.0 .                                  CPU
 #   docker build -t REGISTRY/mnist-train:1.0.0-gpu --build-arg ACCELERATOR=gpu .  NVIDIA GPU
 #
-# With --build-arg LINE=-current either has the newest TensorFlow. The CPU image builds for linux/arm64, too.
+# With --build-arg LINE=-current either has the newest TensorFlow. For linux/arm64 the CPU image has all its wheels; not built yet.
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
 FROM ${BASE}

@@ -59,7 +59,7 @@ test: setup ## all tests that need no cluster; without Go, none on real object s
 	$(python) -m pytest --numprocesses=2 --dist=loadfile -m "not chart and not e2e and not soak$$(command -v go >/dev/null || echo ' and not servers')" $(ARGS)
 
 .PHONY: test-current
-test-current: ## training and its exactness, TensorBoard and a fleet on the newest TensorFlow (4 min)
+test-current: ## training and its exactness, TensorBoard and a fleet on the newest TensorFlow
 	$(MAKE) test TENSORFLOW=current ARGS="$(on_both) $(ARGS)"
 
 .PHONY: test-chart

@@ -21,7 +21,6 @@ TENSORFLOW = (2, 16)  # What the classic line's constraints name, and so what th
 SUPPORT = {
     (2, 16): Support(driver=525, hopper_driver=530, newest=9),
     (2, 17): Support(driver=525, hopper_driver=545, newest=9),
-    (2, 21): Support(driver=525, hopper_driver=555, newest=12),  # With the libraries of CUDA 12.9 from pip.
 }
 
 
