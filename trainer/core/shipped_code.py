@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.run_dir import CODE
@@ -62,11 +62,19 @@ def unpack(archive: bytes, folder: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
             if sum(entry.size for entry in files.getmembers()) > _MOST_UNPACKED:
                 raise UsageError(f"the code unpacks to more than {_MOST_UNPACKED // 2**20} MiB")
-            files.extractall(folder / _SOURCE, filter="data")
+            if odd := [entry.name for entry in files.getmembers() if not _stays_inside(entry)]:
+                raise UsageError(f"the code that was sent holds {odd[0]!r}, which is no file of it")
+            files.extractall(folder / _SOURCE)  # noqa: S202  Python before 3.11.4 has no filter of its own.
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
         raise UsageError(f"the code that was sent is damaged: {error}") from None
     except OSError as error:
         raise UsageError(f"the code cannot be unpacked: {folder} cannot be written: {error.strerror}") from None
+
+
+def _stays_inside(entry: tarfile.TarInfo) -> bool:
+    """Whether an entry is a file or a folder below where it is unpacked."""
+    parts = PurePosixPath(entry.name).parts
+    return (entry.isfile() or entry.isdir()) and not entry.name.startswith("/") and ".." not in parts
 
 
 def install(folder: Path) -> int:
