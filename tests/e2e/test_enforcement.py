@@ -1,5 +1,6 @@
 """The NetworkPolicy on a network that enforces it, and `helm test` on one that does not."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.release import NAME, VALUES, Json, Release, namespace, run
+from tests.e2e.release import NAME, VALUES, Json, Release, enforcement, namespace, run
 from tests.support.paths import TESTS
 from tests.support.waiting import until
 
@@ -44,7 +45,14 @@ def elsewhere() -> Iterator[Release]:
         yield other
 
 
-def test_who_reaches_what(training: Release, elsewhere: Release) -> None:
+def test_a_network_that_enforces_policies_and_one_that_does_not(training: Release, elsewhere: Release) -> None:
+    """One test, and alone with the network while that enforces nothing: what enforces is the whole cluster's."""
+    who_reaches_what(training, elsewhere)
+    helm_test_sees_that_it_is_enforced(training)
+    helm_test_fails_where_it_is_not_enforced(training)
+
+
+def who_reaches_what(training: Release, elsewhere: Release) -> None:
     chief = training.pod(0)["status"]["podIP"]
     training.kubectl("apply", "--filename", "-", text=json.dumps(_pod("foreign")))
     elsewhere.kubectl("apply", "--filename", "-", text=json.dumps(_pod("stranger")))
@@ -65,17 +73,18 @@ def test_who_reaches_what(training: Release, elsewhere: Release) -> None:
     _until_it_is(nobody_else | {"stranger": {8080}}, seen)
 
 
-def test_helm_test_sees_that_it_is_enforced(training: Release) -> None:
+def helm_test_sees_that_it_is_enforced(training: Release) -> None:
     tested = training.helm("test", NAME, "--timeout", "4m")
     assert "this pod, which is no worker, does not reach the workers' 2222" in tested.stdout + tested.stderr
 
 
-def test_helm_test_fails_where_it_is_not_enforced(training: Release) -> None:
-    run(CLUSTER, "firewall", "off")
-    try:
-        tested = training.helm("test", NAME, "--timeout", "4m", check=False)
-    finally:
-        run(CLUSTER, "firewall", "on")
+def helm_test_fails_where_it_is_not_enforced(training: Release) -> None:
+    with enforcement(fcntl.LOCK_EX):
+        run(CLUSTER, "firewall", "off")
+        try:
+            tested = training.helm("test", NAME, "--timeout", "4m", check=False)
+        finally:
+            run(CLUSTER, "firewall", "on")
     said = tested.stdout + tested.stderr
     assert tested.returncode, said
     job = training.job()["metadata"]["name"]
