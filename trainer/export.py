@@ -120,14 +120,14 @@ def _flags_of_run(run: str, source: Path) -> list[str]:
 
 
 def _examples(config: Config, experiment: Experiment, count: int) -> Any:
-    from trainer.training.arrays import Arrays
+    from trainer.training.assembly import split_of
     from trainer.training.explaining import explained
-    from trainer.training.samples import samples
+    from trainer.training.samples import first_inputs
 
     with explained(f"load_data of --experiment={config.experiment}"):
         train, validation = experiment.load_data(config)
-    split = Arrays(train, "training") if validation is None else Arrays(validation, "validation")
-    return samples(split, experiment.preprocess, config.seed, 0, min(count, split.examples)).x
+    name, loaded = ("training", train) if validation is None else ("validation", validation)
+    return first_inputs(split_of(loaded, name, config), experiment.preprocess, config.seed, count)
 
 
 def _model(run: str, source: Path, config: Config, experiment: Experiment, inputs: Any) -> Any:

@@ -2,19 +2,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.object_stores import Server
-from tests.support.servers import gcs_server, s3_server
+from tests.support.object_stores import Server, started
 
 
 @pytest.fixture(scope="module", params=["s3", "gs"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An object store of each kind."""
-    if request.param == "s3":
-        with s3_server(tmp_path_factory.mktemp("s3")) as address:
-            yield Server("s3", address)
-    else:
-        with gcs_server() as address:
-            yield Server("gs", address)
+    with started(request.param, tmp_path_factory.mktemp("store")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.object_stores import Server, environ
-from tests.support.servers import BUCKET, gcs_server, s3_server
+from tests.support.object_stores import Server, environ, started
+from tests.support.servers import BUCKET
 from trainer.output.stores.opening import open_store
 from trainer.sources import files, side_index
 from trainer.sources.files import attempts, bucket
@@ -18,12 +18,8 @@ servers = pytest.mark.servers
 @pytest.fixture(scope="module", params=["s3", "gs"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An object store of each kind."""
-    if request.param == "s3":
-        with s3_server(tmp_path_factory.mktemp("s3")) as address:
-            yield Server("s3", address)
-    else:
-        with gcs_server() as address:
-            yield Server("gs", address)
+    with started(request.param, tmp_path_factory.mktemp("store")) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +63,8 @@ def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if request.param == "local":
         yield None
     else:
-        with s3_server(tmp_path_factory.mktemp("s3")) if request.param == "s3" else gcs_server() as address:
-            yield Server(request.param, address)
+        with started(request.param, tmp_path_factory.mktemp("store")) as server:
+            yield server
 
 
 @pytest.fixture

@@ -225,11 +225,15 @@ def running(folder: pathlib.Path, workers: int, **options: Any) -> Iterator[Run]
 
 @contextlib.contextmanager
 def launched(
-    *flags: str, training: Sequence[str] = (), environ: Mapping[str, str] | None = None, cores: Sequence[int] = ()
+    *flags: str,
+    command: Sequence[str] = (),
+    training: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    cores: Sequence[int] = (),
 ) -> Iterator[Agent]:
     """A launcher with --local, watched as an agent is: it prints the same lines."""
-    command = [sys.executable, "-m", "trainer.launch", "--local", *flags, "--", *training]
-    launcher = Agent(command, {**os.environ, **(environ or {})}, cores=cores)
+    whole = [sys.executable, "-m", "trainer.launch", *command, "--local", *flags, "--", *training]
+    launcher = Agent(whole, {**os.environ, **(environ or {})}, cores=cores)
     try:
         yield launcher
     except BaseException:

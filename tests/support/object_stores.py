@@ -4,11 +4,12 @@ import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.servers import BUCKET, s3_environ
+from tests.support.servers import BUCKET, gcs_server, s3_environ, s3_server
 from trainer.output.stores.errors import UnreachableError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import PIECES, Store, StoredObject
@@ -62,3 +63,10 @@ def read(store: Store, key: str) -> StoredObject | None:
         with contextlib.suppress(UnreachableError):
             return store.get(key)
     raise AssertionError(f"{key} cannot be read")
+
+
+@contextlib.contextmanager
+def started(kind: str, folder: pathlib.Path) -> Iterator[Server]:
+    """An object store of a kind, s3 or gs; what an s3 store keeps lies in the folder."""
+    with s3_server(folder) if kind == "s3" else gcs_server() as address:
+        yield Server(kind, address)

@@ -7,18 +7,18 @@ from typing import Any, SupportsIndex
 
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import identity
-from trainer.sources.errors import DamagedRecord
+from trainer.sources.errors import DamagedRecord, parsed
 from trainer.sources.extras import needed
 from trainer.sources.files import File, each, find
 from trainer.sources.files.finding import Address
-from trainer.sources.sequences import Rows
+from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.array_record*", "*.arrayrecord*")
 _MODULE = ("array_record.python.array_record_module", "array_record", "array-record")
 _MOST_OPEN = 128  # Shards.
 
 
-class ArrayRecords:
+class ArrayRecords(RowSource):
     """The records of ArrayRecord shards, each made an example by a function."""
 
     def __init__(
@@ -52,12 +52,6 @@ class ArrayRecords:
         self._open = _OpenShards()
         self._rows = Rows(each(lambda file: int(self._open.shard(file).num_records()), self._files))
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: SupportsIndex) -> Any:
-        return self.__getitems__([index])[0]
-
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Any]:
         """The examples of several records, read together.
 
@@ -73,7 +67,10 @@ class ArrayRecords:
             for number, rows in by_file.items()
             for row, record in zip(rows, self._read(self._files[number], rows), strict=True)
         }
-        return [self._example(self._files[number], row, found[number, row]) for number, row in places]
+        return [
+            parsed(self._parse, found[number, row], self._files[number].url, row, unit="record")
+            for number, row in places
+        ]
 
     def identity(self) -> dict[str, Any]:
         """What a resume compares."""
@@ -89,14 +86,6 @@ class ArrayRecords:
             reason = str(error).replace("\n", " ").partition(";")[0]
             raise DamagedRecord(file.url, rows[0], reason or "it cannot be read", unit="record") from None
         return records
-
-    def _example(self, file: File, row: int, record: bytes) -> Any:
-        try:
-            return self._parse(record)
-        except DamagedRecord:
-            raise
-        except DataError as error:
-            raise DamagedRecord(file.url, row, str(error), unit="record") from None
 
 
 class _OpenShards:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.sources.errors import DamagedRecord
+from trainer.sources.errors import DamagedRecord, parsed
 from trainer.sources.row_groups import Group
 
 Spec = Any  # A column's name, a list of names, or a dict or tuple of these.
@@ -78,12 +78,7 @@ class Columns:
         values = iter([column[row] for column in group.columns])
         if self.parse is None:
             return tuple(_nest(part, values) for part in self._parts())
-        try:
-            return self.parse(dict(zip(names, values, strict=True)))
-        except DamagedRecord:
-            raise
-        except DataError as error:
-            raise DamagedRecord(file, number, str(error), unit="row") from None
+        return parsed(self.parse, dict(zip(names, values, strict=True)), file, number, unit="row")
 
     def check(self, names: Sequence[str], file: str) -> None:
         """Refuses columns that a file does not have.

@@ -13,7 +13,7 @@ from trainer.sources.extras import needed
 from trainer.sources.files import each, find, read, read_many
 from trainer.sources.files.finding import Address
 from trainer.sources.row_groups import Group, RowGroups
-from trainer.sources.sequences import Rows
+from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.csv", "*.tsv")
 CACHE_BYTES = 256 * 2**20
@@ -22,7 +22,7 @@ _MODULE = ("pyarrow.csv", "pyarrow", "tables")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\x28\xb5": "zstd", b"PK": "zip"}
 
 
-class CsvRows:
+class CsvRows(RowSource):
     """The rows of CSV files, as examples."""
 
     def __init__(
@@ -81,12 +81,6 @@ class CsvRows:
             self._columns.check(one, file.url)
         self._names = self._columns.needed or headers[0]
         self._types = self._told_types(types or {})
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: SupportsIndex) -> Any:
-        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Any]:
         """The examples of several rows, read together.

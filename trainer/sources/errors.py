@@ -7,6 +7,7 @@ TrainerError
  └── StoreAwayError      74  a store did not answer for minutes: another start may succeed
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from trainer.core.exit_codes import DataError, ExitCode, TrainerError
@@ -31,6 +32,20 @@ class DamagedRecord(DataError):  # noqa: N818  What it is called in the document
     def __reduce__(self) -> tuple[Any, ...]:
         """Lets it travel from a reader's process to the one that trains."""
         return _damaged, (self.file, self.offset, self.reason, self.unit)
+
+
+def parsed(parse: Callable[[Any], Any], record: Any, file: str, offset: int, *, unit: str = "byte") -> Any:
+    """What a user's function makes of a record, which a DataError of its marks as damaged.
+
+    Raises:
+      DamagedRecord: it is.
+    """
+    try:
+        return parse(record)
+    except DamagedRecord:
+        raise
+    except DataError as error:
+        raise DamagedRecord(file, offset, str(error), unit=unit) from None
 
 
 class StoreAwayError(TrainerError):

@@ -12,13 +12,13 @@ from trainer.sources.errors import DamagedRecord
 from trainer.sources.extras import needed
 from trainer.sources.files import File, entries, read_many
 from trainer.sources.files.file import join
-from trainer.sources.sequences import Rows
+from trainer.sources.sequences import Rows, RowSource
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-class ImageFolder:
+class ImageFolder(RowSource):
     """Images and the numbers of their classes: (uint8 [height, width, channels], int64)."""
 
     def __init__(self, folder: str, size: tuple[int, int], *, channels: int = 3, classes: Sequence[str] = ()) -> None:
@@ -60,12 +60,6 @@ class ImageFolder:
         self._keys = np.array([key.encode("utf-8", "surrogateescape") for key, _, _ in kept])
         self._sizes = np.array([size for _, size, _ in kept], np.int64)
         self._versions = np.array([version.encode() for _, _, version in kept])
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: SupportsIndex) -> Any:
-        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Any]:
         """The examples of several images, read together.

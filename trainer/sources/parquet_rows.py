@@ -17,7 +17,7 @@ from trainer.sources.extras import needed
 from trainer.sources.files import File, each, find, read
 from trainer.sources.files.finding import Address
 from trainer.sources.row_groups import Group, RowGroups
-from trainer.sources.sequences import Rows
+from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.parquet", "*.pq")
 CACHE_BYTES = 512 * 2**20
@@ -25,7 +25,7 @@ _MODULE = ("pyarrow.parquet", "pyarrow", "tables")
 _MOST_OPEN = 64  # Files whose footers are kept.
 
 
-class ParquetRows:
+class ParquetRows(RowSource):
     """The rows of Parquet files, as examples."""
 
     def __init__(
@@ -75,12 +75,6 @@ class ParquetRows:
                 cache_bytes,
                 cache_bytes // 10**6,
             )
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: SupportsIndex) -> Any:
-        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Any]:
         """The examples of several rows; each row group is decoded at most once for them.

@@ -1,8 +1,9 @@
 """Rows of several files, counted through."""
 
+import abc
 import operator
 from collections.abc import Iterable, Sequence
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -65,3 +66,19 @@ class Rows:
     def length(self, file: int) -> int:
         """How many rows a file has."""
         return int(self._ends[file]) - self.first(file)
+
+
+class RowSource(abc.ABC):
+    """A source that reads its rows together."""
+
+    _rows: Rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: SupportsIndex) -> Any:
+        return self.__getitems__([index])[0]
+
+    @abc.abstractmethod
+    def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Any]:
+        """The examples of several rows."""

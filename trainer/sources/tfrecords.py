@@ -6,20 +6,18 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from trainer.core import tfrecord
-from trainer.core.exit_codes import DataError
 from trainer.sources import identity, record_index
-from trainer.sources.errors import DamagedRecord
+from trainer.sources.errors import parsed
 from trainer.sources.files import File, find, read_many
 from trainer.sources.files.finding import Address
-from trainer.sources.sequences import Rows
+from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*tfrecord*",)
-_AT_ONCE_BYTES = (
-    8 * 2**20
-)  # Many threads read; large records are not to be held for all of a batch before one is parsed.
+# Many threads read; large records are not to be held for all of a batch before one is parsed.
+_AT_ONCE_BYTES = 8 * 2**20
 
 
-class TFRecords:
+class TFRecords(RowSource):
     """The records of TFRecord shards, each made an example by a function."""
 
     def __init__(
@@ -54,12 +52,6 @@ class TFRecords:
         self.__dict__.update(state)
         self._indexes = record_index.load(self._files)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, index: SupportsIndex) -> Any:
-        return self.__getitems__([index])[0]
-
     def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Any]:
         """The examples of several records, read together.
 
@@ -67,7 +59,7 @@ class TFRecords:
           DamagedRecord: one of them does not have its checksum, or `parse` finds it damaged.
         """
         return [
-            self._example(file, start, framed)
+            parsed(self._parse_framed, framed, file.url, start)
             for places in _parts(self._places(indices))
             for (file, start, _), framed in zip(places, read_many(places), strict=True)
         ]
@@ -86,13 +78,8 @@ class TFRecords:
                 places[at] = (file, start, size)
         return places
 
-    def _example(self, file: File, start: int, framed: bytes) -> Any:
-        try:
-            return self._parse(tfrecord.checked_data_of(framed))
-        except DamagedRecord:
-            raise
-        except DataError as error:
-            raise DamagedRecord(file.url, start, str(error)) from None
+    def _parse_framed(self, framed: bytes) -> Any:
+        return self._parse(tfrecord.checked_data_of(framed))
 
 
 def _parts(places: list[tuple[File, int, int]]) -> Iterator[list[tuple[File, int, int]]]:

@@ -35,10 +35,8 @@ def show(config: Config, cluster: Cluster | None, run_dir: Path, parts: Assembly
         flush=True,
     )
     if isinstance(feed := parts.trainer.feed, SourceFeed):
-        print(
-            f"reading {feed.ahead} batches ahead, at most {feed.bytes_ahead / 2**20:.1f} MiB of each worker's memory",
-            flush=True,
-        )
+        room = f"at most {feed.bytes_ahead / 2**20:.1f} MiB of each worker's memory"
+        print(f"reading {feed.depth.batches} batches ahead, {room}", flush=True)
     if left_out * 20 > parts.examples:
         print(
             f"each epoch leaves out {left_out} of the {parts.examples} training examples, which fill no whole batch; "

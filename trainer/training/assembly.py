@@ -142,14 +142,15 @@ def _load(experiment: Experiment, config: Config) -> tuple[Split, Split | None, 
             f"load_data returned a {type(loaded).__name__}; expected two: the training data and the validation data, "
             "None for none"
         )
-    train = _split(loaded[0], "training", config)
-    validation = None if loaded[1] is None else _split(loaded[1], "validation", config)
+    train = split_of(loaded[0], "training", config)
+    validation = None if loaded[1] is None else split_of(loaded[1], "validation", config)
     if validation is not None:
         train.known.check_alike(validation.known)
     return train, validation, _told_apart([train] if validation is None else [train, validation])
 
 
-def _split(loaded: Any, name: str, config: Config) -> Split:
+def split_of(loaded: Any, name: str, config: Config) -> Split:
+    """What `load_data` returned for the split called `name`: arrays, or a source."""
     if is_source(loaded):
         return SourceSplit(loaded, name, may_skip=config.skip_bad_records)
     return Arrays(loaded, name)

@@ -9,21 +9,17 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core.config import Config
-from trainer.training import collective, random_state
+from trainer.training import collective, random_state, samples
 from trainer.training.collective import WorkersSum
 from trainer.training.experiment import Preprocess
 from trainer.training.feeding import Split
 from trainer.training.first_look import FirstLook
 from trainer.training.merging import Merging
 from trainer.training.model_step import ModelStep
-from trainer.training.preparation import prepare
 from trainer.training.read_ahead import Readers
 from trainer.training.scores import Scores, Sums
 from trainer.training.validation_feed import Batches, validation_feed
 from trainer.training.variables import Variables
-
-_BATCH = 1000
-_BATCH_BYTES = 2**22  # The inputs of a batch: large examples are evaluated in smaller batches.
 
 
 class Evaluation:
@@ -156,9 +152,7 @@ class Evaluation:
     ) -> tuple[Sums, Any]:
         """The sums and the state after one more batch."""
         x, y, weight, rows = self._feeds[local].take(given, index, count)
-        seed = random_state.epoch_seed(self._config.seed, 0, training=False)
-        seeds = random_state.row_seeds(tf.constant(seed, tf.int64), rows)
-        x, y = prepare(self._preprocess, x, y, seeds, training=False)
+        x, y = samples.prepared(self._preprocess, self._config.seed, x, y, rows)
         layers = random_state.validation_seeds(self._bases, epoch, index)
         trained, others = self._variables.read_trained(local), state or self._variables.read_others(local)
         sums, after = self._model_step.evaluated(x, y, weight, layers, trained, others, sums)
@@ -181,5 +175,4 @@ class Evaluation:
         own = min(self._config.global_batch_size, self._validation.examples)
         if not self._look.independent or not self._merging.adds_up or self._alike:
             return own
-        fitting = _BATCH_BYTES // max(self._validation.bytes_per_example, 1)
-        return min(max(own, min(_BATCH, fitting)), self._validation.examples)
+        return min(max(own, samples.at_once(self._validation.bytes_per_example)), self._validation.examples)

@@ -11,14 +11,11 @@ from trainer.core.config import Config
 from trainer.training import arrays, random_state
 from trainer.training.arrays import Arrays, Nest
 from trainer.training.order import Order
-from trainer.training.read_ahead import Block, Plan, ReadAhead, Readers
+from trainer.training.read_ahead import Block, Depth, Plan, ReadAhead, Readers
 from trainer.training.source_split import SourceSplit
 
 Split = Arrays | SourceSplit
 Batch = tuple[Nest, Nest, Nest, tf.Tensor]  # x, y, weight, and the examples' rows: int64 [batch]
-
-_AHEAD_BYTES = 2**26  # Of examples that a worker reads ahead, if not told otherwise.
-_MOST_AHEAD = 128  # Batches.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,16 +60,6 @@ def feed(config: Config, split: Split, shares: Shares, steps_per_epoch: int, rea
     if isinstance(split, Arrays):
         return ArrayFeed(config, split, shares, steps_per_epoch)
     return SourceFeed(config, split, shares, steps_per_epoch, readers)
-
-
-def batches_ahead(config: Config, size: int) -> int:
-    """How many batches are read ahead.
-
-    Args:
-      config: whose `prefetch` says it, if it says anything.
-      size: bytes of a batch.
-    """
-    return config.prefetch or max(2, min(_MOST_AHEAD, _AHEAD_BYTES // size))
 
 
 class ArrayFeed:
@@ -122,15 +109,18 @@ class SourceFeed:
         self._steps_per_epoch = steps_per_epoch
         # All workers must end their blocks at the same steps: so nothing here may differ between them.
         largest = max(shares.of_replicas) * len(shares.devices) * split.reader.bytes_per_example
-        self.ahead = batches_ahead(config, largest)
-        self._most = max(1, self.ahead // 2)  # Batches of a block; one block is read while another waits.
+        self.depth = Depth.of(config, largest)
         self._reading: ReadAhead | None = None
         self._block: Block | None = None
 
     @property
     def bytes_ahead(self) -> int:
         """The most that examples which are read ahead take, in this process's memory."""
-        return (self.ahead + self._most) * sum(self._local_shares()) * self._split.reader.bytes_per_example
+        return (
+            (self.depth.batches + self.depth.of_block)
+            * sum(self._local_shares())
+            * self._split.reader.bytes_per_example
+        )
 
     @property
     def waited(self) -> float:
@@ -159,7 +149,7 @@ class SourceFeed:
 
     def specs(self) -> Any:
         """See `Feed`."""
-        capacities = [self._most * share for share in self._local_shares()]
+        capacities = [self.depth.of_block * share for share in self._local_shares()]
         like = self._split.reader.buffers(1)
         return {
             "first": tf.TensorSpec([], tf.int64),
@@ -182,19 +172,19 @@ class SourceFeed:
             self._split,
             self._readers,
             self._plans(step),
-            capacities=[self._most * share for share in self._local_shares()],
+            shares=self._local_shares(),
             devices=self._shares.devices,
-            ahead=max(1, self.ahead // self._most),
+            depth=self.depth,
         )
 
     def _plans(self, step: int) -> Iterator[Plan]:
-        """Blocks from a step on to the run's last one: the first is short, so that training begins soon."""
-        config, batch, size, known = self._config, self._shares.batch, 1, -1
+        """Blocks from a step on to the run's last one."""
+        config, batch, known, sizes = self._config, self._shares.batch, -1, self.depth.sizes()
         while step < config.epochs * self._steps_per_epoch:
             epoch, within = divmod(step, self._steps_per_epoch)
             if epoch != known:
                 order, known = Order(config.seed, epoch, self._split.examples, shuffle=config.shuffle), epoch
-            batches = min(size, self._steps_per_epoch - within)
+            batches = min(next(sizes), self._steps_per_epoch - within)
             rows = []
             for local in range(len(self._shares.devices)):
                 begin, share = self._shares.of_local(local)
@@ -203,4 +193,3 @@ class SourceFeed:
             seed = random_state.epoch_seed(config.seed, epoch, training=True)
             yield Plan(first=step, batches=batches, rows=rows, epoch_seed=seed)
             step += batches
-            size = min(2 * size, self._most)

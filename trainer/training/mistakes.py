@@ -16,13 +16,12 @@ from trainer.training.compilation import has_classes
 from trainer.training.experiment import Preprocess
 from trainer.training.feeding import Split
 from trainer.training.first_look import call
-from trainer.training.samples import prepared
+from trainer.training.samples import at_once, prepared
 from trainer.training.source_split import SourceSplit
 
 MOST = 10_000  # Examples that are looked at.
 _MOST_READ = 1_000  # Of a source, whose examples are read for it.
 SHOWN = 25  # Of those that it got wrong.
-_BATCH, _BATCH_BYTES = 1000, 2**22
 _MOST_PIXELS = 160  # Of a picture's side; a larger one is drawn with every second pixel, every third, …
 _VALUES = 8  # Of an input that is no picture.
 
@@ -87,7 +86,7 @@ def _passed_over(
     model: Any, split: Split, preprocess: Preprocess | None, seed: int, count: int
 ) -> tuple[list[Array], list[Array]]:
     """Outputs and labels of the first examples, each a list of arrays."""
-    batch = max(1, min(_BATCH, _BATCH_BYTES // max(split.bytes_per_example, 1), count))
+    batch = min(at_once(split.bytes_per_example), count)
 
     def predicted(raw: Nest, y: Nest, rows: tf.Tensor) -> tuple[Nest, Nest]:
         x, y = prepared(preprocess, seed, raw, y, rows)

@@ -14,17 +14,14 @@ import tensorflow as tf
 
 from trainer.core.config import Config
 from trainer.core.tf_config import Cluster
-from trainer.training import random_state
+from trainer.training import random_state, samples
 from trainer.training.arrays import Nest
 from trainer.training.assembly import Assembly
 from trainer.training.collective import WorkersSum
 from trainer.training.feeding import Split
 from trainer.training.first_look import call, untouched
 from trainer.training.prediction_files import Field, Outputs
-from trainer.training.preparation import prepare
 
-_BATCH = 1000
-_BATCH_BYTES = 2**22  # Of inputs or outputs: large ones are computed in smaller batches.
 _WORD = np.dtype("uint32")  # Outputs travel as words, so that a sum with zeros leaves every bit as it is.
 
 
@@ -39,8 +36,7 @@ class Predictions:
         self._workers_sum = WorkersSum(parts.strategy, parts.strategy.num_replicas_in_sync // self._workers)
         self.fields = _fields(parts.look.outputs)
         self._sizes = [int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in self.fields]
-        largest = max(sum(self._sizes), data.bytes_per_example, 1)
-        self._batch = max(1, min(_BATCH, _BATCH_BYTES // largest, data.examples))
+        self._batch = min(samples.at_once(max(sum(self._sizes), data.bytes_per_example)), data.examples)
         self.batches = -(-data.examples // self._batch)
         self._seeds = [one for one in parts.model.non_trainable_variables if random_state.is_seed(one)]
         self._bases = random_state.layer_bases(config.seed, len(self._seeds))
@@ -59,13 +55,11 @@ class Predictions:
         end = min(begin + self._batch, self._data.examples)
         x, y, _ = self._data.rows(begin, end)
         rows = tf.range(begin, end, dtype=tf.int64)
-        epoch_seed = random_state.epoch_seed(self._config.seed, 0, training=False)
-        seeds = random_state.row_seeds(tf.constant(epoch_seed, tf.int64), rows)
-        return [leaf.numpy() for leaf in self._compiled(x, y, seeds, tf.constant(batch, tf.int64))]
+        return [leaf.numpy() for leaf in self._compiled(x, y, rows, tf.constant(batch, tf.int64))]
 
-    def _outputs(self, x: Nest, y: Nest, seeds: tf.Tensor, batch: tf.Tensor) -> list[tf.Tensor]:
+    def _outputs(self, x: Nest, y: Nest, rows: tf.Tensor, batch: tf.Tensor) -> list[tf.Tensor]:
         """A batch's, as numbers that NumPy knows."""
-        x, _ = prepare(self._preprocess, x, y, seeds, training=False)
+        x, _ = samples.prepared(self._preprocess, self._config.seed, x, y, rows)
         drawn = random_state.validation_seeds(self._bases, tf.constant(0, tf.int64), batch)
         pairs = [(one, tf.cast(value, one.dtype)) for one, value in zip(self._seeds, drawn, strict=True)]
         with untouched(self._model, pairs):

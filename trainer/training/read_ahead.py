@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +26,8 @@ from trainer.training.order import Rows
 from trainer.training.source_split import SourceSplit
 
 _THREADS = 16  # Reading waits for disks and networks; what keeps the interpreter busy gains nothing by more.
+_AHEAD_BYTES = 2**26  # Of examples that a worker reads ahead, if not told otherwise.
+_MOST_AHEAD = 128  # Batches.
 _PIECE = 32  # Examples that are read one after another, where a source gives them one by one.
 
 
@@ -45,6 +48,35 @@ class Block:
     plan: Plan
     leaves: list[list[tf.Tensor]]
     rows: list[tf.Tensor]  # int64, as long as the leaves.
+
+
+@dataclasses.dataclass(frozen=True)
+class Depth:
+    """How far a consumer's batches are read ahead, and in what blocks."""
+
+    batches: int
+
+    @classmethod
+    def of(cls, config: Config, size: int) -> Self:
+        """What the flags say, or what suits batches of so many bytes."""
+        return cls(config.prefetch or max(2, min(_MOST_AHEAD, _AHEAD_BYTES // size)))
+
+    @property
+    def of_block(self) -> int:
+        """The most batches of a block: one block is read while another waits."""
+        return max(1, self.batches // 2)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks beyond the one in use."""
+        return max(1, self.batches // self.of_block)
+
+    def sizes(self) -> Iterator[int]:
+        """The most batches of each block in turn: the first is short, so that its consumer begins soon."""
+        size = 1
+        while True:
+            yield size
+            size = min(2 * size, self.of_block)
 
 
 class Readers:
@@ -113,9 +145,9 @@ class ReadAhead:
         readers: Readers,
         plans: Iterator[Plan],
         *,
-        capacities: list[int],
+        shares: list[int],
         devices: list[str | None],
-        ahead: int,
+        depth: Depth,
     ) -> None:
         """Begins to read.
 
@@ -123,12 +155,13 @@ class ReadAhead:
           split: what is read from.
           readers: what reads.
           plans: the blocks.
-          capacities: examples that a block has room for, on each device.
+          shares: examples of a batch, on each device.
           devices: of the replicas of this process.
-          ahead: blocks that are read or wait, beyond the one in use.
+          depth: how far ahead.
         """
         self._split, self._readers, self._plans = split, readers, plans
-        self._capacities, self._devices, self._ahead = capacities, devices, ahead
+        self._capacities = [depth.of_block * share for share in shares]  # Examples that a block has room for.
+        self._devices, self._ahead = devices, depth.blocks
         self._waited = 0.0
         self._waits_since: float | None = None
         self._begun: collections.deque[Future[Block]] = collections.deque()
@@ -159,13 +192,6 @@ class ReadAhead:
         self._fill()
         return block
 
-    def close(self) -> None:
-        """Reads no more."""
-        self._plans = iter(())
-        for future in self._begun:
-            future.cancel()
-        self._begun.clear()
-
     def _fill(self) -> None:
         while len(self._begun) < self._ahead and (plan := next(self._plans, None)) is not None:
             self._begun.append(self._begin(plan))
@@ -185,14 +211,14 @@ class ReadAhead:
 
         def read(replica: int, first: int, end: int) -> None:
             try:
-                if block.cancelled() or block.done():
+                if block.done():  # Another piece has failed.
                     return
                 out = [leaf[first:end] for leaf in leaves[replica]]
                 self._readers.read(self._split, plan.rows[replica][first:end], plan.epoch_seed, out)
                 with lock:
                     left[0] -= 1
                     last = not left[0]
-                if last and not block.cancelled():
+                if last:
                     self._settle(block, self._moved(plan, leaves))
             except BaseException as error:  # Told to who waits for the block.
                 self._settle(block, error)
@@ -217,4 +243,4 @@ class ReadAhead:
             else:
                 block.set_result(result)
         except concurrent.futures.InvalidStateError:
-            return  # Another piece has failed before, or nobody waits any more.
+            return  # Another piece has failed before.

@@ -1,6 +1,4 @@
-"""Some examples of a split as the model takes them, for what is shown or compared and never trained on."""
-
-import dataclasses
+"""Examples of a split as the model takes them in validation, and how many of them at once."""
 
 import tensorflow as tf
 
@@ -11,36 +9,34 @@ from trainer.training.explaining import explained
 from trainer.training.feeding import Split
 from trainer.training.preparation import prepare
 
-
-@dataclasses.dataclass(frozen=True)
-class Samples:
-    """A row of examples, in the split's order."""
-
-    raw: Nest  # Inputs as `load_data` gave them.
-    x: Nest  # As the model takes them: after preprocess, which made nothing random of them.
-    y: Nest
+_AT_ONCE = 1000
+_AT_ONCE_BYTES = 2**22  # Large examples are taken in smaller batches.
 
 
-def samples(split: Split, preprocess: Preprocess | None, seed: int, begin: int, end: int) -> Samples:
-    """Examples `begin` to `end` of a split.
+def at_once(size: int) -> int:
+    """How many examples of so many bytes are computed with at once, where nothing but speed depends on it."""
+    return max(1, min(_AT_ONCE, _AT_ONCE_BYTES // max(size, 1)))
+
+
+def first_inputs(split: Split, preprocess: Preprocess | None, seed: int, count: int) -> Nest:
+    """The first examples' inputs, at most `count`.
 
     Args:
       split: where they are taken from.
       preprocess: the experiment's, or None.
       seed: the run's.
-      begin: the first.
-      end: the one behind the last.
+      count: how many.
 
     Raises:
       UsageError: preprocess cannot take them.
     """
-    raw, y, _ = split.rows(begin, end)
+    end = min(count, split.examples)
+    raw, y, _ = split.rows(0, end)
     with explained("preprocess", raw):
-        x, y = prepared(preprocess, seed, raw, y, tf.range(begin, end, dtype=tf.int64))
-    return Samples(raw, x, y)
+        return prepared(preprocess, seed, raw, y, tf.range(end, dtype=tf.int64))[0]
 
 
 def prepared(preprocess: Preprocess | None, seed: int, raw: Nest, y: Nest, rows: tf.Tensor) -> tuple[Nest, Nest]:
-    """Inputs and labels after preprocess, as a pass over the validation split has them; `rows` are their numbers."""
+    """Inputs and labels after preprocess, in every pass over the validation split; `rows` are their numbers."""
     epoch = tf.constant(random_state.epoch_seed(seed, 0, training=False), tf.int64)
     return prepare(preprocess, raw, y, random_state.row_seeds(epoch, rows), training=False)

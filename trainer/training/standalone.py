@@ -5,10 +5,10 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.core.config import Config
+from trainer.training import samples
 from trainer.training.assembly import Assembly
 from trainer.training.explaining import explained
 from trainer.training.first_look import call
-from trainer.training.samples import samples
 
 
 def standalone(parts: Assembly, config: Config) -> Any:
@@ -32,4 +32,4 @@ def standalone(parts: Assembly, config: Config) -> Any:
 
 def first_inputs(parts: Assembly, config: Config, count: int) -> Any:
     """The first examples of the validation split as the model takes them, or of the training split without one."""
-    return samples(parts.shown, parts.experiment.preprocess, config.seed, 0, min(count, parts.shown.examples)).x
+    return samples.first_inputs(parts.shown, parts.experiment.preprocess, config.seed, count)

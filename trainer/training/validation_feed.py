@@ -10,8 +10,8 @@ import tensorflow as tf
 from trainer.core.config import Config
 from trainer.training import arrays, random_state
 from trainer.training.arrays import Arrays
-from trainer.training.feeding import Batch, Split, batches_ahead
-from trainer.training.read_ahead import Plan, ReadAhead, Readers
+from trainer.training.feeding import Batch, Split
+from trainer.training.read_ahead import Depth, Plan, ReadAhead, Readers
 from trainer.training.source_split import SourceSplit
 
 
@@ -85,8 +85,7 @@ class _SourcePass:
         self, config: Config, split: SourceSplit, batches: Batches, device: str | None, readers: Readers
     ) -> None:
         self._split, self._batches, self._device, self._readers = split, batches, device, readers
-        self._ahead = batches_ahead(config, batches.size * split.reader.bytes_per_example)
-        self._most = max(1, self._ahead // 2)
+        self._depth = Depth.of(config, batches.size * split.reader.bytes_per_example)
         self._seed = random_state.epoch_seed(config.seed, 0, training=False)
 
     def calls(self) -> Iterator[Call]:
@@ -94,9 +93,9 @@ class _SourcePass:
             self._split,
             self._readers,
             self._plans(),
-            capacities=[self._most * self._batches.size],
+            shares=[self._batches.size],
             devices=[self._device],
-            ahead=max(1, self._ahead // self._most),
+            depth=self._depth,
         )
         while (block := reading.next()) is not None:
             first, count = block.plan.first, block.plan.batches
@@ -111,14 +110,13 @@ class _SourcePass:
         return (*self._split.reader.nests(taken), index * batches.size + numbers)
 
     def _plans(self) -> Iterator[Plan]:
-        batches, size = self._batches, 1
+        batches, sizes = self._batches, self._depth.sizes()
         first = batches.first
         while first < batches.whole:
-            indices = range(first, batches.whole, batches.apart)[:size]
+            indices = range(first, batches.whole, batches.apart)[: next(sizes)]
             rows = [np.arange(index * batches.size, (index + 1) * batches.size) for index in indices]
             yield Plan(first=first, batches=len(indices), rows=[np.concatenate(rows)], epoch_seed=self._seed)
             first += len(indices) * batches.apart
-            size = min(2 * size, self._most)
         if batches.rest:
             rest = np.arange(batches.whole * batches.size, batches.examples)
             yield Plan(first=batches.whole, batches=1, rows=[rest], epoch_seed=self._seed)

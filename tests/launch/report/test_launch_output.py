@@ -1,14 +1,12 @@
 """What the launcher asks of a run's bucket, on real object stores."""
 
-import contextlib
 import json
 import pathlib
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.support.servers import BUCKET, gcs_server, s3_environ, s3_server
+from tests.support.servers import BUCKET
 from trainer.launch import cli
 from trainer.launch.checks import output_access
 from trainer.launch.codes import LaunchCode
@@ -20,20 +18,6 @@ pytestmark = pytest.mark.servers
 RESULT = {"workers": 2, "epochs": 5, "steps": 2340, "images_per_second": 9.0, "seconds": 75.0, "val_accuracy": 0.98}
 LOST = {"attempt": 1, "step_to": 70, "ended": "peer_lost", "reason": "worker 1 was lost", "workers": [0, 1]}
 BAD = {"worker": 1, "exit_code": 65, "errors": ["error: no data"]}
-
-
-@pytest.fixture(params=["s3", "gs"])
-def output(request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of an output."""
-    monkeypatch.setenv("KUBECONFIG", "/nowhere")  # What is read from an output needs no cluster.
-    with contextlib.ExitStack() as stack:
-        if request.param == "s3":
-            environ = s3_environ(stack.enter_context(s3_server(tmp_path)))
-        else:
-            environ = {"STORAGE_EMULATOR_HOST": stack.enter_context(gcs_server())}
-        for name, value in environ.items():
-            monkeypatch.setenv(name, value)
-        yield f"{request.param}://{BUCKET}/runs"
 
 
 def test_the_bucket_is_tried_before_anything_is_made(output: str) -> None:

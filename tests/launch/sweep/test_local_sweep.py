@@ -1,38 +1,22 @@
 """Sweeps on this machine: the launcher as a real process, with real fleets and real training processes."""
 
-import contextlib
+import functools
 import json
-import os
 import pathlib
 import signal
-import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from tests.support import tensorboard_client
-from tests.support.agents import Agent
+from tests.support.agents import launched
 from tests.support.training_processes import Training, result
 from trainer.core.free_ports import free_ports
 from trainer.launch import cli
 from trainer.launch.runs.trials import Sweep, Trial
 
-
-@contextlib.contextmanager
-def swept(*flags: str, training: list[str], environ: Mapping[str, str] | None = None) -> Iterator[Agent]:
-    """A sweep on this machine, watched as an agent is."""
-    command = [sys.executable, "-m", "trainer.launch", "sweep", "--local", *flags, "--", *training]
-    launcher = Agent(command, {**os.environ, **(environ or {})})
-    try:
-        yield launcher
-    except BaseException:
-        print("--- the end of what the launcher printed", *launcher.lines[-40:], sep="\n")
-        raise
-    finally:
-        launcher.process.kill()
-        launcher.process.wait()
+swept = functools.partial(launched, command=["sweep"])
 
 
 @pytest.fixture
