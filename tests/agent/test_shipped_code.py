@@ -117,7 +117,8 @@ def test_requirements_that_cannot_be_had(requirements: str, words: str, pod: Pod
 def test_what_is_no_archive_or_leads_out_is_refused(pod: Pod) -> None:
     pod.unpack()
     command = [sys.executable, "-m", "trainer.agent.shipped_code", str(pod.archive), str(pod.code)]
-    for content, words in ((b"no archive", "is damaged"), (shipped_code.pack({"../out": pod.archive}), "is damaged")):
+    leads_out = shipped_code.pack({"../out": pod.archive})
+    for content, words in ((b"no archive", "is damaged"), (leads_out, "holds '../out', which is no file of it")):
         pod.archive.write_bytes(content)
         done = subprocess.run(command, capture_output=True, text=True)
         assert (done.returncode, words in done.stderr) == (64, True), done.stderr
