@@ -19,7 +19,7 @@ from bench.report.table import Row
 from tests.support.servers import BUCKET, s3_environ, s3_server, toxiproxy
 from trainer.core.log_lines import Progress
 from trainer.core.tfrecord import record
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ROOT / "bench" / "programs"

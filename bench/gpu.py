@@ -17,7 +17,8 @@ from pathlib import Path
 
 from bench import recovery
 from bench.report.table import Row
-from trainer.training import cuda, idx_files
+from trainer.training.data import idx_files
+from trainer.training.hardware import cuda
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ROOT / "bench" / "programs"

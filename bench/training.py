@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.report.table import Row
 from trainer.core.free_ports import free_ports
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ROOT / "bench" / "programs"

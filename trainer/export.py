@@ -18,8 +18,9 @@ from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, UsageEr
 from trainer.core.run_dir import MODEL, RESULT, WEIGHTS
 from trainer.core.safe_text import redacted
 from trainer.core.settings import setting
-from trainer.training import cli, tf_logging
-from trainer.training.experiment import Experiment, load
+from trainer.training import cli
+from trainer.training.hardware import tf_logging
+from trainer.training.model.experiment import Experiment, load
 
 PROGRAM = "python -m trainer.export RUN"
 
@@ -78,7 +79,7 @@ def _export(run: str, source: Path, to: Path, formats: Sequence[str], trainer_ar
     experiment = load(config.experiment)
     config = experiment_flags.parse_with(experiment.flags, argv)
 
-    from trainer.training import exporting  # With TensorFlow, which takes seconds to import.
+    from trainer.training.results import exporting  # With TensorFlow, which takes seconds to import.
 
     inputs = _examples(config, experiment, exporting.EXAMPLES)
     model = _model(run, source, config, experiment, inputs)
@@ -121,8 +122,8 @@ def _flags_of_run(run: str, source: Path) -> list[str]:
 
 def _examples(config: Config, experiment: Experiment, count: int) -> Any:
     from trainer.training.assembly import split_of
-    from trainer.training.explaining import explained
-    from trainer.training.samples import first_inputs
+    from trainer.training.model.explaining import explained
+    from trainer.training.model.samples import first_inputs
 
     with explained(f"load_data of --experiment={config.experiment}"):
         train, validation = experiment.load_data(config)
@@ -134,8 +135,8 @@ def _model(run: str, source: Path, config: Config, experiment: Experiment, input
     """The trained model; one of which only the weights were kept is built by its experiment."""
     import keras
 
-    from trainer.training.explaining import explained
-    from trainer.training.first_look import call
+    from trainer.training.model.explaining import explained
+    from trainer.training.model.first_look import call
 
     if (source / MODEL).exists():
         with explained(f"{MODEL} of {redacted(run)}"):

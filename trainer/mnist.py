@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from trainer.core.settings import setting
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 Split = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from trainer.core.config import Config
 from trainer.core.tf_config import Cluster
-from trainer.training import devices, strategy
+from trainer.training.hardware import devices, strategy
 
 FLOATS = 407_050
 

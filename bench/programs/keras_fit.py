@@ -9,7 +9,7 @@ import time
 
 import keras
 
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 started = time.perf_counter()
 (train_images, y_train), (test_images, y_test) = idx_files.load("")

@@ -4,7 +4,7 @@ from typing import Any
 
 from trainer import sources
 from trainer.mnist import Flags, build_model, preprocess  # noqa: F401
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 
 def load_data(config: Any) -> Any:

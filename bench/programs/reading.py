@@ -24,9 +24,9 @@ def parsed(record: bytes) -> Any:
 
 def ours() -> tuple[float, int]:
     from trainer.core import experiment_flags
-    from trainer.training.feeding import Shares, feed
-    from trainer.training.read_ahead import Readers
-    from trainer.training.source_split import SourceSplit
+    from trainer.training.data.feeding import Shares, feed
+    from trainer.training.data.read_ahead import Readers
+    from trainer.training.data.source_split import SourceSplit
 
     config, _ = experiment_flags.parse([f"--global_batch_size={BATCH}", *sys.argv[5:]])
     readers = Readers(config)
@@ -64,7 +64,7 @@ def tf_data() -> tuple[float, int]:
 if __name__ == "__main__":
     import tensorflow
 
-    import trainer.training.feeding  # noqa: F401  What a training process has imported before it reads.
+    import trainer.training.data.feeding  # noqa: F401  What a training process has imported before it reads.
 
     kind, folder, size, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     tensorflow.constant(0)

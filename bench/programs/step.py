@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from trainer.core import experiment_flags
 from trainer.core.tf_config import Cluster
-from trainer.training import devices, strategy, tf_logging
-from trainer.training.experiment import load
+from trainer.training.hardware import devices, strategy, tf_logging
+from trainer.training.model.experiment import load
 
 PART_MB = 8192  # Of a GPU's memory, for each replica.
 

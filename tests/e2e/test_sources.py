@@ -14,7 +14,7 @@ from tests.support.object_stores import opened
 from tests.support.servers import BUCKET
 from trainer.core import shipped_code
 from trainer.core.tfrecord import record
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer import mnist
 from trainer.core.config import Config
-from trainer.training import cuda, worker_gpus
+from trainer.training.hardware import cuda, worker_gpus
 
 load_data, preprocess, Flags = mnist.load_data, mnist.preprocess, mnist.Flags
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.support.paths import ROOT
-from trainer.training import cuda
+from trainer.training.hardware import cuda
 
 
 @pytest.mark.skipif(bool(cuda.driver_version()), reason="here is a GPU")

@@ -12,7 +12,7 @@ from tests.sources.conftest import Upload
 from tests.sources.reading import check_source, same
 from tests.support import data_formats
 from trainer.sources import ImageFolder
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 COUNT = 150
 

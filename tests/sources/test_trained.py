@@ -19,7 +19,7 @@ from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from tests.support.small_mnist import TEST_IMAGES, TRAIN_IMAGES, write_idx
 from tests.support.training_processes import Training, Worker, result
 from trainer.core.log_lines import Progress
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 FLAGS = ("--epochs=2", "--global_batch_size=64", "--hidden_units=32")
 READ = ("--experiment=tests.experiments.read_mnist", *FLAGS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 TRAIN_IMAGES, TEST_IMAGES = 640, 200
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from trainer.training.checkpoint import Checkpoints
+from trainer.training.state.checkpoint import Checkpoints
 
 
 def visits(run_dir: Path) -> Any:

@@ -12,7 +12,8 @@ from pyarrow import parquet
 from tests.support.training_processes import Training, result
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
-from trainer.training import idx_files, prediction_files
+from trainer.training.data import idx_files
+from trainer.training.results import prediction_files
 
 FLAGS = ("--experiment=tests.experiments.paced", "--epochs=2", "--global_batch_size=64", "--hidden_units=32")
 ALL = "--data_dir="  # The 10,000 examples of the package, ten batches.

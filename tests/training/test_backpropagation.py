@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from tests.support.small_mnist import TRAIN_IMAGES
 from tests.support.training_processes import Training
-from trainer.training import idx_files
-from trainer.training.checkpoint import Checkpoint
+from trainer.training.data import idx_files
+from trainer.training.state.checkpoint import Checkpoint
 
 Matrix = npt.NDArray[np.float64]
 

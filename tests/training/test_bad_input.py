@@ -69,7 +69,7 @@ def test_a_batch_larger_than_the_data(training: Training, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "named"), [("no.such.module", "no.such.module"), ("trainer.training.idx_files", "build_model")]
+    ("name", "named"), [("no.such.module", "no.such.module"), ("trainer.training.data.idx_files", "build_model")]
 )
 def test_an_experiment_that_is_none(name: str, named: str, training: Training, tmp_path: Path) -> None:
     refused(training.start(f"--run_dir={tmp_path}", f"--experiment={name}"), 64, named)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.training_processes import Training, Worker, result
 from trainer.core.run_dir import best_names
-from trainer.training.checkpoint import Checkpoint
+from trainer.training.state.checkpoint import Checkpoint
 
 # Too fast to go on getting better: val_loss is the lowest in the middle of the run.
 FLAGS = (

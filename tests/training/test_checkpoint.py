@@ -13,7 +13,7 @@ from absl import logging
 
 from tests.support.full_disk import no_room_beyond
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.training.checkpoint import Checkpoint, Checkpoints, check_identity
+from trainer.training.state.checkpoint import Checkpoint, Checkpoints, check_identity
 
 
 def made(step: int, size: int = 1000) -> Checkpoint:

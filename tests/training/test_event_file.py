@@ -13,9 +13,9 @@ from tests.support.event_reader import points
 from tests.support.full_disk import no_room_beyond
 from tests.support.mirrored_run import point, steps_in
 from trainer.core import tfrecord
-from trainer.training import event_file
-from trainer.training.event_file import EventFile
-from trainer.training.summaries import Summaries
+from trainer.training.progress import event_file
+from trainer.training.progress.event_file import EventFile
+from trainer.training.progress.summaries import Summaries
 
 FIRST = point(0, 10)
 

@@ -7,7 +7,7 @@ import pytest
 
 from trainer.core.exit_codes import DataError
 from trainer.sources import DamagedRecord
-from trainer.training.example_reader import ExampleReader, Piece
+from trainer.training.data.example_reader import ExampleReader, Piece
 
 ROWS = np.array([7, 3, 9, 3])
 X = np.random.default_rng(0).normal(size=(10, 2, 3))  # float64, handed to a model as float32.

@@ -17,7 +17,8 @@ from tests.support.training_processes import Training, Worker, result
 from trainer.core import run_dir as names
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
-from trainer.training import exporting, idx_files
+from trainer.training.data import idx_files
+from trainer.training.results import exporting
 
 TWO_OUTPUTS = """
 import keras

@@ -16,8 +16,8 @@ from tests.support.paths import ROOT
 from tests.support.training_processes import Training, result
 from trainer.core.config import Config
 from trainer.core.exit_codes import AcceleratorError, UsageError
-from trainer.training import cuda, devices, xla
-from trainer.training.devices import Gpu
+from trainer.training.hardware import cuda, devices, xla
+from trainer.training.hardware.devices import Gpu
 
 OPEN = """\
 NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22-I3)  Tue Sep 23

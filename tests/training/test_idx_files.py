@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.small_mnist import write_idx
 from trainer.core.exit_codes import DataError
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.training import order
-from trainer.training.order import Order
+from trainer.training.data import order
+from trainer.training.data.order import Order
 
 LARGE = 2**20 + 12_345
 

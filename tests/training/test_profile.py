@@ -14,7 +14,7 @@ from tests.support.mirrored_run import Clock, a_mirror
 from tests.support.training_processes import Training, result
 from trainer.core import step_range
 from trainer.core.exit_codes import UsageError
-from trainer.training.profiling import Profile
+from trainer.training.hardware.profiling import Profile
 
 
 def events(run_dir: Path) -> collections.Counter[str]:

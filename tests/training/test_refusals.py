@@ -15,8 +15,8 @@ from trainer.core.exit_codes import DataError, TrainerError, UsageError
 from trainer.core.settings import setting
 from trainer.training import announcement
 from trainer.training.assembly import Assembly, assemble
-from trainer.training.experiment import Experiment
-from trainer.training.explaining import explained
+from trainer.training.model.experiment import Experiment
+from trainer.training.model.explaining import explained
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
 Y = (np.arange(40) % 3).astype("int64")

@@ -13,10 +13,10 @@ import pytest
 from tests.support.browser import needs_chromium, page
 from tests.support.training_processes import Training, Worker, result
 from trainer.core.config import Config
-from trainer.training import mistakes, report_page
-from trainer.training.arrays import Arrays
-from trainer.training.attempt_times import AttemptTime, attempt_times, goodput
-from trainer.training.report_page import Report
+from trainer.training.data.arrays import Arrays
+from trainer.training.results import mistakes, report_page
+from trainer.training.results.attempt_times import AttemptTime, attempt_times, goodput
+from trainer.training.results.report_page import Report
 
 HOSTILE = """</title><script>document.title='taken'</script><img src=x onerror="document.title='taken'">"""
 BINARY = """

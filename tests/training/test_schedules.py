@@ -9,7 +9,7 @@ from tests.support import event_reader
 from tests.support.training_processes import Training, result
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
-from trainer.training.schedules import schedule
+from trainer.training.model.schedules import schedule
 
 STEPS, WARMUP = 30, 6
 FLAGS = (

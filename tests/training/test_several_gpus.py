@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.training_processes import Training, Worker, result
 from trainer.core.exit_codes import AcceleratorError
-from trainer.training.worker_gpus import WorkerGpus, take_nccl
+from trainer.training.hardware.worker_gpus import WorkerGpus, take_nccl
 
 FLAGS = ("--epochs=1", "--global_batch_size=50", "--experiment=tests.experiments.pretended_gpus")
 

@@ -14,7 +14,7 @@ from tests.support.training_processes import PATIENCE, Training, Worker, result
 from tests.support.visits import check_once_an_epoch, visits
 from tests.support.waiting import until
 from trainer.core.log_lines import Progress
-from trainer.training.checkpoint import Checkpoints
+from trainer.training.state.checkpoint import Checkpoints
 
 COUNTING = "--experiment=tests.experiments.counting"
 EXAMPLES, BATCH = 1010, 50

@@ -22,8 +22,8 @@ from tests.support.small_mnist import TEST_IMAGES
 from tests.support.training_processes import Training, result
 from trainer import mnist
 from trainer.core import experiment_flags
-from trainer.training import idx_files
-from trainer.training.result import weights_sha256
+from trainer.training.data import idx_files
+from trainer.training.results.result import weights_sha256
 
 
 @pytest.fixture(scope="module")

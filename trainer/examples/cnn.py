@@ -13,7 +13,7 @@ from keras import layers
 
 from trainer.core.exit_codes import DataError
 from trainer.core.settings import setting
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 Split = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.tf_config import Cluster
-from trainer.training.collective import WorkersSum
+from trainer.training.hardware.collective import WorkersSum
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.core.tf_config import Cluster
 from trainer.training.assembly import Assembly
-from trainer.training.feeding import SourceFeed
-from trainer.training.saving import as_its_user_made_it
+from trainer.training.data.feeding import SourceFeed
+from trainer.training.state.saving import as_its_user_made_it
 from trainer.training.trainer import shares
 
 # Operations that draw from hidden state: after a kill they would go on elsewhere.

@@ -14,14 +14,16 @@ from trainer.core.exit_codes import ExitCode, OutputError, UsageError
 from trainer.core.log_lines import Progress
 from trainer.core.run_dir import RESULT
 from trainer.core.tf_config import Cluster
-from trainer.training import devices, prediction_files, result, strategy, trained_model, variables, xla
 from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
-from trainer.training.checkpoint import Checkpoint
-from trainer.training.experiment import Experiment
-from trainer.training.feeding import Split
+from trainer.training.data.feeding import Split
+from trainer.training.hardware import devices, strategy, xla
+from trainer.training.model.experiment import Experiment
 from trainer.training.predictions import Predictions
-from trainer.training.variables import Start
+from trainer.training.results import prediction_files, result
+from trainer.training.state import trained_model, variables
+from trainer.training.state.checkpoint import Checkpoint
+from trainer.training.state.variables import Start
 
 
 def apply(*, config: Config, experiment: Experiment, cluster: Cluster | None, run_dir: Path, began: float) -> int:

@@ -13,17 +13,20 @@ import tensorflow as tf
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.core.tf_config import Cluster
-from trainer.training import arrays, first_look, schedules, strategy, variables
-from trainer.training.arrays import Arrays
-from trainer.training.compilation import Compilations, check_model
-from trainer.training.experiment import Experiment
-from trainer.training.explaining import explained
-from trainer.training.feeding import Split
-from trainer.training.first_look import FirstLook
-from trainer.training.order import LARGEST_ARRAY
-from trainer.training.read_ahead import Readers
-from trainer.training.saving import ModelFile, as_its_user_made_it
-from trainer.training.source_split import SourceSplit, is_source
+from trainer.training.data import arrays
+from trainer.training.data.arrays import Arrays
+from trainer.training.data.feeding import Split
+from trainer.training.data.order import LARGEST_ARRAY
+from trainer.training.data.read_ahead import Readers
+from trainer.training.data.source_split import SourceSplit, is_source
+from trainer.training.hardware import strategy
+from trainer.training.model import first_look, schedules
+from trainer.training.model.compilation import Compilations, check_model
+from trainer.training.model.experiment import Experiment
+from trainer.training.model.explaining import explained
+from trainer.training.model.first_look import FirstLook
+from trainer.training.state import variables
+from trainer.training.state.saving import ModelFile, as_its_user_made_it
 from trainer.training.trainer import Trainer
 
 

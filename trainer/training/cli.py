@@ -18,8 +18,8 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
 from trainer.core.run_dir import RESULT, default_run_dir
 from trainer.core.tf_config import Cluster
-from trainer.training import tf_logging
-from trainer.training.experiment import load
+from trainer.training.hardware import tf_logging
+from trainer.training.model.experiment import load
 from trainer.training.signals import StopWish
 
 
@@ -38,7 +38,7 @@ def main(argv: list[str], *, began: float) -> int:
         if config.mode != "train":
             tf_logging.set_up_logging(config.verbosity)
             _check_tensorflow()
-            from trainer.training import trained_model  # What was given comes last, and so counts.
+            from trainer.training.state import trained_model  # What was given comes last, and so counts.
 
             argv = [*trained_model.flags(config.model), *argv]
             config, rest = experiment_flags.parse(argv)

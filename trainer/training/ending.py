@@ -11,11 +11,11 @@ from absl import logging
 from trainer.core.config import Config
 from trainer.core.selection import KeepBest
 from trainer.core.tf_config import Cluster
-from trainer.training import variables
 from trainer.training.assembly import Assembly
-from trainer.training.checkpoint import Checkpoint, Checkpoints
-from trainer.training.explaining import explained
-from trainer.training.variables import Start
+from trainer.training.model.explaining import explained
+from trainer.training.state import variables
+from trainer.training.state.checkpoint import Checkpoint, Checkpoints
+from trainer.training.state.variables import Start
 
 _DIRECTIONS = {"up": "max", "down": "min"}  # What Keras' metrics say of themselves.
 

@@ -9,17 +9,19 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core.config import Config
-from trainer.training import collective, random_state, samples
-from trainer.training.collective import WorkersSum
-from trainer.training.experiment import Preprocess
-from trainer.training.feeding import Split
-from trainer.training.first_look import FirstLook
-from trainer.training.merging import Merging
-from trainer.training.model_step import ModelStep
-from trainer.training.read_ahead import Readers
-from trainer.training.scores import Scores, Sums
-from trainer.training.validation_feed import Batches, validation_feed
-from trainer.training.variables import Variables
+from trainer.training.data import random_state
+from trainer.training.data.feeding import Split
+from trainer.training.data.read_ahead import Readers
+from trainer.training.data.validation_feed import Batches, validation_feed
+from trainer.training.hardware import collective
+from trainer.training.hardware.collective import WorkersSum
+from trainer.training.model import samples
+from trainer.training.model.experiment import Preprocess
+from trainer.training.model.first_look import FirstLook
+from trainer.training.model.merging import Merging
+from trainer.training.model.model_step import ModelStep
+from trainer.training.model.scores import Scores, Sums
+from trainer.training.state.variables import Variables
 
 
 class Evaluation:

@@ -14,20 +14,23 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, ExitCode
 from trainer.core.log_lines import Progress
 from trainer.core.tf_config import Cluster
-from trainer.training import announcement, devices, result, resuming, strategy, variables
+from trainer.training import announcement, resuming
 from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
-from trainer.training.attempt_times import AttemptClock
-from trainer.training.checkpoint import Checkpoint, Checkpoints
 from trainer.training.chunks import ChunkLength
 from trainer.training.ending import Ending
-from trainer.training.experiment import Experiment
-from trainer.training.explaining import explained
-from trainer.training.progress_bar import Display
+from trainer.training.hardware import devices, strategy
+from trainer.training.model.experiment import Experiment
+from trainer.training.model.explaining import explained
+from trainer.training.model.update import learning_rate
+from trainer.training.progress.progress_bar import Display
+from trainer.training.progress.summaries import Summaries
+from trainer.training.results import result
+from trainer.training.results.attempt_times import AttemptClock
 from trainer.training.signals import StopWish
+from trainer.training.state import variables
+from trainer.training.state.checkpoint import Checkpoint, Checkpoints
 from trainer.training.stepping import Stepping
-from trainer.training.summaries import Summaries
-from trainer.training.update import learning_rate
 
 
 def train(

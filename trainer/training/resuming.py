@@ -6,10 +6,10 @@ from pathlib import Path
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import RESULT
-from trainer.training import variables
 from trainer.training.assembly import Assembly
-from trainer.training.checkpoint import Checkpoint, Checkpoints, check_identity
-from trainer.training.variables import Start
+from trainer.training.state import variables
+from trainer.training.state.checkpoint import Checkpoint, Checkpoints, check_identity
+from trainer.training.state.variables import Start
 
 
 def find(run_dir: Path, checkpoints: Checkpoints, config: Config) -> Start:

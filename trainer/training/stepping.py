@@ -10,8 +10,8 @@ import tensorflow as tf
 from trainer.core import step_range
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
-from trainer.training import xla
-from trainer.training.profiling import Profile
+from trainer.training.hardware import xla
+from trainer.training.hardware.profiling import Profile
 from trainer.training.trainer import Outcome, Trainer
 
 

@@ -16,20 +16,21 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.core.config import Config
-from trainer.training import collective, random_state
-from trainer.training.arrays import Nest
+from trainer.training.data import random_state
+from trainer.training.data.arrays import Nest
+from trainer.training.data.feeding import Shares, Split, feed
+from trainer.training.data.read_ahead import Readers
 from trainer.training.evaluation import Evaluation
-from trainer.training.experiment import Preprocess
-from trainer.training.feeding import Shares, Split, feed
-from trainer.training.first_look import FirstLook
-from trainer.training.merging import Merging
-from trainer.training.model_step import ModelStep, traced_alone
-from trainer.training.preparation import prepare
-from trainer.training.read_ahead import Readers
-from trainer.training.scores import Scores, Sums
-from trainer.training.sharing import Sharing
-from trainer.training.update import Update
-from trainer.training.variables import Variables
+from trainer.training.hardware import collective
+from trainer.training.model.experiment import Preprocess
+from trainer.training.model.first_look import FirstLook
+from trainer.training.model.merging import Merging
+from trainer.training.model.model_step import ModelStep, traced_alone
+from trainer.training.model.preparation import prepare
+from trainer.training.model.scores import Scores, Sums
+from trainer.training.model.sharing import Sharing
+from trainer.training.model.update import Update
+from trainer.training.state.variables import Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -27,10 +27,12 @@ import keras  # noqa: E402
 from tests.training.oracle.every_kind import KINDS, WITH_OURS  # noqa: E402
 from tests.training.oracle.kinds import BATCH, Kind  # noqa: E402
 from trainer.core.config import Config  # noqa: E402
-from trainer.training import assembly, strategy, variables  # noqa: E402
-from trainer.training.checkpoint import Checkpoint, check_identity  # noqa: E402
-from trainer.training.experiment import Experiment  # noqa: E402
-from trainer.training.order import Order  # noqa: E402
+from trainer.training import assembly  # noqa: E402
+from trainer.training.data.order import Order  # noqa: E402
+from trainer.training.hardware import strategy  # noqa: E402
+from trainer.training.model.experiment import Experiment  # noqa: E402
+from trainer.training.state import variables  # noqa: E402
+from trainer.training.state.checkpoint import Checkpoint, check_identity  # noqa: E402
 
 EPOCHS, SEED = 3, 5
 SAVED = 10  # Steps, of which an epoch has 7.
@@ -154,7 +156,7 @@ def _taken(leaf: Any, rows: Any) -> Any:
 
 
 def _compile_as_the_flags(model: Any, train: Any) -> None:
-    from trainer.training.compilation import compile_by_flags
+    from trainer.training.model.compilation import compile_by_flags
 
     y = tf.convert_to_tensor(train[1][:40])
     compile_by_flags(model, Config(), y, model(train[0][:40]))

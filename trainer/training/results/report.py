@@ -11,12 +11,12 @@ from trainer.core import agent_link, attempts
 from trainer.core.config import Config
 from trainer.core.run_dir import REPORT
 from trainer.training.assembly import Assembly
-from trainer.training.attempt_times import AttemptClock, attempt_times
-from trainer.training.checkpoint import Checkpoint, write_whole
-from trainer.training.explaining import words
-from trainer.training.mistakes import Predictions, predictions
-from trainer.training.report_page import Report, page
-from trainer.training.standalone import standalone
+from trainer.training.model.explaining import words
+from trainer.training.results.attempt_times import AttemptClock, attempt_times
+from trainer.training.results.mistakes import Predictions, predictions
+from trainer.training.results.report_page import Report, page
+from trainer.training.results.standalone import standalone
+from trainer.training.state.checkpoint import Checkpoint, write_whole
 
 
 def write(

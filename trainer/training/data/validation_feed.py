@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.core.config import Config
-from trainer.training import arrays, random_state
-from trainer.training.arrays import Arrays
-from trainer.training.feeding import Batch, Split
-from trainer.training.read_ahead import Depth, Plan, ReadAhead, Readers
-from trainer.training.source_split import SourceSplit
+from trainer.training.data import arrays, random_state
+from trainer.training.data.arrays import Arrays
+from trainer.training.data.feeding import Batch, Split
+from trainer.training.data.read_ahead import Depth, Plan, ReadAhead, Readers
+from trainer.training.data.source_split import SourceSplit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

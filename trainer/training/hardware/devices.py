@@ -13,7 +13,7 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import AcceleratorError
 from trainer.core.gpu_support import Version, lacking_code, refusal, text
 from trainer.core.tf_config import Cluster
-from trainer.training import cuda, xla
+from trainer.training.hardware import cuda, xla
 
 _TF32_SINCE = 8  # Major compute capability of the first GPUs that have it.
 

@@ -11,11 +11,11 @@ import tensorflow as tf
 from absl import logging
 
 from trainer.core.exit_codes import UsageError
-from trainer.training.arrays import Nest
-from trainer.training.first_look import FirstLook, call
-from trainer.training.scores import Scores, Sums
-from trainer.training.sharing import Sharing
-from trainer.training.variables import Variables
+from trainer.training.data.arrays import Nest
+from trainer.training.model.first_look import FirstLook, call
+from trainer.training.model.scores import Scores, Sums
+from trainer.training.model.sharing import Sharing
+from trainer.training.state.variables import Variables
 
 
 class ModelStep:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.core.safe_text import redacted
-from trainer.training.attempt_times import AttemptTime, goodput
-from trainer.training.mistakes import Miss, Predictions
-from trainer.training.svg import Curve, chart, escaped, number, time_line
+from trainer.training.results.attempt_times import AttemptTime, goodput
+from trainer.training.results.mistakes import Miss, Predictions
+from trainer.training.results.svg import Curve, chart, escaped, number, time_line
 
 _MOST_CHARTS = 24
 _MOST_CLASSES = 30  # Of a matrix; of more classes those pairs are named that were mixed up most often.

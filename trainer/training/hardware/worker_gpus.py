@@ -10,7 +10,7 @@ from tensorflow.python.eager import context
 
 from trainer.core.exit_codes import AcceleratorError
 from trainer.core.tf_config import Cluster
-from trainer.training import cuda
+from trainer.training.hardware import cuda
 
 _WAIT_SECONDS = 120.0  # They all are there when the strategy is made, and have nothing to do but to say it.
 _ONE_WAIT_MS = 1000  # TensorFlow holds the interpreter as long, and the agent hears no beat.

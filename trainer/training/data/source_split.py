@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.training.arrays import Arrays, Nest, check_numbers, digest
-from trainer.training.example_reader import ExampleReader, Leaves
-from trainer.training.order import Rows
+from trainer.training.data.arrays import Arrays, Nest, check_numbers, digest
+from trainer.training.data.example_reader import ExampleReader, Leaves
+from trainer.training.data.order import Rows
 
 _HEAD = 48  # Examples that are looked at before the first step.
 

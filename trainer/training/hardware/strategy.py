@@ -10,7 +10,7 @@ import tensorflow as tf
 from trainer.core.config import Config
 from trainer.core.exit_codes import AcceleratorError, PeerLostError
 from trainer.core.tf_config import Cluster
-from trainer.training import tf_logging, worker_gpus
+from trainer.training.hardware import tf_logging, worker_gpus
 
 # Time for the last bytes of a collective to reach the others before this process is gone.
 _LEAVE_SECONDS = 0.2

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+import trainer
 from trainer.core.exit_codes import DataError
-from trainer.training import remote_files
+from trainer.training.data import remote_files
 
 Array = npt.NDArray[np.uint8]
 Split = tuple[Array, Array]  # images [count, height, width], labels [count]
 
-EMBEDDED = Path(__file__).parents[1] / "data"
+EMBEDDED = Path(trainer.__file__).parent / "data"
 
 # MD5 of the uncompressed files, as published with the data set.
 _EMBEDDED_MD5 = {

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from trainer.core import typed_json
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import CHECKPOINTS, MODEL, RESULT, WEIGHTS, checkpoint_step
-from trainer.training import remote_files, variables
-from trainer.training.checkpoint import Checkpoint
-from trainer.training.saving import as_its_user_made_it
+from trainer.training.data import remote_files
+from trainer.training.state import variables
+from trainer.training.state.checkpoint import Checkpoint
+from trainer.training.state.saving import as_its_user_made_it
 
 # What of a run's flags its model, and the numbers measured with it, follow from.
 _FLAGS = ("data_dir", "loss", "precision", "global_batch_size", "seed", "tf32")

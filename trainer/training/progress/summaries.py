@@ -15,7 +15,7 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from trainer.core.run_dir import TRAIN, VALIDATION
-from trainer.training.event_file import EventFile
+from trainer.training.progress.event_file import EventFile
 
 
 class Summaries:

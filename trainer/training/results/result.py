@@ -17,12 +17,12 @@ from trainer.core import agent_link, experiment_flags, export_formats
 from trainer.core.config import Config
 from trainer.core.exit_codes import OutputError, UsageError
 from trainer.core.run_dir import REPORT, RESULT
-from trainer.training import exporting, report
 from trainer.training.assembly import Assembly
-from trainer.training.attempt_times import AttemptClock
-from trainer.training.checkpoint import Checkpoint, write_whole
-from trainer.training.exporting import ExportError
-from trainer.training.standalone import first_inputs, standalone
+from trainer.training.results import exporting, report
+from trainer.training.results.attempt_times import AttemptClock
+from trainer.training.results.exporting import ExportError
+from trainer.training.results.standalone import first_inputs, standalone
+from trainer.training.state.checkpoint import Checkpoint, write_whole
 
 _NOT_THESE = ("run_dir", "experiment")  # The second has a place of its own.
 

@@ -5,10 +5,10 @@ from typing import Any
 import tensorflow as tf
 
 from trainer.core.config import Config
-from trainer.training import samples
 from trainer.training.assembly import Assembly
-from trainer.training.explaining import explained
-from trainer.training.first_look import call
+from trainer.training.model import samples
+from trainer.training.model.explaining import explained
+from trainer.training.model.first_look import call
 
 
 def standalone(parts: Assembly, config: Config) -> Any:

@@ -21,9 +21,9 @@ from trainer.core import agent_link
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError
 from trainer.sources import files
-from trainer.training.example_reader import Leaves, Piece, begin_there, read_there
-from trainer.training.order import Rows
-from trainer.training.source_split import SourceSplit
+from trainer.training.data.example_reader import Leaves, Piece, begin_there, read_there
+from trainer.training.data.order import Rows
+from trainer.training.data.source_split import SourceSplit
 
 _THREADS = 16  # Reading waits for disks and networks; what keeps the interpreter busy gains nothing by more.
 _AHEAD_BYTES = 2**26  # Of examples that a worker reads ahead, if not told otherwise.

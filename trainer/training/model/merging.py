@@ -12,9 +12,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core.exit_codes import UsageError
-from trainer.training.arrays import Nest, sliced
-from trainer.training.first_look import FirstLook, call, untouched
-from trainer.training.scores import Scores, Sums
+from trainer.training.data.arrays import Nest, sliced
+from trainer.training.model.first_look import FirstLook, call, untouched
+from trainer.training.model.scores import Scores, Sums
 
 MERGE = "merge_replicas"
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import files
 from trainer.sources.errors import DamagedRecord
-from trainer.training.order import Rows
+from trainer.training.data.order import Rows
 
 Nest = Any  # An array, or a dict, list or tuple of arrays.
 _EXAMPLE = "expected pairs (x, y) or triples (x, y, sample_weight)"

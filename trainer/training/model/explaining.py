@@ -16,15 +16,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import trainer
 from trainer.core.exit_codes import TrainerError, UsageError
-from trainer.training.arrays import Nest
+from trainer.training.data.arrays import Nest
 
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
 _NODES = re.compile(r"\{\{[^{}]*\}\}\s*")
 _CALLED = re.compile(r"Exception encountered when calling (?:layer ['\"])?(\w+)(?:\.call\(\))?['\"]?[^.:]*[.:]")
 _USER_CODE = re.compile(r"^in user code:.*\n\s*\w+: ", re.DOTALL)
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (keras, tf, np))
-_HERE = str(Path(__file__).parents[1])
+_HERE = str(Path(trainer.__file__).parent)
 _EXAMPLES = str(Path(_HERE) / "examples")
 # May pass by another time: a download, a disk, another worker.
 _PASSING = (OSError, MemoryError, tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,

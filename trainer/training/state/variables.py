@@ -12,9 +12,9 @@ from keras.src.random.seed_generator import SeedGenerator, global_seed_generator
 
 from trainer.core.exit_codes import DataError, ExitCode, UsageError
 from trainer.core.tf_config import Cluster
-from trainer.training import random_state
-from trainer.training import strategy as strategies
-from trainer.training.checkpoint import Checkpoint
+from trainer.training.data import random_state
+from trainer.training.hardware import strategy as strategies
+from trainer.training.state.checkpoint import Checkpoint
 
 Tensors = list[tf.Tensor]
 

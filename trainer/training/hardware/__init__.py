@@ -1,0 +1,1 @@
+"""What training runs on: devices, XLA, strategies, the values that workers exchange."""

@@ -1,0 +1,1 @@
+"""What is shown while it trains: TensorBoard's files and the progress bar."""
