@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from trainer.agent.coordinator import Coordinator
-from trainer.agent.coordinator_http import RemoteCoordinator, authorization
-from trainer.agent.messages import Begin, Ended, Failure, Finish, Hold, Join, Over
+from trainer.agent.coordination.coordinator import Coordinator
+from trainer.agent.coordination.coordinator_http import RemoteCoordinator, authorization
+from trainer.agent.coordination.messages import Begin, Ended, Failure, Finish, Hold, Join, Over
 from trainer.agent.pulse import Pulse
 from trainer.agent.refusals import Refusals
 from trainer.agent.server import AgentServer

@@ -19,7 +19,7 @@ from tests.support.forging import (
     seconds_until_closed,
     status,
 )
-from trainer.agent.messages import MOST_BYTES
+from trainer.agent.coordination.messages import MOST_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def test_the_time_without_a_beat_is_counted_as_far_as_this_process_could_run(mon
     [
         "from trainer.agent.worker_log import WorkerLog; WorkerLog._add = lambda *_: 1 / 0",  # Its own thread.
         "from trainer.agent.agent import Agent; Agent._take_line = lambda *_: 1 / 0",  # The child's readers.
-        "from trainer.agent.coordinator import Coordinator; Coordinator.look = lambda _: 1 / 0",
+        "from trainer.agent.coordination.coordinator import Coordinator; Coordinator.look = lambda _: 1 / 0",
         "from trainer.agent.connections import Connections; Connections.close_silent = lambda _: 1 / 0",
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.agent.messages import Begin, Ended, Finish, Hold, Join, Over
+from trainer.agent.coordination.messages import Begin, Ended, Finish, Hold, Join, Over
 from trainer.core.causes import Cause
 
 # As agents of 0.1.0 send them.

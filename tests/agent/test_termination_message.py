@@ -8,7 +8,7 @@ import pytest
 
 from trainer.agent import attempt_log, finishing
 from trainer.agent.attempt_log import Span
-from trainer.agent.messages import Begin, Ended, Failure, Finish, Over
+from trainer.agent.coordination.messages import Begin, Ended, Failure, Finish, Over
 from trainer.agent.status import Status
 from trainer.core import attempts, termination_message
 from trainer.core.causes import Cause

@@ -16,8 +16,8 @@ import pytest
 from tests.support.agents import running
 from tests.support.servers.mlflow_server import Mlflow, mlflow_server
 from tests.support.waiting import until
-from trainer.agent.mlflow_tracker import MlflowTracker
-from trainer.agent.tracking import MOST_WAITING, Point, RefusedError, Run, Tracking
+from trainer.agent.trackers.mlflow_tracker import MlflowTracker
+from trainer.agent.trackers.tracking import MOST_WAITING, Point, RefusedError, Run, Tracking
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress
 

@@ -10,9 +10,9 @@ from typing import cast
 import pytest
 
 from trainer.agent.child import Child
-from trainer.agent.coordinator import Coordinator
+from trainer.agent.coordination.coordinator import Coordinator
+from trainer.agent.coordination.messages import Begin, Ended, Finish, Join, Over
 from trainer.agent.flags import AgentConfig
-from trainer.agent.messages import Begin, Ended, Finish, Join, Over
 from trainer.agent.status import Status
 from trainer.agent.watchdog import Watchdog
 from trainer.core import exit_codes

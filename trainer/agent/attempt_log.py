@@ -7,7 +7,7 @@ import os
 import pathlib
 from typing import Any
 
-from trainer.agent.messages import Begin, Failure, Over
+from trainer.agent.coordination.messages import Begin, Failure, Over
 from trainer.core import formats
 from trainer.core.causes import Cause
 from trainer.core.process import signal_name

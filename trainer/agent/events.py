@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from trainer.agent.messages import Begin, Finish, Over
+from trainer.agent.coordination.messages import Begin, Finish, Over
 from trainer.agent.pulse import Pulse
 from trainer.core import threads
 

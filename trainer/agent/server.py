@@ -22,10 +22,10 @@ import prometheus_client
 
 from trainer.agent import http_messages
 from trainer.agent.connections import Connections
-from trainer.agent.coordinator import Coordinator
-from trainer.agent.coordinator_http import PATH, Answer, answer_body, authorization, keep_alive, question
+from trainer.agent.coordination.coordinator import Coordinator
+from trainer.agent.coordination.coordinator_http import PATH, Answer, answer_body, authorization, keep_alive, question
+from trainer.agent.coordination.messages import MOST_BYTES, Finish, Hold, Join
 from trainer.agent.http_messages import Head
-from trainer.agent.messages import MOST_BYTES, Finish, Hold, Join
 from trainer.agent.pulse import HUNG_SECONDS, Pulse
 from trainer.agent.refusals import Refusals
 from trainer.agent.status import Status

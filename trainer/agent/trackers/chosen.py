@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.agent.mlflow_tracker import URI, MlflowTracker
-from trainer.agent.tracking import RefusedError, Run, Tracker, Tracking
-from trainer.agent.wandb_tracker import KEY, WandbTracker
+from trainer.agent.trackers.mlflow_tracker import URI, MlflowTracker
+from trainer.agent.trackers.tracking import RefusedError, Run, Tracker, Tracking
+from trainer.agent.trackers.wandb_tracker import KEY, WandbTracker
 from trainer.core import typed_json
 from trainer.core.log_lines import Progress
 from trainer.core.run_dir import RESULT

@@ -1,6 +1,6 @@
 """What all agents of a run must have been told alike."""
 
-from trainer.agent.messages import Join
+from trainer.agent.coordination.messages import Join
 from trainer.core.safe_text import one_line, redacted
 
 

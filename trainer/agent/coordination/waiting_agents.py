@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from trainer.agent.messages import Begin, Finish
+from trainer.agent.coordination.messages import Begin, Finish
 from trainer.core.exit_codes import ExitCode
 
 Answer = Callable[[Begin | Finish], None]

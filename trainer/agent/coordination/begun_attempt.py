@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from trainer.agent.messages import Begin, Ended, Failure, Over
+from trainer.agent.coordination.messages import Begin, Ended, Failure, Over
 from trainer.core.causes import CONSEQUENCES, Cause
 
 

@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trainer.agent.tracking import Point, RefusedError, Run
+from trainer.agent.trackers.tracking import Point, RefusedError, Run
 from trainer.core import result_figures
 
 URI = "MLFLOW_TRACKING_URI"

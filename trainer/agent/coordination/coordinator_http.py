@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainer.agent.messages import MOST_BYTES, Begin, Finish, Hold, Join, Over
+from trainer.agent.coordination.messages import MOST_BYTES, Begin, Finish, Hold, Join, Over
 from trainer.core import typed_json
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import ExitCode, UsageError

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer.agent.tracking import Point, RefusedError, Run
+from trainer.agent.trackers.tracking import Point, RefusedError, Run
 from trainer.core import run_token
 
 KEY = "WANDB_API_KEY"
@@ -43,7 +43,7 @@ class WandbTracker:
     def _ask(self, asked: Mapping[str, Any]) -> str:
         """Sends one line to the process, and waits for its answer."""
         if self._process is None:
-            command = (sys.executable, "-m", "trainer.agent.wandb_process")
+            command = (sys.executable, "-m", "trainer.agent.trackers.wandb_process")
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(
                 command, env=self._environ, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True

@@ -4,11 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from trainer.agent.begun_attempt import BegunAttempt
-from trainer.agent.messages import Begin, Ended, Failure, Finish, Hold, Join, Over
-from trainer.agent.restart_budget import RestartBudget
-from trainer.agent.shared_settings import SharedSettings
-from trainer.agent.waiting_agents import WaitingAgents
+from trainer.agent.coordination.begun_attempt import BegunAttempt
+from trainer.agent.coordination.messages import Begin, Ended, Failure, Finish, Hold, Join, Over
+from trainer.agent.coordination.restart_budget import RestartBudget
+from trainer.agent.coordination.shared_settings import SharedSettings
+from trainer.agent.coordination.waiting_agents import WaitingAgents
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import ExitCode, rule
 

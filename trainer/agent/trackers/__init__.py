@@ -1,0 +1,1 @@
+"""Trackers of experiments that are told of a run: MLflow, Weights & Biases."""
