@@ -111,6 +111,39 @@ class Again(Unused):
         return keras.remat(lambda x: keras.ops.matmul(x, self.w))(x)
 
 
+class CountsInBranch(keras.layers.Layer):
+    """Whose state is assigned in a branch."""
+
+    def build(self, _: Any) -> None:
+        self.n = self.add_weight(shape=(), initializer="zeros", trainable=False, name="n")
+
+    def call(self, x: Any) -> Any:
+        def counted() -> Any:
+            self.n.assign(self.n + 1.0)
+            return x * 2.0
+
+        return keras.ops.cond(self.n < 5.0, counted, lambda: x)
+
+
+class DrawsInLoop(keras.layers.Layer):
+    """With a dropout in each round of a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = keras.layers.Dropout(0.5)
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.fori_loop(0, 3, lambda _, x: self.dropout(x, training=True), x)
+
+
+class NeedsMore(keras.optimizers.SGD):
+    """An optimizer that cannot be built."""
+
+    def build(self, variables: Any) -> None:
+        super().build(variables)
+        self.more = self.add_variable((), "no such initializer")
+
+
 def between(layer: Any) -> Any:
     return compiled(keras.Sequential([keras.Input((5,)), layer, keras.layers.Dense(3, "softmax")]))
 
@@ -123,6 +156,15 @@ def compiled(model: Any) -> Any:
 def two_inputs() -> Any:
     inputs = {"a": keras.Input((5,), name="a")}
     return compiled(keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs["a"])))
+
+
+def named_outputs() -> Any:
+    """A list of outputs, with losses by name."""
+    x = keras.Input((5,))
+    p, q = keras.layers.Dense(3, "softmax", name="p")(x), keras.layers.Dense(1, name="q")(x)
+    model = keras.Model(x, [p, q])
+    model.compile("sgd", {"p": "sparse_categorical_crossentropy", "q": "mse"})
+    return model
 
 
 def text() -> Any:
@@ -181,6 +223,13 @@ def raises(config: Any) -> Any:
         (UsageError, "Hidden.inner of the layer hidden is a tf.function",
          {"model": lambda _: between(Hidden())}),
         (UsageError, "again/w would not be trained: a keras.remat", {"model": lambda _: between(Again())}),
+        (UsageError, "counts_in_branch/n is assigned in a branch of keras.ops.cond",
+         {"model": lambda _: between(CountsInBranch())}),
+        (UsageError, "draws random numbers in the body of a loop", {"model": lambda _: between(DrawsInLoop())}),
+        (UsageError, "the optimizer NeedsMore cannot be run", {"model": lambda _: network(optimizer=NeedsMore())}),
+        (DataError, "label 5 of example 3 of the training data is none of the model's 3 classes", {
+            "model": lambda _: named_outputs(), "data": ((X, {"p": Y * (np.arange(40) != 3) + 5 * (np.arange(40) == 3),
+                                                              "q": X[:, :1]}), None)}),
         (UsageError, "looks up text", {"model": lambda _: text()}),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from keras.src.trainers.trainer import Trainer
 
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.training import update
+from trainer.training import objective, update
 from trainer.training.arrays import Nest
 from trainer.training.explaining import shape
 
@@ -166,13 +166,11 @@ def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str, rows: Any = 
     Raises:
       DataError: names the label and where it stands.
     """
-    for part in _losses(model):
-        try:
-            labels, output = y, outputs
-            for step in part.path:
-                labels, output = labels[step], output[step]
-        except (KeyError, IndexError, TypeError):
-            continue
+    try:
+        found = objective.given(model, y, outputs)
+    except (ValueError, KeyError, IndexError, TypeError):  # What does not fit is said where the losses are tried.
+        return
+    for part, (labels, output, _) in zip(_losses(model), found, strict=True):
         if labels is None:
             continue
         if _is_sparse(part.loss):

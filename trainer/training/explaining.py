@@ -47,6 +47,11 @@ def explained(what: str, x: Nest = None) -> Iterator[None]:
     except (TrainerError, *_PASSING):
         raise
     except Exception as error:
+        if type(error).__name__ == "InaccessibleTensorError":
+            raise UsageError(
+                f"{what} cannot be run: a tensor or random number of a branch of keras.ops.cond, or of the body of a "
+                "loop, is needed outside of it; return it from there, and draw before it"
+            ) from None
         own = _own_frames(error)
         given = f" with x of {describe(x)}" if x is not None else ""
         where = f" ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name})" if own else ""
