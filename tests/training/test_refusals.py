@@ -1,6 +1,7 @@
 """What is refused before the first step, in one line: a model, data or functions that do not fit."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Set
 from typing import Any
 
@@ -158,13 +159,17 @@ def two_inputs() -> Any:
     return compiled(keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs["a"])))
 
 
-def named_outputs() -> Any:
-    """A list of outputs, with losses by name."""
+def named_outputs(*, as_dict: bool = False) -> Any:
+    """Two outputs, with losses by name."""
     x = keras.Input((5,))
-    p, q = keras.layers.Dense(3, "softmax", name="p")(x), keras.layers.Dense(1, name="q")(x)
-    model = keras.Model(x, [p, q])
+    outputs = {"p": keras.layers.Dense(3, "softmax", name="p")(x), "q": keras.layers.Dense(1, name="q")(x)}
+    model = keras.Model(x, outputs if as_dict else list(outputs.values()))
     model.compile("sgd", {"p": "sparse_categorical_crossentropy", "q": "mse"})
     return model
+
+
+def by_name(other: str = "q", p: Any = Y) -> Any:
+    return X, {"p": p, other: X[:, :1]}
 
 
 def text() -> Any:
@@ -183,6 +188,14 @@ def one_less(x: Any, y: Any, *_: Any) -> Any:
 
 def out_of_reach(x: Any, y: Any, *_: Any) -> Any:
     return x[99, 99], y
+
+
+def nothing(*_: Any) -> None:
+    """A preprocess that has forgotten its return."""
+
+
+def leaves(_: Any) -> Any:
+    sys.exit(3)
 
 
 def raises(config: Any) -> Any:
@@ -227,9 +240,16 @@ def raises(config: Any) -> Any:
          {"model": lambda _: between(CountsInBranch())}),
         (UsageError, "draws random numbers in the body of a loop", {"model": lambda _: between(DrawsInLoop())}),
         (UsageError, "the optimizer NeedsMore cannot be run", {"model": lambda _: network(optimizer=NeedsMore())}),
-        (DataError, "label 5 of example 3 of the training data is none of the model's 3 classes", {
-            "model": lambda _: named_outputs(), "data": ((X, {"p": Y * (np.arange(40) != 3) + 5 * (np.arange(40) == 3),
-                                                              "q": X[:, :1]}), None)}),
+        (DataError, "label 5 of example 3 of the training data is none of the model's 3 classes",
+         {"model": lambda _: named_outputs(), "data": (by_name(p=np.where(np.arange(40) == 3, 5, Y)), None)}),
+        (UsageError, "y of the training data has p, r, and the outputs of the model",
+         {"model": lambda _: named_outputs(), "data": (by_name("r"), None)}),
+        (UsageError, "sample_weight of the training data has p, r, and the outputs",
+         {"model": lambda _: named_outputs(as_dict=True), "data": ((*by_name(), {"p": Y * 1.0, "r": Y * 1.0}), None)}),
+        (UsageError, "preprocess returned NoneType", {"preprocess": nothing}),
+        (UsageError, "ended the process by exit(3)", {"model": leaves}),
+        (UsageError, "Invalid input shape for input […]", {"data": ((X.reshape(20, 10, 1, 1).repeat(9, 2), Y[:20]),
+                                                                     None)}),
         (UsageError, "looks up text", {"model": lambda _: text()}),
     ],
 )  # fmt: skip

@@ -171,7 +171,7 @@ def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str, rows: Any = 
     except (ValueError, KeyError, IndexError, TypeError):  # What does not fit is said where the losses are tried.
         return
     for part, (labels, output, _) in zip(_losses(model), found, strict=True):
-        if labels is None:
+        if labels is None or np.asarray(labels).dtype.kind not in "biuf":
             continue
         if _is_sparse(part.loss):
             _check_classes(np.asarray(labels), output.shape[-1], part.loss, split, rows)

@@ -19,8 +19,10 @@ import tensorflow as tf
 from trainer.core.exit_codes import TrainerError, UsageError
 from trainer.training.arrays import Nest
 
+_NUMBERS = re.compile(r"\[\[.*\]\]", re.DOTALL)  # A whole array.
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
-_NODES = re.compile(r"\{\{[^{}]*\}\}\s*")
+_NODES = re.compile(r"\[\[\{\{[^{}]*\}\}\]\]|\{\{[^{}]*\}\}\s*|\[Op:\S*\]")
+_GRAPH = re.compile(r"^Graph execution error:.*^\s*File [^\n]*\n", re.DOTALL | re.MULTILINE)
 _CALLED = re.compile(r"Exception encountered when calling (?:layer ['\"])?(\w+)(?:\.call\(\))?['\"]?[^.:]*[.:]")
 _USER_CODE = re.compile(r"^in user code:.*\n\s*\w+: ", re.DOTALL)
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (keras, tf, np))
@@ -44,7 +46,13 @@ def explained(what: str, x: Nest = None) -> Iterator[None]:
     """
     try:
         yield
-    except (TrainerError, *_PASSING):
+    except SystemExit as error:
+        raise UsageError(f"{what} ended the process by exit({error.code!r}); raise an error that says why") from None
+    except TrainerError as error:
+        if "\n" in str(error):  # TensorFlow has put the frames of what it traces around it.
+            raise type(error)(words(error)) from None
+        raise
+    except _PASSING:
         raise
     except Exception as error:
         if type(error).__name__ == "InaccessibleTensorError":
@@ -68,9 +76,9 @@ def explained(what: str, x: Nest = None) -> Iterator[None]:
 
 def words(error: BaseException, limit: int = 500) -> str:
     """What an error says, in one line: without colours, names of graph nodes and the frames around it."""
-    text = _NODES.sub("", _TERMINAL.sub("", str(error)))
+    text = _NODES.sub("", _GRAPH.sub("", _TERMINAL.sub("", str(error))))
     text = _USER_CODE.sub("", text)
-    text = text.partition("Arguments received by")[0]
+    text = _NUMBERS.sub("[…]", text.partition("Arguments received by")[0])
     text = _CALLED.sub(r"\1:", text)
     text = " ".join(text.split())
     if not text:

@@ -26,6 +26,7 @@ class Sharing:
         """
         self._model, self._scores, self._batch = model, scores, global_batch
         self._parts = _parts(look)
+        _check_variables(model)
         self.own_loss = type(model).compute_loss is not keras.Model.compute_loss
         self._own_kind = self._kind_of_own_loss(look) if self.own_loss else MEAN
         if self.own_loss and look.synchronized:
@@ -111,6 +112,7 @@ class Sharing:
                     np.concatenate([value for value in values[1:] if value is not None]),
                     rtol=1e-3,
                     atol=1e-4,
+                    equal_nan=True,
                 ):
                     raise UsageError(
                         f"the loss {part.loss.name} of an example depends on the others of its batch, so several "
@@ -158,6 +160,15 @@ class Sharing:
         with objective.sharing(self._shared, shares), untouched(self._model):
             self._model._compile_loss(look.y, look.outputs, look.weight)
         return any(count is not None for count in shares.counted)
+
+
+def _check_variables(model: Any) -> None:
+    for variable in model.trainable_variables:
+        if getattr(variable, "overwrite_with_gradient", False):
+            raise UsageError(
+                f"{variable.path} is a scale of float8, which each worker would set by its own share of a batch; train "
+                "with one worker, or in another precision"
+            )
 
 
 def _parts(look: FirstLook) -> list[tuple[Nest, Nest, Nest, Nest]]:
