@@ -55,7 +55,7 @@ def by_fit(kind: Kind) -> dict[str, Any]:
     history = model.fit(
         data, epochs=EPOCHS, steps_per_epoch=steps, validation_data=validation, validation_batch_size=BATCH, verbose=0
     )
-    return _ended(model, [{name: values[epoch] for name, values in history.history.items()} for epoch in range(EPOCHS)])
+    return _ended(model, [_single(history.history, epoch) for epoch in range(EPOCHS)])
 
 
 def by_ours(
@@ -141,6 +141,16 @@ def _ended(model: Any, history: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "weights": weights,
         "history": [{name: np.ravel(value).tolist() for name, value in epoch.items()} for epoch in history],
+    }
+
+
+def _single(history: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """Each value of an epoch by a name of its own, as we show a metric that has several."""
+    values = {name: np.ravel(of_epochs[epoch]) for name, of_epochs in history.items()}
+    return {
+        f"{name}_{index}" if len(several) > 1 else name: one
+        for name, several in values.items()
+        for index, one in enumerate(several)
     }
 
 
