@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Set
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ from trainer.training import announcement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.experiment import Experiment
 from trainer.training.explaining import explained
+from trainer.training.stepping import Stepping
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
 Y = (np.arange(40) % 3).astype("int64")
@@ -260,6 +262,23 @@ def test_refused_in_one_line(error: type[TrainerError], words: str, parts: dict[
     assert words in said
     for noise in ("\n", "\x1b", "{{", "Arguments received", "in user code"):
         assert noise not in said, said
+
+
+class FailsInTraining(keras.layers.Layer):
+    """Which is found out by running a step, not by looking at it."""
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        with tf.control_dependencies([tf.debugging.assert_less(x, 0.0, "less than nothing")] if training else []):
+            return x * 1.0
+
+
+def test_a_first_step_that_fails_is_said_in_one_line(tmp_path: Path) -> None:
+    parts = put_together(model=lambda _: between(FailsInTraining()))
+    parts.trainer.start_epoch(0)
+    with pytest.raises(UsageError, match=r"the first step cannot be run: .*less than nothing") as refusal:
+        Stepping(parts.trainer, Config(), tmp_path, chief=True).run(0, 1, parts.trainer.scores.start())
+    assert "\n" not in str(refusal.value)
+    assert "{{node" not in str(refusal.value)
 
 
 def test_the_users_own_code_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
