@@ -8,7 +8,7 @@ import sys
 
 from bench.report import table
 
-BENCHMARKS = ("training", "recovery", "scale", "agent_cost", "mirror", "first_words", "data")
+BENCHMARKS = ("training", "recovery", "scale", "agent_cost", "mirror", "first_words", "frozen", "data")
 
 for name in sys.argv[1:] or BENCHMARKS:
     print(f"== {name}")

@@ -74,7 +74,7 @@ def _two_workers() -> list[Row]:
                 [torch, str(PROGRAMS / "ddp.py"), "{rank}", "{port}", str(batch), str(steps), str(idx_files.EMBEDDED)],
                 False,
             )
-        turns = [{name: _pair(*command) for name, command in commands.items()} for _ in range(TURNS)]
+        turns = [{name: pair(*command) for name, command in commands.items()} for _ in range(TURNS)]
         best = {name: min(turn[name] for turn in turns) for name in commands}
         ours, alone = best["ours"], best["alone"]
         floor = alone + best["all_reduce"]
@@ -126,7 +126,7 @@ _PEAK = (
 )
 
 
-def _pair(command: Sequence[str], cluster: bool) -> float:
+def pair(command: Sequence[str], cluster: bool) -> float:
     """Runs a command on each of two cores at the same time, in a TensorFlow cluster or not; the slower's seconds."""
     ports = free_ports(2)
     processes = []

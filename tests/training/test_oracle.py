@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ def ended(mode: str, *names: str) -> dict[str, Any]:
         [sys.executable, "-m", "tests.training.oracle.run", mode, *names],
         cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
+    assert done.returncode == (-signal.SIGKILL if mode == "1" else 0), done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert lines, done.stderr[-3000:]
     return {line["kind"]: line for line in lines}
@@ -76,6 +78,13 @@ def test_ends_as_keras_fit_does(mode: str, kind: str) -> None:
             np.testing.assert_allclose(one[name], value, rtol=tolerance, atol=tolerance, err_msg=f"{name} of {epoch}")
 
 
+def test_frozen_weights_keep_every_bit_on_three_replicas() -> None:
+    """They are not averaged, which would round them."""
+    theirs, ours = (ended(mode)["frozen and shared"]["weights"] for mode in ("fit", "3"))
+    frozen = [index for index, (one, other) in enumerate(zip(ours, theirs, strict=True)) if one == other]
+    assert frozen == [2, 3]  # Kernel and bias of the second layer.
+
+
 @pytest.mark.parametrize(("one", "several"), [("1:0", "3"), ("1x", "2x")])
 def test_examples_are_augmented_alike_by_any_number_of_replicas(one: str, several: str) -> None:
     alone, shared = ended(one, "augmented")["augmented"], ended(several, "augmented")["augmented"]
@@ -85,7 +94,7 @@ def test_examples_are_augmented_alike_by_any_number_of_replicas(one: str, severa
 
 @pytest.mark.parametrize("kind", NAMES)
 def test_goes_on_from_a_checkpoint_to_the_same_bits(kind: str) -> None:
-    """In another process, as after a kill: all that training changes is in the checkpoint."""
+    """After a kill -9, in another process: all that training changes is in the checkpoint."""
     undisturbed = ended("1")[kind]
     resumed = ended("1:0", f"--resume={checkpoints()}")[kind]
     assert "error" not in resumed, resumed["error"]

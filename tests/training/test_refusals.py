@@ -1,7 +1,9 @@
 """What is refused before the first step, in one line: a model, data or functions that do not fit."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Set
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,6 +19,7 @@ from trainer.training import announcement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.model.experiment import Experiment
 from trainer.training.model.explaining import explained
+from trainer.training.stepping import Stepping
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
 Y = (np.arange(40) % 3).astype("int64")
@@ -111,6 +114,39 @@ class Again(Unused):
         return keras.remat(lambda x: keras.ops.matmul(x, self.w))(x)
 
 
+class CountsInBranch(keras.layers.Layer):
+    """Whose state is assigned in a branch."""
+
+    def build(self, _: Any) -> None:
+        self.n = self.add_weight(shape=(), initializer="zeros", trainable=False, name="n")
+
+    def call(self, x: Any) -> Any:
+        def counted() -> Any:
+            self.n.assign(self.n + 1.0)
+            return x * 2.0
+
+        return keras.ops.cond(self.n < 5.0, counted, lambda: x)
+
+
+class DrawsInLoop(keras.layers.Layer):
+    """With a dropout in each round of a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = keras.layers.Dropout(0.5)
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.fori_loop(0, 3, lambda _, x: self.dropout(x, training=True), x)
+
+
+class NeedsMore(keras.optimizers.SGD):
+    """An optimizer that cannot be built."""
+
+    def build(self, variables: Any) -> None:
+        super().build(variables)
+        self.more = self.add_variable((), "no such initializer")
+
+
 def between(layer: Any) -> Any:
     return compiled(keras.Sequential([keras.Input((5,)), layer, keras.layers.Dense(3, "softmax")]))
 
@@ -123,6 +159,19 @@ def compiled(model: Any) -> Any:
 def two_inputs() -> Any:
     inputs = {"a": keras.Input((5,), name="a")}
     return compiled(keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs["a"])))
+
+
+def named_outputs(*, as_dict: bool = False) -> Any:
+    """Two outputs, with losses by name."""
+    x = keras.Input((5,))
+    outputs = {"p": keras.layers.Dense(3, "softmax", name="p")(x), "q": keras.layers.Dense(1, name="q")(x)}
+    model = keras.Model(x, outputs if as_dict else list(outputs.values()))
+    model.compile("sgd", {"p": "sparse_categorical_crossentropy", "q": "mse"})
+    return model
+
+
+def by_name(other: str = "q", p: Any = Y) -> Any:
+    return X, {"p": p, other: X[:, :1]}
 
 
 def text() -> Any:
@@ -141,6 +190,14 @@ def one_less(x: Any, y: Any, *_: Any) -> Any:
 
 def out_of_reach(x: Any, y: Any, *_: Any) -> Any:
     return x[99, 99], y
+
+
+def nothing(*_: Any) -> None:
+    """A preprocess that has forgotten its return."""
+
+
+def leaves(_: Any) -> Any:
+    sys.exit(3)
 
 
 def raises(config: Any) -> Any:
@@ -181,6 +238,20 @@ def raises(config: Any) -> Any:
         (UsageError, "Hidden.inner of the layer hidden is a tf.function",
          {"model": lambda _: between(Hidden())}),
         (UsageError, "again/w would not be trained: a keras.remat", {"model": lambda _: between(Again())}),
+        (UsageError, "counts_in_branch/n is assigned in a branch of keras.ops.cond",
+         {"model": lambda _: between(CountsInBranch())}),
+        (UsageError, "draws random numbers in the body of a loop", {"model": lambda _: between(DrawsInLoop())}),
+        (UsageError, "the optimizer NeedsMore cannot be run", {"model": lambda _: network(optimizer=NeedsMore())}),
+        (DataError, "label 5 of example 3 of the training data is none of the model's 3 classes",
+         {"model": lambda _: named_outputs(), "data": (by_name(p=np.where(np.arange(40) == 3, 5, Y)), None)}),
+        (UsageError, "y of the training data has p, r, and the outputs of the model",
+         {"model": lambda _: named_outputs(), "data": (by_name("r"), None)}),
+        (UsageError, "sample_weight of the training data has p, r, and the outputs",
+         {"model": lambda _: named_outputs(as_dict=True), "data": ((*by_name(), {"p": Y * 1.0, "r": Y * 1.0}), None)}),
+        (UsageError, "preprocess returned NoneType", {"preprocess": nothing}),
+        (UsageError, "ended the process by exit(3)", {"model": leaves}),
+        (UsageError, "Invalid input shape for input […]", {"data": ((X.reshape(20, 10, 1, 1).repeat(9, 2), Y[:20]),
+                                                                     None)}),
         (UsageError, "looks up text", {"model": lambda _: text()}),
     ],
 )  # fmt: skip
@@ -191,6 +262,23 @@ def test_refused_in_one_line(error: type[TrainerError], words: str, parts: dict[
     assert words in said
     for noise in ("\n", "\x1b", "{{", "Arguments received", "in user code"):
         assert noise not in said, said
+
+
+class FailsInTraining(keras.layers.Layer):
+    """Which is found out by running a step, not by looking at it."""
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        with tf.control_dependencies([tf.debugging.assert_less(x, 0.0, "less than nothing")] if training else []):
+            return x * 1.0
+
+
+def test_a_first_step_that_fails_is_said_in_one_line(tmp_path: Path) -> None:
+    parts = put_together(model=lambda _: between(FailsInTraining()))
+    parts.trainer.start_epoch(0)
+    with pytest.raises(UsageError, match=r"the first step cannot be run: .*less than nothing") as refusal:
+        Stepping(parts.trainer, Config(), tmp_path, chief=True).run(0, 1, parts.trainer.scores.start())
+    assert "\n" not in str(refusal.value)
+    assert "{{node" not in str(refusal.value)
 
 
 def test_the_users_own_code_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,8 @@ def assemble(
         if by_flags:
             schedules.set_by_flags(model.optimizer, config, config.epochs * steps)
         if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+            with explained(f"the optimizer {type(model.optimizer).__name__}"):
+                model.optimizer.build(model.trainable_variables)
     with explained(f"a step of the model {model.name}", look.x):
         trainer = Trainer(
             config=config,

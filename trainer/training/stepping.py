@@ -12,6 +12,7 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.training.hardware import xla
 from trainer.training.hardware.profiling import Profile
+from trainer.training.model.explaining import explained
 from trainer.training.trainer import Outcome, Trainer
 
 
@@ -31,6 +32,7 @@ class Stepping:
           UsageError: --profile_steps names steps that the run does not have.
         """
         self._trainer, self._flag = trainer, config.jit_compile
+        self._begun = False  # Whether a step was taken.
         steps = config.epochs * trainer.steps_per_epoch
         self._profile = Profile(step_range.parse(config.profile_steps), run_dir, writes=chief, of=steps)
 
@@ -42,16 +44,19 @@ class Stepping:
         """Takes the steps from `step` to `until`, or as far as examples were read ahead.
 
         Raises:
-          UsageError: --jit_compile=true, and XLA cannot compile them.
+          UsageError: --jit_compile=true, and XLA cannot compile them; or the first of them cannot be run.
         """
         until = self._trainer.reach(step, until)
         with self.compiling("training steps"), self._profile.chunk(step, until):
             try:
-                return self._trainer.run(step, until, sums)
+                outcome = self._trainer.run(step, until, sums)
             except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
                 reason = xla.refusal(error)
                 if not self._trainer.jit_compile or not reason:
-                    raise
+                    if self._begun or "Collective ops is aborted" in str(error):
+                        raise
+                    with explained("the first step"):  # Started again, it would be the same.
+                        raise
                 if self._flag == "true":
                     raise UsageError(
                         f"XLA cannot compile this model ({reason}); leave --jit_compile=true out, and it runs as plain "
@@ -59,7 +64,9 @@ class Stepping:
                     ) from None
                 print(f"XLA cannot compile this model ({reason}): it runs as plain TensorFlow", flush=True)
                 self._trainer.without_xla()
-            return self._trainer.run(step, until, sums)
+                outcome = self._trainer.run(step, until, sums)
+        self._begun = True
+        return outcome
 
     def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
         """Says so when what runs in here is compiled for the first time."""

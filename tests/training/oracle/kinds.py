@@ -116,6 +116,14 @@ def two_in_two_out(container: str) -> Any:
     )  # fmt: skip
 
 
+def by_name() -> Any:
+    """A model with lists of inputs and outputs, compiled by their names."""
+    return compiled(
+        two_in_two_out("list"), "adam", {"number": "mse", "kind": "sparse_categorical_crossentropy"},
+        loss_weights={"number": 0.3, "kind": 1.5}, metrics={"number": ["mae"], "kind": ["accuracy"]},
+    )  # fmt: skip
+
+
 @keras.saving.register_keras_serializable()
 class Subclassed(keras.Model):
     def __init__(self, **more: Any) -> None:
@@ -235,7 +243,8 @@ def nested() -> Any:
 def pretrained() -> Any:
     model = dense()
     numbers = random(3)
-    model.set_weights([numbers.normal(size=weight.shape).astype("float32") * 0.3 for weight in model.get_weights()])
+    # Large enough for classes that are all but certain.
+    model.set_weights([numbers.normal(size=weight.shape).astype("float32") * 20 for weight in model.get_weights()])
     return model
 
 
@@ -288,6 +297,7 @@ COMMON: dict[str, Kind] = {
     "dicts in and out": Kind(data=lambda: several("dict"), model=lambda: two_in_two_out("dict")),
     "lists in and out": Kind(data=lambda: several("list"), model=lambda: two_in_two_out("list")),
     "tuples in and out": Kind(data=lambda: several("tuple"), model=lambda: two_in_two_out("tuple")),
+    "dicts for a model of lists": Kind(data=lambda: several("dict"), model=by_name),
     "subclassed": Kind(data=classes, model=lambda: compiled(Subclassed(), loss=logits(), metrics=["accuracy"])),
     "own compute_loss": Kind(data=regression, model=lambda: compiled(OwnLoss(), loss=None)),
     "regularizers": Kind(data=classes, model=lambda: compiled(regularized(), metrics=["accuracy"])),
@@ -333,6 +343,13 @@ COMMON: dict[str, Kind] = {
             dense(1, 5, None), keras.optimizers.SGD(1e-3), keras.losses.MeanSquaredError(reduction="sum")
         ),
     ),
+    "no reduction": Kind(
+        data=regression,
+        model=lambda: compiled(
+            dense(1, 5, None), keras.optimizers.SGD(1e-3), keras.losses.MeanSquaredError(reduction=None)
+        ),
+        replicas=False,
+    ),
     "own loss, a mean": Kind(data=regression, model=lambda: compiled(dense(1, 5, None), loss=mean_of_batch)),
     "own loss, each example": Kind(data=regression, model=lambda: compiled(dense(1, 5, None), loss=each_example)),
     "own loss class": Kind(data=regression, model=lambda: compiled(dense(1, 5, None), loss=HalfSquares())),
@@ -362,7 +379,7 @@ COMMON: dict[str, Kind] = {
         model=lambda: compiled(
             dense(),
             loss="categorical_crossentropy",
-            metrics=[keras.metrics.OneHotMeanIoU(num_classes=4), keras.metrics.F1Score(average="macro")],
+            metrics=[keras.metrics.OneHotMeanIoU(num_classes=4), keras.metrics.F1Score(threshold=0.3)],
         ),
         tolerance=2e-5,
     ),

@@ -107,13 +107,13 @@ def take(data: tuple[Nest, Nest, Nest], rows: tf.Tensor) -> tuple[Nest, Nest, Ne
 
 
 def sliced(nest: Nest, begin: int, end: int) -> Nest:
-    """Some of the examples of a nest of tensors, with the mask that Keras keeps beside a tensor."""
+    """Some of the examples of a nest of tensors, with what Keras keeps beside one: a mask, the logits of a softmax."""
 
     def cut(leaf: Any) -> Any:
         piece = leaf[begin:end]
-        mask = getattr(leaf, "_keras_mask", None)
-        if mask is not None:
-            piece._keras_mask = mask[begin:end]
+        for name in ("_keras_mask", "_keras_logits"):
+            if (beside := getattr(leaf, name, None)) is not None:
+                setattr(piece, name, beside[begin:end])
         return piece
 
     return _mapped(cut, nest)

@@ -13,7 +13,7 @@ from keras.src.trainers.trainer import Trainer
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.training.data.arrays import Nest
-from trainer.training.model import update
+from trainer.training.model import objective, update
 from trainer.training.model.explaining import shape
 
 _OWN_STEPS = ("train_step", "test_step", "make_train_function", "fit")
@@ -166,14 +166,12 @@ def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str, rows: Any = 
     Raises:
       DataError: names the label and where it stands.
     """
-    for part in _losses(model):
-        try:
-            labels, output = y, outputs
-            for step in part.path:
-                labels, output = labels[step], output[step]
-        except (KeyError, IndexError, TypeError):
-            continue
-        if labels is None:
+    try:
+        found = objective.given(model, y, outputs)
+    except (ValueError, KeyError, IndexError, TypeError):  # What does not fit is said where the losses are tried.
+        return
+    for part, (labels, output, _) in zip(_losses(model), found, strict=True):
+        if labels is None or np.asarray(labels).dtype.kind not in "biuf":
             continue
         if _is_sparse(part.loss):
             _check_classes(np.asarray(labels), output.shape[-1], part.loss, split, rows)

@@ -20,8 +20,10 @@ import trainer
 from trainer.core.exit_codes import TrainerError, UsageError
 from trainer.training.data.arrays import Nest
 
+_NUMBERS = re.compile(r"\[\[.*\]\]", re.DOTALL)  # A whole array.
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
-_NODES = re.compile(r"\{\{[^{}]*\}\}\s*")
+_NODES = re.compile(r"\[\[\{\{[^{}]*\}\}\]\]|\{\{[^{}]*\}\}\s*|\[Op:\S*\]")
+_GRAPH = re.compile(r"^Graph execution error:.*^\s*File [^\n]*\n", re.DOTALL | re.MULTILINE)
 _CALLED = re.compile(r"Exception encountered when calling (?:layer ['\"])?(\w+)(?:\.call\(\))?['\"]?[^.:]*[.:]")
 _USER_CODE = re.compile(r"^in user code:.*\n\s*\w+: ", re.DOTALL)
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (keras, tf, np))
@@ -45,9 +47,20 @@ def explained(what: str, x: Nest = None) -> Iterator[None]:
     """
     try:
         yield
-    except (TrainerError, *_PASSING):
+    except SystemExit as error:
+        raise UsageError(f"{what} ended the process by exit({error.code!r}); raise an error that says why") from None
+    except TrainerError as error:
+        if "\n" in str(error):  # TensorFlow has put the frames of what it traces around it.
+            raise type(error)(words(error)) from None
+        raise
+    except _PASSING:
         raise
     except Exception as error:
+        if type(error).__name__ == "InaccessibleTensorError":
+            raise UsageError(
+                f"{what} cannot be run: a tensor or random number of a branch of keras.ops.cond, or of the body of a "
+                "loop, is needed outside of it; return it from there, and draw before it"
+            ) from None
         own = _own_frames(error)
         given = f" with x of {describe(x)}" if x is not None else ""
         where = f" ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name})" if own else ""
@@ -64,9 +77,9 @@ def explained(what: str, x: Nest = None) -> Iterator[None]:
 
 def words(error: BaseException, limit: int = 500) -> str:
     """What an error says, in one line: without colours, names of graph nodes and the frames around it."""
-    text = _NODES.sub("", _TERMINAL.sub("", str(error)))
+    text = _NODES.sub("", _GRAPH.sub("", _TERMINAL.sub("", str(error))))
     text = _USER_CODE.sub("", text)
-    text = text.partition("Arguments received by")[0]
+    text = _NUMBERS.sub("[…]", text.partition("Arguments received by")[0])
     text = _CALLED.sub(r"\1:", text)
     text = " ".join(text.split())
     if not text:

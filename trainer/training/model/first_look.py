@@ -135,6 +135,8 @@ def _score(model: Any, x: Nest, y: Nest, outputs: Nest, weight: Nest, split: str
             results = model.compute_metrics(x, y, outputs, weight)
             expected = model.get_metrics_result()
     except UsageError:
+        for what, nest in (("y", y), ("sample_weight", weight)):
+            _check_output_keys(model, nest, outputs, f"load_data's {what} of the {split} data")
         if has_classes(model) and y is not None:  # A label that is no class is data's fault, and says so.
             check_labels(model, keras.tree.map_structure(np.asarray, y), outputs, split=split)
         raise
@@ -200,6 +202,14 @@ def _check_keys(model: Any, x: Nest) -> None:
             f"load_data's x has {', '.join(unknown)}, which the model {model.name} does not take; its inputs are "
             f"{', '.join(sorted(map(str, names)))}: leave the others out, or give the model an input of that name"
         )
+
+
+def _check_output_keys(model: Any, nest: Nest, outputs: Nest, what: str) -> None:
+    """Says which keys of labels or weights are not those of a model's outputs, where Keras could not take them."""
+    names = set(outputs) if isinstance(outputs, dict) else set(getattr(model, "output_names", None) or ())
+    if isinstance(nest, dict) and names and set(nest) != names:
+        given, known = (", ".join(sorted(map(str, keys))) for keys in (nest, names))
+        raise UsageError(f"{what} has {given}, and the outputs of the model {model.name} are {known}; name them alike")
 
 
 def _check_size(y: Nest, outputs: Nest) -> None:

@@ -3,14 +3,15 @@
 So the same function serves one replica and many, plain TensorFlow and XLA, and says the same on each.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
 from absl import logging
 
 from trainer.core.exit_codes import UsageError
+from trainer.training.data import random_state
 from trainer.training.data.arrays import Nest
 from trainer.training.model.first_look import FirstLook, call
 from trainer.training.model.scores import Scores, Sums
@@ -72,7 +73,8 @@ class ModelStep:
                     loss = self._whole_loss(x, y, outputs, weight, training=True)
                 else:
                     loss, parts, _ = self._sharing.loss(x, y, outputs, weight, divisors)
-                scaled = self._model.optimizer.scale_loss(loss)
+                # A loss of each example, with the reduction None, is trained on as a sum and shown as a mean.
+                scaled = self._model.optimizer.scale_loss(tf.reduce_sum(loss))
         gradients = scope.gradients(tape, scaled, trained)
         self._without = [place for place, gradient in enumerate(gradients) if gradient is None]
         with scope:
@@ -82,7 +84,7 @@ class ModelStep:
         if self._sharing is not None:
             measured = self._sharing.with_parts(measured, parts)
         changed = [None if new is old else new for new, old in zip(after, before, strict=True)]
-        return gradients, [*changed, *scope.assigned()], loss, measured
+        return gradients, [*changed, *scope.assigned()], tf.reduce_mean(loss), measured
 
     def check_trained(self) -> None:
         """Says what would not be trained, once the steps are traced.
@@ -147,10 +149,10 @@ class ModelStep:
             # Keras' fit does not know how many examples a batch of validation has, and counts each as one.
             after[place] = sums[1 + place] + (after[place] - sums[1 + place]) / examples
         state = [scope.get_current_value(variable) for variable in self._variables.others]
-        return [sums[0] + tf.cast(loss, tf.float64) * examples, *after], state
+        return [sums[0] + tf.cast(tf.reduce_mean(loss), tf.float64) * examples, *after], state
 
     def _whole_loss(self, x: Nest, y: Nest, outputs: Nest, weight: Nest, *, training: bool) -> tf.Tensor:
-        return tf.reduce_sum(self._model._compute_loss(x, y, outputs, weight, training=training))
+        return self._model._compute_loss(x, y, outputs, weight, training=training)
 
     def _scope(self, trained: Any, others: Any, seeds: Any, state: Any, metrics: Any) -> "_Scope":
         """Where all variables have these values, and changes are kept beside them."""
@@ -172,6 +174,16 @@ class _Scope(keras.StatelessScope):  # type: ignore[misc]  # Keras has no types.
     counts as the variable's.
     """
 
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._graph, self._misplaced = tf.compat.v1.get_default_graph(), ""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self._misplaced:  # Said here: within a layer, Keras would put words of its own around it.
+            raise UsageError(self._misplaced)
+
     def watch(self, tape: tf.GradientTape, trained: Sequence[Any]) -> None:
         """From now on notes what is assigned to these variables."""
         self._tape, self._trained = tape, list(trained)
@@ -180,11 +192,31 @@ class _Scope(keras.StatelessScope):  # type: ignore[misc]  # Keras has no types.
     def add_update(self, update: tuple[Any, Any]) -> None:
         """Called by Keras for each assignment."""
         variable, value = update
+        inside = list(self._graphs_inside())
+        if random_state.is_seed(variable):
+            if any(name != "CondBranchFuncGraph" for name in inside):
+                self._misplaced = (
+                    "a layer draws random numbers in the body of a loop, a map or a recurrent cell, where every round "
+                    "would get the same ones; draw them before it"
+                )
+        elif inside:
+            self._misplaced = (
+                f"{variable.path} is assigned in a branch of keras.ops.cond or in the body of a loop, from where a "
+                "compiled step cannot bring it out; assign keras.ops.where(condition, new, old) outside of it"
+            )
+            return
         if any(variable is one for one in getattr(self, "_trained", ())):
             value = tf.stop_gradient(value)
             self._tape.watch(value)
             self._values.setdefault(id(variable), []).append(value)
         super().add_update((variable, value))
+
+    def _graphs_inside(self) -> Iterator[str]:
+        """The kinds of graphs that are being traced inside of the step's own: of branches and bodies of loops."""
+        graph = tf.compat.v1.get_default_graph()
+        while graph is not self._graph and graph is not None:
+            yield type(graph).__name__
+            graph = getattr(graph, "outer_graph", None)
 
     def gradients(self, tape: tf.GradientTape, loss: tf.Tensor, trained: Sequence[tf.Tensor]) -> list[Any]:
         """Of a loss, by each variable; None where it does not depend on one."""

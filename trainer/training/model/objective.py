@@ -133,6 +133,31 @@ def share_losses(model: Any, kinds: Sequence[str]) -> list[SharedLoss]:
     return shared
 
 
+def given(model: Any, y: Any, outputs: Any, weight: Any = None) -> list[tuple[Any, Any, Any]]:
+    """The labels, outputs and weights that each loss of a compiled model gets: as Keras finds them, by name or place.
+
+    Raises:
+      ValueError, KeyError, IndexError, TypeError: they do not fit the losses.
+    """
+    compiled = model._compile_loss
+    if compiled is None:
+        return []
+    found: list[tuple[Any, Any, Any]] = []
+
+    def noted(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+        found.append((y_true, y_pred, sample_weight))
+        return 0.0
+
+    losses = compiled._flat_losses
+    compiled._flat_losses = [part._replace(loss=noted) for part in losses]
+    try:
+        with keras.StatelessScope():  # Which the means of single losses stay out of.
+            compiled.call(y, outputs, weight)
+    finally:
+        compiled._flat_losses = losses
+    return found
+
+
 def kind_of(whole: Any, parts: Sequence[Any], shares: Sequence[int]) -> str | None:
     """How a number for a batch follows from those for its parts: `MEAN`, `SUM`, or None for neither."""
     total = sum(shares)

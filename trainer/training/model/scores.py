@@ -74,11 +74,11 @@ def _flat(results: dict[str, Any]) -> dict[str, Any]:
     for name, value in results.items():
         if isinstance(value, dict):
             flat |= value
-        elif getattr(value, "shape", ()) and value.shape.num_elements() != 1:
+        elif np.size(value) != 1:
             for index, one in enumerate(np.ravel(value)):  # Such as an F1 score of each class.
                 flat[f"{name}_{index}"] = one
         else:
-            flat[name] = np.ravel(value)[0] if getattr(value, "shape", ()) else value
+            flat[name] = np.ravel(value)[0]
     return flat
 
 

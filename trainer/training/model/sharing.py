@@ -26,6 +26,7 @@ class Sharing:
         """
         self._model, self._scores, self._batch = model, scores, global_batch
         self._parts = _parts(look)
+        _check_variables(model)
         self.own_loss = type(model).compute_loss is not keras.Model.compute_loss
         self._own_kind = self._kind_of_own_loss(look) if self.own_loss else MEAN
         if self.own_loss and look.synchronized:
@@ -81,25 +82,37 @@ class Sharing:
         return metrics
 
     def _kind_of_own_loss(self, look: FirstLook) -> str:
+        name = f"{type(self._model).__name__}.compute_loss"
+
         def value(part: tuple[Nest, Nest, Nest, Nest]) -> float:
             x, y, outputs, weight = part
             with untouched(self._model):
-                return float(tf.reduce_sum(self._model._compute_loss(x, y, outputs, weight, training=True)))
+                loss = tf.convert_to_tensor(self._model._compute_loss(x, y, outputs, weight, training=True))
+            if loss.shape.rank:
+                raise UsageError(
+                    f"{name} gives a loss of each example, which several workers cannot share; return one number, such "
+                    "as their mean, or train with one worker"
+                )
+            return float(loss)
 
-        return self._kind(f"{type(self._model).__name__}.compute_loss", look, value)
+        whole = value((look.x, look.y, look.outputs, look.weight))
+        return self._kind(name, whole, [value(part) for part in self._parts])
 
     def _kinds_of_losses(self, look: FirstLook) -> list[str]:
         kinds = []
         compiled = self._model._compile_loss
-        for part in compiled._flat_losses if compiled is not None else ():
-            nests = [(look.y, look.outputs), *((y, outputs) for _, y, outputs, _ in self._parts)]
-            values = [objective.each(part.loss, *(_chosen(nest, part.path) for nest in pair)) for pair in nests]
+        batches = [(look.y, look.outputs, look.weight), *(part[1:] for part in self._parts)]
+        found = [objective.given(self._model, *batch) for batch in batches]
+        for index, part in enumerate(compiled._flat_losses if compiled is not None else ()):
+            whole, *parts = [of_batch[index] for of_batch in found]
+            values = [objective.each(part.loss, y, outputs) for y, outputs, _ in (whole, *parts)]
             if values[0] is not None:
                 if not np.allclose(
                     values[0],
                     np.concatenate([value for value in values[1:] if value is not None]),
                     rtol=1e-3,
                     atol=1e-4,
+                    equal_nan=True,
                 ):
                     raise UsageError(
                         f"the loss {part.loss.name} of an example depends on the others of its batch, so several "
@@ -107,13 +120,11 @@ class Sharing:
                     )
                 kinds.append(MEAN)
                 continue
-
-            def value(batch: tuple[Nest, Nest, Nest, Nest], part: Any = part) -> float:
-                _, y, outputs, weight = batch
-                weights = _chosen(weight, part.path) if keras.tree.is_nested(weight) else weight
-                return float(part.loss(_chosen(y, part.path), _chosen(outputs, part.path), weights))
-
-            kinds.append(self._kind(f"the loss {part.loss.name}", look, value))
+            kinds.append(
+                self._kind(
+                    f"the loss {part.loss.name}", float(part.loss(*whole)), [float(part.loss(*p)) for p in parts]
+                )
+            )
         return kinds
 
     def _kinds_of_added(self, look: FirstLook) -> list[str]:
@@ -134,10 +145,9 @@ class Sharing:
         sizes = [len(keras.tree.flatten(part[0])[0]) for part in self._parts]
         return [objective.kind_of(total, [part[index] for part in parts], sizes) for index, total in enumerate(whole)]
 
-    def _kind(self, name: str, look: FirstLook, value: Any) -> str:
+    def _kind(self, name: str, whole: float, parts: Sequence[float]) -> str:
         sizes = [len(keras.tree.flatten(part[0])[0]) for part in self._parts]
-        whole = value((look.x, look.y, look.outputs, look.weight))
-        kind = objective.kind_of(whole, [value(part) for part in self._parts], sizes)
+        kind = objective.kind_of(whole, parts, sizes)
         if kind is None:
             raise UsageError(
                 f"{name} of a batch is neither the mean nor the sum of those of its parts, so several workers cannot "
@@ -152,14 +162,17 @@ class Sharing:
         return any(count is not None for count in shares.counted)
 
 
+def _check_variables(model: Any) -> None:
+    for variable in model.trainable_variables:
+        if getattr(variable, "overwrite_with_gradient", False):
+            raise UsageError(
+                f"{variable.path} is a scale of float8, which each worker would set by its own share of a batch; train "
+                "with one worker, or in another precision"
+            )
+
+
 def _parts(look: FirstLook) -> list[tuple[Nest, Nest, Nest, Nest]]:
     cut = max(1, look.examples // 3)
     ends = [(0, cut), (cut, look.examples)]
     nests = (look.x, look.y, look.outputs, look.weight)
     return [tuple(sliced(nest, *end) for nest in nests) for end in ends if end[0] < end[1]]
-
-
-def _chosen(nest: Nest, path: Sequence[Any]) -> Nest:
-    for step in path:
-        nest = nest[step]
-    return nest
