@@ -12,11 +12,12 @@ from trainer.core.config import Config
 from trainer.core.run_dir import REPORT
 from trainer.training.assembly import Assembly
 from trainer.training.attempt_times import AttemptClock, attempt_times
-from trainer.training.checkpoint import Checkpoint, write_whole
+from trainer.training.checkpoint import Checkpoint
 from trainer.training.explaining import words
 from trainer.training.mistakes import Predictions, predictions
 from trainer.training.report_page import Report, page
 from trainer.training.standalone import standalone
+from trainer.training.whole_file import write_whole
 
 
 def write(

@@ -20,9 +20,10 @@ from trainer.core.run_dir import REPORT, RESULT
 from trainer.training import exporting, report
 from trainer.training.assembly import Assembly
 from trainer.training.attempt_times import AttemptClock
-from trainer.training.checkpoint import Checkpoint, write_whole
+from trainer.training.checkpoint import Checkpoint
 from trainer.training.exporting import ExportError
 from trainer.training.standalone import first_inputs, standalone
+from trainer.training.whole_file import write_whole
 
 _NOT_THESE = ("run_dir", "experiment")  # The second has a place of its own.
 
