@@ -1,16 +1,25 @@
 """What a pod does with the code that was sent to it: unpacking, and its requirements, from a folder of wheels."""
 
+import contextlib
+import gzip
 import hashlib
+import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import tarfile
+import tempfile
 import zipfile
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainer.core import shipped_code
+from trainer.core.exit_codes import UsageError
 
 
 def wheel(folder: pathlib.Path, name: str, *, needs: str = "", tag: str = "py3-none-any") -> pathlib.Path:
@@ -134,3 +143,66 @@ def test_a_folder_that_cannot_be_written(pod: Pod) -> None:
     done = pod.unpack()
     assert done.returncode == 64
     assert "the code cannot be unpacked: /proc/code cannot be written" in done.stderr
+
+
+def a_tar(*entries: tarfile.TarInfo) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for entry in entries:
+            archive.addfile(entry, io.BytesIO(bytes(entry.size)) if entry.isreg() else None)
+    return content.getvalue()
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, **more: Any) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type = kind
+    for field, value in more.items():
+        setattr(made, field, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [entry("link", tarfile.SYMTYPE, linkname="/"), entry("link/x")],
+        [entry("link", tarfile.LNKTYPE, linkname="../../out")],
+        [entry("pipe", tarfile.FIFOTYPE)],
+        [entry("device", tarfile.CHRTYPE)],
+        [entry("/out")],
+        [entry("a/../../../out")],
+        [entry("large", size=65 * 2**20)],
+        [entry("a"), entry("a/b")],
+        [entry("x" * 300)],
+    ],
+)
+def test_what_no_folder_of_code_holds_is_refused(entries: list[tarfile.TarInfo], tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UsageError):
+        shipped_code.unpack(a_tar(*entries), tmp_path / "code")
+    assert {path.name for path in tmp_path.rglob("*")} <= {"code", "src", "a"}
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    names=st.lists(st.text(max_size=12) | st.sampled_from(["..", "a/..", "/a", ".", "a", "a/b"]), max_size=3),
+    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6),
+    mode=st.integers(0, 0o7777),
+    when=st.integers(0, 2**40),
+    packed=st.booleans(),
+)
+def test_whatever_an_archive_holds(
+    names: list[str], changes: list[tuple[int, int]], mode: int, when: int, packed: bool
+) -> None:
+    """Before it is compressed, or after, some of its bytes are others."""
+    try:
+        content = bytearray(a_tar(*[entry(name, mode=mode, mtime=when, size=10) for name in names]))
+    except (ValueError, UnicodeError):  # Of no archive that can be made.
+        return
+    plain = content if packed else bytearray(gzip.decompress(content))
+    for at, byte in changes:
+        plain[at % len(plain)] = byte
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as root:
+        folder = pathlib.Path(root) / "code"
+        with contextlib.suppress(UsageError):
+            shipped_code.unpack(bytes(plain) if packed else gzip.compress(plain), folder)
+        assert {path.name for path in pathlib.Path(root).iterdir()} <= {"code"}
+        assert {path.name for path in folder.glob("*")} <= {"src"}

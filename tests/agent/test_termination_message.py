@@ -104,3 +104,19 @@ def test_attempts_of_0_1_0_are_read(tmp_path: pathlib.Path) -> None:
 def test_attempts_of_a_newer_format_are_named_as_such() -> None:
     with pytest.raises(DataError, match=r"a line of attempts\.jsonl is of format 3.*a newer version wrote it"):
         attempts.parse(b'{"attempt": 1}\n{"format": 3, "number": 2}\n')
+
+
+def test_a_result_is_passed_on_without_the_secrets_in_its_flags(tmp_path: pathlib.Path) -> None:
+    own = {"module": "x", "database": "postgres://user:password@host/x?token=secret", "several": ["s3://a:secret@b"]}
+    (tmp_path / "result.json").write_text(json.dumps({"steps": 3, "experiment": own}))
+    result = finishing._result(tmp_path)
+    assert result
+    assert result["experiment"] == {"module": "x", "database": "postgres://host/x?…", "several": ["s3://b"]}
+    assert result["steps"] == 3
+
+
+@pytest.mark.parametrize("depth", [100, 300, 900, 960, 990, 100_000])
+def test_a_result_that_is_nested_deeply_ends_no_agent(tmp_path: pathlib.Path, depth: int) -> None:
+    """It may come from a bucket."""
+    (tmp_path / "result.json").write_text('{"steps": 3, "x": ' + "[" * depth + "]" * depth + "}")
+    assert json.loads(termination_message.dumps(finishing._result(tmp_path) or {})).keys() <= {"steps", "x"}

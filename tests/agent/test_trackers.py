@@ -193,6 +193,20 @@ def test_a_tracker_that_is_away_is_told_of_once_a_minute() -> None:
     assert said[2:] == ["Notes takes lines again"]
 
 
+def test_a_tracker_that_asks_for_an_exit_is_away_like_any_other() -> None:
+    """Its client is other people's code; a thread that ends by it would end the agent, or nobody would hear of it."""
+    said, notes = list[str](), Notes(SystemExit("no licence"))
+    tracking = Tracking(notes, RUN, say=said.append, pause=0.001)
+    tracking.progressed(progress(1))
+    until(20, "the warning", lambda: said, pause=0.01)
+    assert "Notes is away: SystemExit: no licence" in said[0]
+    notes.failing = None
+    until(60, "the line", lambda: notes.steps == [1], pause=0.01)
+    tracking.finish(None, 0)
+    tracking.wait(20)
+    assert notes.ended == [0]
+
+
 def test_what_a_tracker_knows_already_is_not_told_again() -> None:
     notes = Notes()
     notes.known = (3, False)

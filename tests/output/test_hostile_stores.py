@@ -16,8 +16,8 @@ from tests.support.mirrored_run import Training
 from tests.support.object_stores import Server
 from tests.support.servers import BUCKET
 from trainer.core.exit_codes import DataError
-from trainer.core.run_dir import MANIFEST
-from trainer.output import reader
+from trainer.core.run_dir import ATTEMPTS, MANIFEST
+from trainer.output import reader, stores
 from trainer.output.stores.errors import StorageError
 
 pytestmark = pytest.mark.servers
@@ -80,3 +80,14 @@ def test_what_is_not_the_runs_own_does_not_disturb(server: Server, run: str, tmp
     Training(place.run_dir, 1).do_step(10)
     assert taken_over_from(place, server.store(run)) is None
     assert set(foreign) - {".pieces/..keras.py"} <= set(server.store(run).keys(""))
+
+
+@pytest.mark.parametrize("key", [MANIFEST, "train/events.out.tfevents.0000000000", ATTEMPTS])
+def test_an_object_that_fills_the_memory_is_damage(
+    server: Server, run: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores.store, "MOST_BYTES", 1000)
+    put(server, run, key, bytes(1001))
+    error = taken_over_from(made(tmp_path), server.store(run))
+    assert isinstance(error, DataError)
+    assert f"/{run}/{key} is 1001 bytes large" in str(error)

@@ -11,8 +11,9 @@ import pytest
 from tests.support.object_stores import opened
 from tests.support.servers import BUCKET, toxiproxy
 from tests.support.servers.refusing_proxy import refusing_proxy
+from trainer.output import stores
 from trainer.output.stores import gs, s3
-from trainer.output.stores.errors import ConflictError, MissingError, UnreachableError
+from trainer.output.stores.errors import ConflictError, MissingError, TooLargeError, UnreachableError
 from trainer.output.stores.store import PART_BYTES, Store, StoredObject
 
 pytestmark = pytest.mark.servers
@@ -156,3 +157,16 @@ def test_lists_and_deletes(store: Store) -> None:
     assert sorted(store.keys("a/")) == ["a/2"]
     with pytest.raises(MissingError):
         list(store.stream("a/1"))
+
+
+def test_what_is_larger_than_anything_that_is_read_whole_is_not_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores.store, "MOST_BYTES", 1000)
+    store.create("fits", bytes(1000))
+    store.create("too large", bytes(1001))
+    found = store.get("fits")
+    assert found
+    assert len(found.data) == 1000
+    with pytest.raises(TooLargeError, match="too large is 1001 bytes large, expected at most 1000"):
+        store.get("too large")

@@ -33,6 +33,13 @@ FOREIGN = (
     ".pieces/..{}",
     "model.keras.{}",
     "{}tfevents",
+    "best/step-{}.npz",
+    "export/saved_model/..{}",
+    "export/saved_model/a/b/{}",
+    "train/plugins/profile/x/{}",
+    "code.tar.gz.{}",
+    "report.html.{}",
+    "result.json.{}",
 )
 
 

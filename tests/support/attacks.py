@@ -38,6 +38,23 @@ _JUNK: tuple[bytes, ...] = (
     message(b"x" * 10, Content_Length="100"),
     message(b"[" * 100_000),
     message(b"{}" + message({"ask": "stop"}), Content_Length="2"),  # One request in another's body.
+    message(b'5\r\n{"a":\r\n2\r\n1}\r\n0\r\n\r\n', Content_Length="5", Transfer_Encoding="chunked"),
+    message(b"{}", Content_Length="2\r\nContent-Length: 9"),
+    message(b"{}", Content_Length="2, 2"),
+    message(b"", Expect="100-continue", Content_Length="99"),
+    message(b"{}", token=None, Authorization="Bearer x\r\nAuthorization: Bearer y"),
+    message({"ask": "stop"}) * 100,
+    b"GET /healthz\r\n\r\n",  # HTTP/0.9.
+    b"GET http://another.host/metrics HTTP/1.1\r\nHost: another.host\r\n\r\n",
+    b"GET /metrics HTTP/1.1\nHost: x\n\n",
+    b"GET /metrics HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n\r\n",
+    b"GET /metrics HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n\r\n",
+    b"CONNECT another.host:443 HTTP/1.1\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\n\r\n",
+    b"GET /healthz?" + b"%0d%0a" * 5000 + b" HTTP/1.1\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nX: \x00\x7f\x80\xff\r\n\r\n",
+    b"GET /metrics HTTP/1.1\r\n\r\n" + b"x" * 2_000_000,  # More than is passed over.
 )
 
 
@@ -50,7 +67,9 @@ class Attacker:
         self._run, self._chance, self._attack_more = run, chance, attack_more
         self._idle: collections.deque[socket.socket] = collections.deque()
         self.count: collections.Counter[str] = collections.Counter()
-        self.kinds: list[Callable[[], None]] = [self.forge, self.malform, self.send_junk, self.send_noise, self.idle]
+        self.kinds: list[Callable[[], None]] = [
+            self.forge, self.malform, self.send_junk, self.send_noise, self.idle, self.trickle,
+        ]  # fmt: skip
         if attack_more:
             self.kinds.append(self.attack_more)
 
@@ -60,7 +79,8 @@ class Attacker:
         try:
             kind()
         except ConnectionError:
-            # An agent that ends takes its connections along; else nobody may be cut off without an answer.
+            # An agent that ends takes its connections along: those that it has not accepted, or whose request it has
+            # not read, are reset, and what comes afterwards is refused. Else nobody may be cut off without an answer.
             assert any(self._has_ended(agent) for agent in self._run.agents.values()), kind.__name__
             return
         self.count[kind.__name__] += 1
@@ -111,6 +131,12 @@ class Attacker:
         while len(self._idle) > _MOST_IDLE:
             self._idle.popleft().close()
 
+    def trickle(self) -> None:
+        """One more byte on each of those, so that no agent may wait for silence."""
+        for connection in self._idle:
+            with contextlib.suppress(OSError):  # The agent has closed it.
+                connection.send(b"a")
+
     def attack_more(self) -> None:
         """What else there is."""
         if self._attack_more:
@@ -145,11 +171,11 @@ class Memory:
                     lines = pathlib.Path(f"/proc/{agent.process.pid}/status").read_text()
                     self._samples[index].append(int(lines.partition("VmRSS:")[2].split()[0]))
 
-    def grown(self) -> dict[int, int]:
-        """How much more each agent had in the last third than in the first, in kB."""
-        thirds = {index: (samples, len(samples) // 3) for index, samples in self._samples.items()}
+    def thirds(self) -> dict[int, tuple[int, int]]:
+        """What each agent had in the first third of the time and in the last, in kB."""
+        thirds = {index: (samples, max(1, len(samples) // 3)) for index, samples in self._samples.items()}
         return {
-            index: round(statistics.median(samples[-third:]) - statistics.median(samples[:third]))
+            index: (round(statistics.median(samples[:third])), round(statistics.median(samples[-third:])))
             for index, (samples, third) in thirds.items()
         }
 
@@ -189,7 +215,7 @@ def withstand(
         chief = run.start_all()[0]
         for agent in run.agents.values():
             agent.wait_for_line("state=meeting")  # It listens.
-        attacker, memory = Attacker(run, random.Random(seed), attack_more), Memory(run)
+        began, attacker, memory = time.monotonic(), Attacker(run, random.Random(seed), attack_more), Memory(run)
         while chief.process.poll() is None:
             attacker.attack()
             memory.look()
@@ -199,8 +225,11 @@ def withstand(
         ended = (run.result["restarts"], run.result["weights_sha256"])
         assert ended == (0, weights), (ended, weights)
         assert not [index for index, agent in run.agents.items() if "Traceback" in agent.text]
-        grown = memory.grown()
-        print(f"attacks: {dict(attacker.count)}; more memory in the last third, in kB, by worker: {grown}")
-        assert len(grown) == WORKERS
-        assert all(kilobytes < _MOST_GROWTH for kilobytes in grown.values()), grown
+        thirds = memory.thirds()
+        print(
+            f"attacks in {time.monotonic() - began:.0f} s: {attacker.count.total()} {dict(attacker.count)}; kB in the "
+            f"first third and in the last, by worker: {thirds}"
+        )
+        assert len(thirds) == WORKERS
+        assert all(last - first < _MOST_GROWTH for first, last in thirds.values()), thirds
     return dict(attacker.count)

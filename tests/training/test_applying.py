@@ -1,6 +1,7 @@
 """--mode=evaluate and --mode=predict: the same numbers by any number of workers, whatever is killed meanwhile."""
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from pyarrow import parquet
 from tests.support.training_processes import Training, result
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
+from trainer.training import cli
 from trainer.training.data import idx_files
 from trainer.training.results import prediction_files
+from trainer.training.state import trained_model
 
 FLAGS = ("--experiment=tests.experiments.paced", "--epochs=2", "--global_batch_size=64", "--hidden_units=32")
 ALL = "--data_dir="  # The 10,000 examples of the package, ten batches.
@@ -57,6 +60,30 @@ def predicted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def evaluate(training: Training, run_dir: Path, model: Path, *flags: str, count: int = 1) -> dict[str, Any]:
     training.run("--mode=evaluate", f"--model={model}", f"--run_dir={run_dir}", *flags, count=count)
     return result(run_dir)
+
+
+def test_a_result_names_a_model_and_has_no_say_in_what_this_run_does(tmp_path: Path) -> None:
+    """It may lie in a bucket, which others write."""
+    ours = {"run_dir": "/x", "data_cache": "/x", "mode": "train", "model": "/x", "flagfile": "/etc/passwd", "help": ""}
+    said = {
+        "flags": {"seed": 3, "data_cache": "/x", "run_dir": "/x"},
+        "experiment": {"module": "trainer.mnist", "hidden_units": 7, **ours},
+    }
+    (tmp_path / "result.json").write_text(json.dumps(said))
+    assert trained_model.flags(str(tmp_path)) == ["--seed=3", "--experiment=trainer.mnist", "--hidden_units=7"]
+
+
+@pytest.mark.parametrize("module", ["..x", "a/b", "", 5, None, ["os"]])
+def test_what_is_no_modules_name_is_not_imported(tmp_path: Path, module: Any) -> None:
+    (tmp_path / "result.json").write_text(json.dumps({"experiment": {"module": module}}))
+    with pytest.raises(UsageError, match="is no module's name"):
+        trained_model.flags(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b'{"mode": {}}', b"\xff", b"1" * 5000])
+def test_a_damaged_result_is_nobodys_mode(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "result.json").write_bytes(content)
+    cli._check_mode(tmp_path, "evaluate")
 
 
 def test_it_measures_what_training_has_measured(training: Training, trained: Path, tmp_path: Path) -> None:

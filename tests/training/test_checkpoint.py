@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from absl import logging
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.full_disk import no_room_beyond
 from trainer.core.exit_codes import DataError, UsageError
@@ -224,3 +226,62 @@ def test_refuses_another_runs_checkpoint(name: str) -> None:
     check_identity(made(4), {"seed": 0})
     with pytest.raises(UsageError, match=rf"step 4 was made with {name} .*, this start has 1"):
         check_identity(made(4), {name: 1})
+
+
+# -- Whatever the content ----------------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def with_state(state: Any, **more: npt.NDArray[Any]) -> bytes:
+    """A checkpoint's file whose state is that text, or that value."""
+    with np.load(io.BytesIO(made(4).encode())) as archive:
+        members = {name: archive[name] for name in archive.files}
+    text = state if isinstance(state, bytes) else json.dumps(state).encode()
+    buffer = io.BytesIO()
+    np.savez(buffer, **{**members, **more, "state.json": np.frombuffer(text, np.uint8)})
+    return buffer.getvalue()
+
+
+def state_of(content: bytes) -> dict[str, Any]:
+    with np.load(io.BytesIO(content)) as archive:
+        return dict(json.loads(archive["state.json"].tobytes()))
+
+
+@pytest.mark.parametrize("state", [b"[" * 100_000, b"[]", b"5", b"{}", b"", b"\xff", b'{"format": 2, "types": 5}'])
+def test_a_state_that_no_run_has_saved_is_damage(state: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Checkpoint.decode(with_state(state))
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_a_checkpoint_holds_it_is_one_or_damaged(data: st.DataObject) -> None:
+    state = state_of(made(4).encode())
+    state[data.draw(st.sampled_from([*state, "more"]))] = data.draw(JSON)
+    try:
+        read = Checkpoint.decode(with_state(state))
+    except (ValueError, DataError):
+        return
+    assert type(read.step) is int
+    assert read.step >= 0
+    assert all(isinstance(value, int | float) for scores in read.history for value in scores.values())
+    assert (read.seconds + read.step_seconds + read.step_examples) >= -(2**54)
+    assert isinstance(read.identity, dict)
+    Checkpoint.decode(read.encode())
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_is_changed_in_its_bytes(data: st.DataObject) -> None:
+    content = bytearray(made(4, size=10).encode())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        Checkpoint.decode(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    except (ValueError, DataError):
+        return

@@ -210,7 +210,10 @@ def test_later_what_is_no_run_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(
         json.dumps({"experiment": {"module": "trainer.mnist", "flagfile": "/etc/motd"}})
     )
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "result.json").write_text(json.dumps({"experiment": {"module": "..elsewhere"}}))
     for arguments, words in (
+        ((str(tmp_path / "odd"),), "is damaged: '..elsewhere' is no module's name"),
         ((str(tmp_path / "nothing"),), "holds no result.json: name the folder of a run that has ended"),
         ((str(tmp_path),), "holds neither model.keras nor model.weights.h5"),
         ((), "takes a run directory or its address"),

@@ -16,7 +16,7 @@ from trainer.core.causes import KILLED_BY_AGENT, Cause
 from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, meaning, rule
 from trainer.core.process import signal_name
 from trainer.core.run_dir import RESULT
-from trainer.core.safe_text import one_line, redacted
+from trainer.core.safe_text import one_line, redacted, redacted_in
 from trainer.output.interface import Output
 
 _ANSWER_SECONDS = 10.0  # For the other agents to hear how it ended.
@@ -184,8 +184,9 @@ def termination_fields(finish: Finish, ended: Ended, status: Status, *, run: str
 def _result(run_dir: pathlib.Path) -> dict[str, object] | None:
     """What the run ended with; None where it is not there or damaged, as one from a bucket may be."""
     try:
-        return typed_json.an_object(typed_json.loads((run_dir / RESULT).read_bytes(), lenient=True), RESULT)
-    except (OSError, ValueError):
+        result = typed_json.an_object(typed_json.loads((run_dir / RESULT).read_bytes(), lenient=True), RESULT)
+        return {name: redacted_in(value) for name, value in result.items()}  # An experiment's flags are among them.
+    except (OSError, ValueError, RecursionError):
         return None
 
 

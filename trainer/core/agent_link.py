@@ -8,6 +8,7 @@
 The agent names the pipes' descriptors in the environment. Nothing here needs an agent: without one, nothing happens.
 """
 
+import concurrent.futures
 import contextlib
 import faulthandler
 import json
@@ -92,9 +93,8 @@ def at_low_priority(work: Callable[[], object]) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         work()
 
-    thread = threading.Thread(target=do, name="low priority")
-    thread.start()
-    thread.join()
+    with concurrent.futures.ThreadPoolExecutor(1, "low priority") as thread:
+        thread.submit(do).result()
 
 
 def is_spare() -> bool:

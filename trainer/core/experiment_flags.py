@@ -10,16 +10,19 @@ An experiment declares them in a dataclass of its own:
 import ast
 import dataclasses
 import importlib.util
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.core import settings
 from trainer.core.config import PROGRAM, Config
 from trainer.core.exit_codes import UsageError
+from trainer.core.safe_text import one_line
 from trainer.core.settings import setting
 
 NAME = "Flags"
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 class UnreadableError(Exception):
@@ -71,7 +74,7 @@ def with_flags(flags: type | None) -> type[Config]:
         return Config
     if not dataclasses.is_dataclass(flags):
         raise UsageError(f"the experiment's {NAME} must be a dataclass, with a `setting(...)` for each flag")
-    ours = set(dir(Config)) | {field.name for field in dataclasses.fields(Config)} | {"help", "flagfile", "undefok"}
+    ours = reserved()
     fields = []
     for field in dataclasses.fields(flags):
         if field.name in ours:
@@ -93,6 +96,26 @@ def with_flags(flags: type | None) -> type[Config]:
     return dataclasses.make_dataclass(
         "ExperimentConfig", fields, bases=(Config,), frozen=True, kw_only=True, namespace=namespace
     )
+
+
+def reserved() -> set[str]:
+    """The names that no flag of an experiment's own has: those of the trainer's, and those that absl takes."""
+    return {*dir(Config), *(field.name for field in dataclasses.fields(Config)), "help", "flagfile", "undefok"}
+
+
+def said_by_result(module: object, own: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The experiment that a result.json names, and which flags of its own it says that it had.
+
+    The file may come from a bucket, whose writers have no say in where a program writes: nothing is taken for a flag
+    that is the trainer's or absl's, such as --run_dir and --flagfile.
+
+    Raises:
+      ValueError: it names no module.
+    """
+    if not isinstance(module, str) or not _MODULE.fullmatch(module):
+        raise ValueError(f"{one_line(ascii(module), 40)} is no module's name")
+    ours = {*reserved(), "module"}
+    return module, {name: value for name, value in own.items() if name.isidentifier() and name not in ours}
 
 
 def _again(flags: type, values: dict[str, Any]) -> Config:

@@ -5,6 +5,8 @@ and half characters, which cannot be encoded.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 MOST_CHARACTERS = 1000
 
@@ -51,6 +53,18 @@ _QUERY = re.compile(r"""(://[^\s?"'<>]*)\?[^\s"'<>]+""")
 def redacted(text: str) -> str:
     """A text without the user, the password and the query of any address in it (`scheme://user:password@host?key=…`)."""
     return _QUERY.sub(r"\1?…", _PASSWORD.sub("://", text))
+
+
+def redacted_in(value: Any) -> Any:
+    """The same value of JSON, with every text in it `redacted`."""
+    match value:
+        case str():
+            return redacted(value)
+        case Mapping():
+            return {name: redacted_in(item) for name, item in value.items()}
+        case list() | tuple():
+            return [redacted_in(item) for item in value]
+    return value
 
 
 def one_line(text: str, most: int = MOST_CHARACTERS) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import yaml
 
+from trainer.core.safe_text import one_line
 from trainer.launch import rendered
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.checks.code_check import check_module
@@ -88,6 +89,8 @@ def _ask_for_nodes(flags: SubmitFlags) -> Nodes | None:
             answers.put(Nodes.of(Kube(flags.context, flags.namespace), flags.name))
         except LaunchError as error:
             answers.put(error)
+        except Exception as error:  # Unsaid, it would look like a cluster that says nothing.
+            answers.put(LaunchError(f"{type(error).__name__}: {one_line(str(error), 200)}"))
 
     threading.Thread(target=ask, name="nodes", daemon=True).start()  # It may wait longer than anybody waits for it.
     try:

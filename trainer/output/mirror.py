@@ -9,12 +9,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer.core.exit_codes import OutputError, UsageError
+from trainer.core.exit_codes import DataError, OutputError, UsageError
 from trainer.output.chief_copy import ChiefCopy
 from trainer.output.copy_thread import CopyThread
 from trainer.output.log_copies import LogCopies
 from trainer.output.outage import Growing, Outage, retry_seconds, waiting_bytes
-from trainer.output.stores.errors import AddressError, NoBucketError, RefusedError, StorageError, UnreachableError
+from trainer.output.stores.errors import (
+    AddressError,
+    NoBucketError,
+    RefusedError,
+    StorageError,
+    TooLargeError,
+    UnreachableError,
+)
 from trainer.output.stores.store import Store
 from trainer.output.takeover import Takeover
 
@@ -87,6 +94,8 @@ class Mirror:
                 break
             except NoBucketError as error:
                 raise UsageError(f"{error}; make the bucket first, or name another with --output") from None
+            except TooLargeError as error:
+                raise DataError(f"{error}; the output must be the folder of this run alone") from None
             except AddressError as error:
                 raise UsageError(f"{error}; mend --output, or what the environment says of the store") from None
             except RefusedError as error:

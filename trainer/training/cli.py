@@ -5,7 +5,6 @@ TF_CONFIG in the environment makes it one of several workers; without it, it tra
 
 import importlib
 import importlib.util
-import json
 import os
 import sys
 import tempfile
@@ -13,10 +12,11 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from trainer.core import agent_link, experiment_flags
+from trainer.core import agent_link, experiment_flags, typed_json
 from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
 from trainer.core.run_dir import RESULT, default_run_dir
+from trainer.core.safe_text import one_line
 from trainer.core.tf_config import Cluster
 from trainer.training.hardware import tf_logging
 from trainer.training.model.experiment import load
@@ -97,13 +97,14 @@ def _check_shares(config: Config, cluster: Cluster | None) -> None:
 def _check_mode(run_dir: Path, mode: str) -> None:
     """Refuses a folder in which another kind of run has ended: its result is not what this one would write."""
     try:
-        before = json.loads((run_dir / RESULT).read_bytes()).get("mode", "train")
-    except (OSError, ValueError, AttributeError):
+        result = typed_json.an_object(typed_json.loads((run_dir / RESULT).read_bytes(), lenient=True), RESULT)
+        before = typed_json.text({"mode": "train", **result}, "mode")
+    except (OSError, ValueError):
         return
     if before != mode:
         raise UsageError(
-            f"--run_dir={run_dir} holds the result of --mode={before}, which --mode={mode} would have to replace; name "
-            "another folder"
+            f"--run_dir={run_dir} holds the result of --mode={one_line(before, 40)}, which --mode={mode} would have to "
+            "replace; name another folder"
         )
 
 

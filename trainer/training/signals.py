@@ -4,6 +4,7 @@ TensorFlow's strategy installs a SIGTERM handler of its own, and Python's handle
 collective. So both signals are blocked in every thread, before TensorFlow is imported, and one thread waits for them.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -39,9 +40,13 @@ class StopWish:
             with self._lock:
                 first, self.signal = self.signal is None, self.signal or received
                 if self._handler is None or (received == signal.SIGINT and not first):
-                    print(f"stopped by {received.name}; nothing was saved since the last checkpoint", file=sys.stderr)
-                    sys.stderr.flush()
+                    _say(f"stopped by {received.name}; nothing was saved since the last checkpoint")
                     os._exit(128 + received)
                 if first:
-                    print(f"{received.name}: saving at the next step", file=sys.stderr, flush=True)
                     self._handler()
+                    _say(f"{received.name}: saving at the next step")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # Nobody reads it any more; the wish counts all the same.
+        print(text, file=sys.stderr, flush=True)

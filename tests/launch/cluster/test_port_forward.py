@@ -1,9 +1,12 @@
 """TensorBoard on this machine's port: what keeps it from being there is said."""
 
 import contextlib
+import os
 import pathlib
 import queue
+import resource
 import socket
+import time
 
 import pytest
 
@@ -69,3 +72,24 @@ def test_what_cannot_be_reached_is_said_once(
             why = "services is forbidden" if refused else "none of its pods runs"
             assert said.get(timeout=DEADLINE) == f"TensorBoard cannot be reached: {why}"
     assert said.empty()
+
+
+def test_without_room_for_files_it_listens_on(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, port: int, said: "queue.Queue[str]"
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with api_server(cluster, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        with TensorBoardForward(Kube(), "big", said.put), socket.socket() as browser:
+            said.get(timeout=DEADLINE)
+            browser.settimeout(DEADLINE)
+            lowest = os.dup(0)
+            os.close(lowest)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+            try:
+                browser.connect(("127.0.0.1", port))
+                time.sleep(1)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert browser.recv(1) == b""
+            assert said.get(timeout=DEADLINE) == "TensorBoard cannot be reached: none of its pods runs"

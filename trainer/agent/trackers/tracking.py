@@ -137,9 +137,9 @@ class Tracking:
                 why = one_line(redacted(str(error)), 300)
                 self._say(f"warning: {self._tracker.name} is not told of this run: {why}")
                 return
-            except Exception as error:  # A client may raise anything; the run must not hear of it.
+            except BaseException as error:  # A client may raise anything, or ask for an exit: it ends no run.
                 failures += 1
-                self._report(error)
+                self._report(threads.as_exception(error))
                 self._wake.clear()
 
     def _send(self) -> None:

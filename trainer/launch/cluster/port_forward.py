@@ -4,8 +4,10 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 
+from trainer.core import threads
 from trainer.core.free_ports import loopback
 from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.labels import release_selector, selector
@@ -13,6 +15,7 @@ from trainer.launch.cluster.watches import Kube
 
 PORT = 6006
 _PIECE = 65536
+_PAUSE = 0.5  # Seconds.
 
 
 class TensorBoardForward:
@@ -44,10 +47,16 @@ class TensorBoardForward:
             self._listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # Closed by __exit__.
-            while True:
+        while True:
+            try:
                 near, _ = listener.accept()
-                threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+            except OSError:
+                if listener.fileno() < 0:  # Closed by __exit__.
+                    return
+                time.sleep(_PAUSE)  # A browser that went away, or no room for another file.
+                continue
+            if not threads.start(threading.Thread(target=self._serve, args=(near,), daemon=True)):
+                near.close()  # It asks again.
 
     def _serve(self, near: socket.socket) -> None:
         with near, contextlib.suppress(OSError):  # The browser sees a closed connection and asks again.

@@ -93,7 +93,8 @@ def _print_run(run: RunSummary, curves: Mapping[str, Curve], metric: str) -> Non
         lines.append(f"  {table.flags_text(run.flags)}")
     for attempt in run.attempts:
         reason = one_line(str(attempt.get("reason", "")), 200)
-        lines.append(f"  attempt {attempt['attempt']} ended at step {attempt.get('step_to', '?')}: {reason}")
+        step = one_line(str(attempt.get("step_to", "?")), 20)
+        lines.append(f"  attempt {attempt['attempt']} ended at step {step}: {reason}")
     if sys.stdout.isatty():
         loss = "val_loss" if curves.get("val_loss") else "loss"
         width = min(console.width, _WIDEST_CURVE)

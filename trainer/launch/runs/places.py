@@ -7,11 +7,10 @@ from pathlib import Path
 from trainer.core.exit_codes import UsageError
 from trainer.core.safe_text import redacted
 from trainer.launch.codes import LaunchCode, LaunchError
-from trainer.output.stores.errors import RefusedError, UnreachableError
+from trainer.output.stores import store
+from trainer.output.stores.errors import RefusedError, TooLargeError, UnreachableError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import Folders, Readable, StoredObject, join
-
-LARGEST_FILE = 256 * 2**20  # Bytes. What is read here is text and curves; whoever puts more there means harm.
 
 
 class LocalFolder:
@@ -28,8 +27,8 @@ class LocalFolder:
         try:
             with path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                if status.st_size > LARGEST_FILE:
-                    raise UnreachableError(f"{path} is {status.st_size} bytes large, expected at most {LARGEST_FILE}")
+                if status.st_size > store.MOST_BYTES:
+                    raise TooLargeError(str(path), status.st_size, store.MOST_BYTES)
                 return StoredObject(file.read(), "", status.st_mtime)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None

@@ -10,7 +10,7 @@ from trainer.core import typed_json
 from trainer.core.exit_codes import DataError
 from trainer.core.result_figures import figure, metrics, sound
 from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, EVENT_FOLDERS, MANIFEST, RESULT
-from trainer.core.safe_text import one_line, redacted
+from trainer.core.safe_text import one_line, redacted, redacted_in
 from trainer.launch.codes import LaunchError
 from trainer.launch.runs.event_scalars import curves
 from trainer.launch.runs.places import RunFolder
@@ -46,7 +46,11 @@ class RunSummary:
 
     def facts(self) -> dict[str, Any]:
         """All of it but the attempts, for programs."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "attempts"}
+        return {
+            field.name: redacted_in(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name != "attempts"
+        }
 
 
 def summaries(place: Folders) -> list[RunSummary]:

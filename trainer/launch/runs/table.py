@@ -12,7 +12,7 @@ import rich.text
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.metric_mode import more_is_better
-from trainer.core.safe_text import one_line
+from trainer.core.safe_text import one_line, redacted
 from trainer.launch.report.verdict import duration
 from trainer.launch.runs.summary import BROKEN, DONE, RunSummary
 
@@ -161,7 +161,11 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return (
-        str(value).lower() if isinstance(value, bool) else f"{value:.10g}" if isinstance(value, float) else str(value)
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:.10g}"
+        if isinstance(value, float)
+        else redacted(str(value))
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from trainer.core import protobuf
 from trainer.core.run_dir import EVENT_FILE
+from trainer.core.safe_text import redacted
 from trainer.core.tfrecord import record
 
 MARK = ".sweep."  # In the names of these files alone.
@@ -37,7 +38,7 @@ def start(flags: Mapping[str, str], group: str, now: float | None = None) -> byt
       now: Unix time.
     """
     now = time.time() if now is None else now
-    entries = [protobuf.block(1, protobuf.block(1, name) + protobuf.block(2, _value(text)))
+    entries = [protobuf.block(1, protobuf.block(1, name) + protobuf.block(2, _value(redacted(text))))
                for name, text in flags.items()]  # fmt: skip
     session = b"".join(entries) + protobuf.block(4, group) + protobuf.double(5, now)
     return _event_file("session_start_info", protobuf.block(3, session), now)

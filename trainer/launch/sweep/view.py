@@ -12,7 +12,7 @@ import rich.live
 import rich.table
 import rich.text
 
-from trainer.core.safe_text import one_line, printable
+from trainer.core.safe_text import one_line, printable, redacted, redacted_in
 from trainer.launch.report.verdict import duration
 from trainer.launch.runs.table import number
 from trainer.launch.runs.trials import FAILED, RUNNING, WAITING, Sweep, Trial
@@ -119,7 +119,7 @@ def open_view(*, json_lines: bool) -> Iterator[SweepView]:
 
 def facts(trial: Trial) -> dict[str, Any]:
     """A trial for programs."""
-    return dict(vars(trial))
+    return dict(redacted_in(vars(trial)))
 
 
 def in_order(sweep: Sweep) -> list[Trial]:
@@ -135,9 +135,14 @@ def table(sweep: Sweep, rows: int) -> rich.table.Table:
     """A row for each of the first trials, and what is left out."""
     drawn = rich.table.Table(box=None, pad_edge=False, header_style="bold")
     flags = list(sweep.grid)
-    for title in ("TRIAL", *flags, one_line(sweep.metric, _WIDEST) or "METRIC", "EPOCHS", "TIME", "STATE"):
+    for title in ("TRIAL", *flags, sweep.metric or "METRIC", "EPOCHS", "TIME", "STATE"):
         left = title == "STATE"
-        drawn.add_column(rich.text.Text(title), justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+        drawn.add_column(
+            rich.text.Text(one_line(title, _WIDEST)),
+            justify="left" if left else "right",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
     trials = in_order(sweep)
     shown = trials if len(trials) <= rows else trials[: rows - 1]
     for trial in shown:
@@ -165,14 +170,14 @@ def print_sweep(sweep: Sweep, console: rich.console.Console) -> None:
 
 
 def _print(console: rich.console.Console, text: str, style: str) -> None:
-    console.print(rich.text.Text(one_line(text), style=style), soft_wrap=True, highlight=False)
+    console.print(rich.text.Text(one_line(redacted(text)), style=style), soft_wrap=True, highlight=False)
 
 
 def _cells(trial: Trial, flags: Sequence[str], metric: str) -> list[str]:
     value = trial.metrics.get(metric)
     return [
         str(trial.number),
-        *(one_line(trial.flags.get(name, ""), _WIDEST) for name in flags),
+        *(one_line(redacted(trial.flags.get(name, "")), _WIDEST) for name in flags),
         "" if value is None else number(value),
         str(trial.epochs or ""),
         duration(trial.seconds) if trial.seconds else "",

@@ -6,6 +6,7 @@ StorageError             says which object, and what the store answered
  │    └── CredentialsError   of these: missing, wrong or expired
  ├── NoBucketError       there is no such bucket
  ├── AddressError        the address, or the region, can never be right: no other try will succeed
+ ├── TooLargeError       the object is larger than anything that is read whole
  ├── MissingError        there is no such object
  └── ConflictError       the object is not the version that was expected
 """
@@ -39,6 +40,14 @@ class NoBucketError(StorageError):
 
 class AddressError(StorageError):
     """The store says that what it was asked for can be no bucket's name, or that the bucket is in another region."""
+
+
+class TooLargeError(StorageError):
+    """The object is larger than anything that is read whole: whoever put it there means harm."""
+
+    def __init__(self, address: str, size: int, most: int) -> None:
+        """Takes the object's address and size, and what is allowed, in bytes."""
+        super().__init__(f"{address} is {size} bytes large, expected at most {most}")
 
 
 class MissingError(StorageError):

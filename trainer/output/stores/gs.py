@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     from google.api_core import exceptions
     from google.cloud import storage
 
+from trainer.output.stores import store
 from trainer.output.stores.errors import (
     AddressError,
     ConflictError,
@@ -29,6 +30,7 @@ from trainer.output.stores.errors import (
     NoBucketError,
     RefusedError,
     StorageError,
+    TooLargeError,
     UnreachableError,
 )
 from trainer.output.stores.store import PART_BYTES, PIECES, TIMEOUT_SECONDS, StoredObject, join
@@ -59,6 +61,8 @@ class GoogleStore:
             if blob is None:
                 return None
             size, generation = int(blob.size), int(blob.generation)
+            if size > store.MOST_BYTES:
+                raise TooLargeError(join(self.url, key), size, store.MOST_BYTES)
             written = blob.updated.timestamp() if blob.updated else 0.0
             return StoredObject(self._read_part(key, generation, 0, size), str(generation), written)
 

@@ -13,7 +13,8 @@ import obstore
 from obstore import exceptions
 from obstore.store import S3Store as Client
 
-from trainer.output.stores.errors import ConflictError, MissingError, StorageError, UnreachableError
+from trainer.output.stores import store
+from trainer.output.stores.errors import ConflictError, MissingError, StorageError, TooLargeError, UnreachableError
 from trainer.output.stores.s3_client import (
     check_bucket,
     check_credentials,
@@ -55,6 +56,8 @@ class S3Store:
             try:
                 result = obstore.get(self._client, join(self._path, key))
                 meta = result.meta
+                if meta["size"] > store.MOST_BYTES:
+                    raise TooLargeError(join(self.url, key), meta["size"], store.MOST_BYTES)
                 return StoredObject(bytes(result.bytes()), meta["e_tag"] or "", meta["last_modified"].timestamp())
             except FileNotFoundError as error:
                 check_bucket(self.url, error)

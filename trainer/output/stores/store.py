@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 TIMEOUT_SECONDS = 20.0  # For a request that carries little, and for the silence of a store while a large file travels.
+MOST_BYTES = 256 * 2**20  # Of an object that is read whole: text, curves, a segment of events.
 PART_BYTES = 4 * 2**20  # A large file travels in parts of about this size, so that it needs no memory of its size.
 PIECES = ".pieces/"  # Prefix of objects that are to be joined to another, or copied; any that is left can be deleted.
 
@@ -33,7 +34,11 @@ class Readable(Protocol):
     url: str  # The address, without a slash at its end.
 
     def get(self, key: str) -> StoredObject | None:
-        """Reads a small object, whole; None when there is none."""
+        """Reads a small object, whole; None when there is none.
+
+        Raises:
+          TooLargeError: it has more than MOST_BYTES.
+        """
 
     def keys(self, prefix: str) -> Iterable[str]:
         """The keys that begin with `prefix`, in any order."""

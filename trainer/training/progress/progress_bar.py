@@ -3,10 +3,12 @@
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from trainer.core import threads
 from trainer.core.log_lines import Progress, data_wait_text, metrics_text
 
 _BAR_SECONDS = 0.2
@@ -25,6 +27,7 @@ class Display:
         self._bar = _Bar() if sys.stdout.isatty() else None
         self._every = _BAR_SECONDS if self._bar else every
         self._closed = threading.Event()
+        self._failure: BaseException | None = None  # What has ended the thread.
         self._thread = threading.Thread(target=self._run, name="display", daemon=True)
 
     def __enter__(self) -> Self:
@@ -40,7 +43,13 @@ class Display:
             self._bar.close()
 
     def show(self, progress: Progress) -> None:
-        """Shows an event that must not be missed: an attempt's first step, an epoch's end."""
+        """Shows an event that must not be missed: an attempt's first step, an epoch's end.
+
+        Raises:
+          Exception: what has ended the thread, without which a run looks as if it hung.
+        """
+        if self._failure is not None:
+            raise threads.as_exception(self._failure)
         if self._bar is None:
             print(progress.format(), flush=True)
         elif progress.ends_epoch:
@@ -49,6 +58,13 @@ class Display:
             self._bar.update(progress)
 
     def _run(self) -> None:
+        try:
+            self._show_regularly()
+        except BaseException as error:
+            self._failure = error
+            traceback.print_exception(error)
+
+    def _show_regularly(self) -> None:
         while not self._closed.wait(self._every):
             progress = self._read()
             if progress is None:

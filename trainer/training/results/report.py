@@ -16,7 +16,8 @@ from trainer.training.results.attempt_times import AttemptClock, attempt_times
 from trainer.training.results.mistakes import Predictions, predictions
 from trainer.training.results.report_page import Report, page
 from trainer.training.results.standalone import standalone
-from trainer.training.state.checkpoint import Checkpoint, write_whole
+from trainer.training.state.checkpoint import Checkpoint
+from trainer.training.whole_file import write_whole
 
 
 def write(

@@ -4,14 +4,10 @@ A checkpoint is a NumPy archive (.npz). Its members carry CRC-32 checksums, so d
 hidden name by a thread of its own, brought to the disk, and only then renamed.
 """
 
-import contextlib
 import dataclasses
 import io
 import json
-import os
 import threading
-import zipfile
-import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
@@ -21,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from absl import logging
 
-from trainer.core import formats
+from trainer.core import formats, threads, typed_json
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import BEST, CHECKPOINTS, best_names, checkpoint_name, checkpoint_names, checkpoint_step
+from trainer.training.whole_file import link_whole, write_whole
 
 _STATE = "state.json"
 _UNSAID = "(0.1.0 did not say it)"  # In the place of what a checkpoint of format 1 lacks.
@@ -72,7 +69,7 @@ class Checkpoint:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 members = {member: archive[member] for member in archive.files}
-            state = json.loads(members.pop(_STATE).tobytes())
+            state = typed_json.an_object(typed_json.loads(members.pop(_STATE).tobytes(), lenient=True), _STATE)
             if formats.version(state, formats.CHECKPOINT, what=name) == 1:
                 state |= {"sums": _sums_of_format_1(state), "step_examples": state.pop("step_images")}
                 state["identity"] |= {"loss": _UNSAID, "experiment's flags": _UNSAID}
@@ -83,9 +80,25 @@ class Checkpoint:
                     (int(member.removeprefix(_SUMS)), member) for member in members if member.startswith(_SUMS)
                 )
                 state["sums"] = [members.pop(member) for _, member in sums]
+            _check_types(state)
             return cls(**state, arrays=members)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, TypeError, ValueError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # What NumPy and zipfile raise for a file that is not theirs is not written down.
             raise ValueError(str(error) or type(error).__name__) from None
+
+
+def _check_types(state: dict[str, Any]) -> None:
+    """Raises ValueError for what no run has saved: the file may come from a bucket."""
+    typed_json.whole(state, "step")
+    typed_json.whole(state, "step_examples")
+    for name in ("seconds", "step_seconds"):
+        typed_json.number(state, name)
+    typed_json.an_object(state["identity"], "identity")
+    epochs = state["history"] if isinstance(state["history"], list) else [None]
+    for scores in epochs:  # A metric may be no number.
+        if not all(type(value) in (int, float) for value in typed_json.an_object(scores, "an epoch").values()):
+            raise ValueError("history is no list of the epochs' loss and metrics")
 
 
 def _sums_of_format_1(state: dict[str, Any]) -> list[npt.NDArray[Any]]:
@@ -106,6 +119,7 @@ class Checkpoints:
         self._pending: list[tuple[Checkpoint, Collection[int] | None]] = []
         self._changed = threading.Condition()
         self._writing = False
+        self._failure: BaseException | None = None  # Of the thread that writes, which has ended by it.
         self.saved: int | None = None  # Step of the newest that is whole on disk.
 
     def newest(self) -> Checkpoint | None:
@@ -153,6 +167,7 @@ class Checkpoints:
           best: the steps whose checkpoints are kept as the best from now on; None: those that are.
         """
         with self._changed:
+            self._raise_failure()
             self._pending = [waiting for waiting in self._pending if waiting[0].step in (waiting[1] or ())]
             self._pending.append((checkpoint, best))
             if not self._writing:
@@ -163,8 +178,22 @@ class Checkpoints:
         """Returns when everything that was handed over is on disk or has failed."""
         with self._changed:
             self._changed.wait_for(lambda: not self._writing)
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        """Raises, in the thread that trains, what has ended the one that writes: else nobody would hear of it."""
+        if self._failure is not None:
+            raise threads.as_exception(self._failure)
 
     def _write_pending(self) -> None:
+        try:
+            self._write_all()
+        except BaseException as error:
+            with self._changed:
+                self._failure, self._writing = error, False
+                self._changed.notify_all()
+
+    def _write_all(self) -> None:
         while True:
             with self._changed:
                 if not self._pending:
@@ -191,7 +220,7 @@ class Checkpoints:
             # Before the newest: a resume from this step does not come back to the end of this epoch.
             self._best_folder.mkdir(exist_ok=True)
             write_whole(self._best_folder / name, content)
-            _link(self._best_folder / name, self._folder / name, content)
+            link_whole(self._best_folder / name, self._folder / name, content)
         else:
             write_whole(self._folder / name, content)
         self.saved = checkpoint.step
@@ -205,52 +234,6 @@ class Checkpoints:
     def _paths(self) -> list[Path]:
         """The checkpoints' files, oldest first."""
         return [self._folder / name for name in checkpoint_names(self._run_dir)]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is either whole and on disk, or not there.
-
-    Raises:
-      OSError: it could not be written; nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path)
-
-
-def _link(whole: Path, path: Path, content: bytes) -> None:
-    """Gives a file that is whole a second name, at once and without more room; where that cannot be, writes it again.
-
-    Raises:
-      OSError: it could not be written.
-    """
-    temporary = path.with_name(f".{path.name}")
-    try:
-        temporary.unlink(missing_ok=True)
-        temporary.hardlink_to(whole)
-        temporary.replace(path)
-    except OSError:  # Not every file system has links.
-        write_whole(path, content)
-        return
-    _sync_folder(path)
-
-
-def _sync_folder(path: Path) -> None:
-    """Brings to the disk that a file has its name."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def check_identity(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from trainer.core import typed_json
+from trainer.core import experiment_flags, typed_json
+from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import CHECKPOINTS, MODEL, RESULT, WEIGHTS, checkpoint_step
 from trainer.training.data import remote_files
@@ -17,7 +18,6 @@ from trainer.training.state.saving import as_its_user_made_it
 
 # What of a run's flags its model, and the numbers measured with it, follow from.
 _FLAGS = ("data_dir", "loss", "precision", "global_batch_size", "seed", "tf32")
-_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 def flags(model: str) -> list[str]:
@@ -36,11 +36,9 @@ def flags(model: str) -> list[str]:
         given = typed_json.an_object(result.get("flags", {}), "flags")
         experiment = typed_json.an_object(result.get("experiment", {}), "experiment")
         named = {name: given[name] for name in _FLAGS if name in given}
-        own = {name: value for name, value in experiment.items() if name != "module"}
+        module, own = experiment_flags.said_by_result(experiment.get("module", Config.experiment), experiment)
         if "module" in experiment:
-            named["experiment"] = typed_json.text(experiment, "module")
-            if not _MODULE.fullmatch(named["experiment"]):
-                raise ValueError(f"{named['experiment'][:40]!a} is no module's name")
+            named["experiment"] = module
         return [argument for name, value in (named | own).items() for argument in _arguments(name, value)]
     except ValueError as error:
         raise UsageError(f"--model={model}: its {RESULT} is not what a run writes ({error})") from None
