@@ -110,15 +110,14 @@ template:
           - /bin/sh
           - -c
           {{- if .Values.code }}
-          - |-
-            run="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"
-            python -m trainer.agent.shipped_code /var/run/code/code.tar.gz /code "$run" || exit
-            export PYTHONPATH="/code/src:/code/packages${PYTHONPATH:+:$PYTHONPATH}"
-            exec python -m trainer.agent "$@" --run_dir="$run"
+          - run="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"; exec python -m trainer.agent.shipped_code "$run" "$@" --run_dir="$run"
+          - agent
+          - /var/run/code/code.tar.gz
+          - /code
           {{- else }}
           - exec python -m trainer.agent "$@" --run_dir="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"
-          {{- end }}
           - agent
+          {{- end }}
         args:
           {{- include "trainer.arguments" . | trim | nindent 10 }}
         env:
@@ -150,7 +149,8 @@ template:
         startupProbe:
           httpGet: {path: /healthz, port: agent}
           periodSeconds: 1
-          failureThreshold: 60
+          {{- /* What code asks for may be installed for 10 minutes before there is an agent. */}}
+          failureThreshold: {{ ternary 660 60 (ne .Values.code "") }}
         livenessProbe:
           httpGet: {path: /healthz, port: agent}
           periodSeconds: 10

@@ -4,9 +4,14 @@ import hashlib
 import json
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -26,6 +31,9 @@ def wheel(folder: pathlib.Path, name: str, *, needs: str = "", tag: str = "py3-n
     return path
 
 
+PROGRAM = (sys.executable, "-m", "trainer.agent.shipped_code")
+
+
 class Pod:
     """A pod's folders, and what it runs before the agent."""
 
@@ -35,7 +43,12 @@ class Pod:
         self.wheels.mkdir()
         self.files: dict[str, str] = {"mine.py": "import first\nprint(first.NAME)\n"}
 
-    def unpack(self, worker: str = "0") -> subprocess.CompletedProcess[str]:
+    def unpack(self, worker: str = "0", **more: Any) -> subprocess.CompletedProcess[str]:
+        with self.start(worker, **more) as process:
+            stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def start(self, worker: str = "0", *, agent: Sequence[str] = (), **environ: str) -> subprocess.Popen[str]:
         source = self.archive.parent / "source"
         source.mkdir(exist_ok=True)
         for name, text in self.files.items():
@@ -43,10 +56,10 @@ class Pod:
         self.archive.write_bytes(shipped_code.pack({name: source / name for name in self.files}))
         environ = {
             **os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "JOB_COMPLETION_INDEX": worker,
-            "TERMINATION_MESSAGE_PATH": str(self.message),
+            "TERMINATION_MESSAGE_PATH": str(self.message), **environ,
         }  # fmt: skip
-        command = [sys.executable, "-m", "trainer.agent.shipped_code", str(self.archive), str(self.code), str(self.run)]
-        return subprocess.run(command, env=environ, capture_output=True, text=True)
+        command = [*PROGRAM, str(self.run), str(self.archive), str(self.code), *agent]
+        return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def use(self) -> str:
         path = shipped_code.python_path(self.code, os.environ.get("PYTHONPATH", ""))
@@ -116,7 +129,7 @@ def test_requirements_that_cannot_be_had(requirements: str, words: str, pod: Pod
 
 def test_what_is_no_archive_or_leads_out_is_refused(pod: Pod) -> None:
     pod.unpack()
-    command = [sys.executable, "-m", "trainer.agent.shipped_code", str(pod.archive), str(pod.code)]
+    command = [*PROGRAM, str(pod.run), str(pod.archive), str(pod.code)]
     leads_out = shipped_code.pack({"../out": pod.archive})
     for content, words in ((b"no archive", "is damaged"), (leads_out, "holds '../out', which is no file of it")):
         pod.archive.write_bytes(content)
@@ -134,3 +147,53 @@ def test_a_folder_that_cannot_be_written(pod: Pod) -> None:
     done = pod.unpack()
     assert done.returncode == 64
     assert "the code cannot be unpacked: /proc/code cannot be written" in done.stderr
+
+
+def test_a_disk_of_the_run_that_cannot_be_written(pod: Pod) -> None:
+    """Another pod may have more luck."""
+    pod.run = pathlib.Path("/proc/run")
+    done = pod.unpack()
+    assert done.returncode == 74
+    assert done.stderr.startswith("error: the code cannot be kept in /proc/run: ")
+    assert json.loads(pod.message.read_text())["exit_code"] == 74
+
+
+def test_sigterm_while_pip_waits_ends_the_pod_at_once(pod: Pod) -> None:
+    """An index that takes requests and answers none."""
+    pod.files["requirements.txt"] = "first\n"
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        address = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
+        process = pod.start(PIP_NO_INDEX="", PIP_FIND_LINKS="", PIP_INDEX_URL=address)
+        index.settimeout(60)
+        connection, _ = index.accept()
+        with connection:
+            (pip,) = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            told = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=30)
+            seconds = time.monotonic() - told
+    assert process.returncode == 143
+    assert seconds < 10, "pip gives up after more than a minute"
+    assert stderr == "error: SIGTERM came while the code was unpacked and what it asks for was installed\n"
+    assert json.loads(pod.message.read_text())["exit_code"] == 143
+    assert not pathlib.Path(f"/proc/{pip}").exists(), "pip has been ended, too"
+
+
+def test_it_goes_on_as_the_agent_which_has_the_code(pod: Pod) -> None:
+    pod.files["mine.py"] = "import first\n\nraise ValueError(f'{first.NAME} is here')\n"
+    wheel(pod.wheels, "first")
+    pod.files["requirements.txt"] = "first\n"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    alone = {"cluster": {"worker": ["127.0.0.1:2222"]}, "task": {"type": "worker", "index": 0}}
+    agent = [f"--port={port}", "--", "--experiment=mine", f"--run_dir={pod.run}"]
+    done = pod.unpack(agent=agent, TF_CONFIG=json.dumps(alone))
+    assert done.returncode == 64, done.stderr
+    assert "it raised ValueError: first is here (mine.py:3)" in done.stderr
+    assert json.loads(pod.message.read_text())["worker"] == 0, "it is the agent's"
+
+
+def test_what_the_agent_refuses(pod: Pod) -> None:
+    done = pod.unpack(agent=["--max_restarts=-1", "--"])
+    assert done.returncode == 64
+    assert done.stderr == "error: --max_restarts=-1 must be at least 0; the default is 3\n"

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -27,7 +28,7 @@ MOST_BYTES = 2**20  # Of an archive: a ConfigMap holds no more.
 _MOST_UNPACKED = 64 * 2**20
 _SOURCE, _PACKAGES = "src", "packages"
 _PURE = re.compile(r"-none-any\.whl(?:[?#]|$)")
-_SECONDS = 600
+INSTALL_SECONDS = 600.0  # For all of it; the chart's startupProbe waits for longer.
 
 
 def pack(files: Mapping[str, Path]) -> bytes:
@@ -86,8 +87,9 @@ def install(folder: Path) -> int:
     requirements = folder / _SOURCE / REQUIREMENTS
     if not requirements.is_file():
         return 0
+    deadline = time.monotonic() + INSTALL_SECONDS
     # The first pass only resolves, against what is installed: that TensorFlow is there already is the point.
-    plan = json.loads(_pip("--dry-run", "--quiet", "--report", "-", "--requirement", str(requirements)))
+    plan = json.loads(_pip(deadline, "--dry-run", "--quiet", "--report", "-", "--requirement", str(requirements)))
     wanted = {}
     for item in plan["install"]:
         name, url = item["metadata"]["name"], item["download_info"]["url"]
@@ -103,12 +105,12 @@ def install(folder: Path) -> int:
     pinned = folder / "pinned.txt"
     pinned.write_text("".join(f"{line}\n" for line in wanted.values()))
     target = ("--quiet", "--no-deps", "--no-compile", "--target", str(folder / _PACKAGES))
-    _pip(*target, "--requirement", str(pinned))
+    _pip(deadline, *target, "--requirement", str(pinned))
     return len(wanted)
 
 
-def _pip(*arguments: str) -> str:
-    """What `pip install` prints with these arguments.
+def _pip(deadline: float, *arguments: str) -> str:
+    """What `pip install` prints with these arguments, if it ends before the time.monotonic of a deadline.
 
     Raises:
       UsageError: with pip's own reason.
@@ -116,9 +118,11 @@ def _pip(*arguments: str) -> str:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-cache-dir"]
     only = ("--only-binary", ":all:")
     try:
-        done = subprocess.run([*command, *only, *arguments], capture_output=True, text=True, timeout=_SECONDS)
+        done = subprocess.run(
+            [*command, *only, *arguments], capture_output=True, text=True, timeout=max(deadline - time.monotonic(), 0)
+        )
     except subprocess.TimeoutExpired:
-        raise UsageError(f"{REQUIREMENTS} took longer than {_SECONDS} s; is there a package index?") from None
+        raise UsageError(f"{REQUIREMENTS} took longer than {INSTALL_SECONDS:g} s; is there a package index?") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or done.stderr.splitlines()
         reason = "; ".join(dict.fromkeys(line.removeprefix("ERROR: ") for line in lines[-3:])) or "pip said nothing"
