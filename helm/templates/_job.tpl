@@ -112,7 +112,7 @@ template:
           {{- if .Values.code }}
           - run="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"; exec python -m trainer.agent.shipped_code "$run" "$@" --run_dir="$run"
           - agent
-          - /var/run/code/code.tar.gz
+          - {{ include "trainer.codeArchive" . | quote }}
           - /code
           {{- else }}
           - exec python -m trainer.agent "$@" --run_dir="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"
@@ -149,8 +149,8 @@ template:
         startupProbe:
           httpGet: {path: /healthz, port: agent}
           periodSeconds: 1
-          {{- /* What code asks for may be installed for 10 minutes before there is an agent. */}}
-          failureThreshold: {{ ternary 660 60 (ne .Values.code "") }}
+          {{- /* Code may be fetched for 5 minutes, and what it asks for installed for 10, before there is an agent. */}}
+          failureThreshold: {{ ternary 960 60 (ne .Values.code "") }}
         livenessProbe:
           httpGet: {path: /healthz, port: agent}
           periodSeconds: 10
@@ -168,7 +168,9 @@ template:
           - {name: shm, mountPath: /dev/shm}
           {{- if .Values.code }}
           - {name: code, mountPath: /code}
+          {{- if not (hasPrefix "sha256:" .Values.code) }}
           - {name: sent, mountPath: /var/run/code, readOnly: true}
+          {{- end }}
           {{- end }}
           {{- if include "trainer.dataCacheMebibytes" . }}
           - {name: data-cache, mountPath: {{ clean .Values.train.data_cache | quote }}}
@@ -193,8 +195,10 @@ template:
       {{- with .Values.code }}
       - name: code
         emptyDir: {}
+      {{- if not (hasPrefix "sha256:" .) }}
       - name: sent
         configMap: {name: {{ . | quote }}}
+      {{- end }}
       {{- end }}
       {{- with include "trainer.dataCacheMebibytes" . }}
       - name: data-cache

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.object_stores import opened
+from tests.support.servers import BUCKET, s3_environ, s3_server
 from trainer.core import shipped_code
 
 
@@ -48,17 +50,22 @@ class Pod:
             stdout, stderr = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
-    def start(self, worker: str = "0", *, agent: Sequence[str] = (), **environ: str) -> subprocess.Popen[str]:
+    def pack(self) -> None:
         source = self.archive.parent / "source"
         source.mkdir(exist_ok=True)
         for name, text in self.files.items():
             (source / name).write_text(text)
         self.archive.write_bytes(shipped_code.pack({name: source / name for name in self.files}))
+
+    def start(
+        self, worker: str = "0", *, agent: Sequence[str] = (), address: str = "", **environ: str
+    ) -> subprocess.Popen[str]:
+        self.pack()
         environ = {
             **os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "JOB_COMPLETION_INDEX": worker,
             "TERMINATION_MESSAGE_PATH": str(self.message), **environ,
         }  # fmt: skip
-        command = [*PROGRAM, str(self.run), str(self.archive), str(self.code), *agent]
+        command = [*PROGRAM, str(self.run), address or str(self.archive), str(self.code), *agent]
         return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def use(self) -> str:
@@ -174,9 +181,45 @@ def test_sigterm_while_pip_waits_ends_the_pod_at_once(pod: Pod) -> None:
             seconds = time.monotonic() - told
     assert process.returncode == 143
     assert seconds < 10, "pip gives up after more than a minute"
-    assert stderr == "error: SIGTERM came while the code was unpacked and what it asks for was installed\n"
+    assert stderr == "error: SIGTERM came before the code was unpacked and what it asks for installed\n"
     assert json.loads(pod.message.read_text())["exit_code"] == 143
     assert not pathlib.Path(f"/proc/{pip}").exists(), "pip has been ended, too"
+
+
+@pytest.mark.servers
+def test_code_is_fetched_from_the_output(pod: Pod, tmp_path: pathlib.Path) -> None:
+    pod.pack()
+    archive = pod.archive.read_bytes()
+    key = f".code/{shipped_code.digest(archive)}.tar.gz"
+    with s3_server(tmp_path / "s3") as address:
+        with opened(f"s3://{BUCKET}/runs", address) as store:
+            store.create(key, archive)
+        done = pod.unpack(address=f"s3://{BUCKET}/runs/{key}", **s3_environ(address))
+        assert done.returncode == 0, done.stderr
+        assert f"code {shipped_code.checksum(archive)} is unpacked" in done.stdout
+        assert (pod.code / "src" / "mine.py").read_text() == pod.files["mine.py"]
+        assert (pod.run / "code.tar.gz").read_bytes() == archive
+        other = key.replace(key[6:10], "0000")
+        done = pod.unpack(address=f"s3://{BUCKET}/runs/{other}", **s3_environ(address))
+    assert done.returncode == 65
+    assert f"error: s3://{BUCKET}/runs/{other}: there is no such object; the launcher's --code puts" in done.stderr
+    assert json.loads(pod.message.read_text())["exit_code"] == 65
+
+
+def test_sigterm_while_a_store_does_not_answer(pod: Pod) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environ = s3_environ(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        process = pod.start(address=f"s3://{BUCKET}/runs/.code/{'a1' * 32}.tar.gz", **environ)
+        silent.settimeout(60)
+        connection, _ = silent.accept()
+        with connection:
+            told = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+            seconds = time.monotonic() - told
+    assert process.returncode == 143
+    assert seconds < 10
+    assert json.loads(pod.message.read_text())["exit_code"] == 143
 
 
 def test_it_goes_on_as_the_agent_which_has_the_code(pod: Pod) -> None:

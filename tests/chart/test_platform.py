@@ -14,6 +14,8 @@ from tests.support.paths import CHART, SCHEMAS
 from tests.support.rendering import HELMS, Json, job, objects, pod, template, worker
 from trainer.core import shipped_code
 from trainer.core.config import Config
+from trainer.core.run_dir import sent_code_key
+from trainer.output import sent_code
 
 pytestmark = pytest.mark.chart
 
@@ -457,7 +459,22 @@ def test_code_that_was_sent_is_there_before_the_agent(tmp_path: pathlib.Path) ->
     assert job('code="a"')["metadata"]["name"] != job('code="b"')["metadata"]["name"]
 
 
+def test_code_in_the_output_is_fetched_from_there() -> None:
+    code = f"sha256:{'a1' * 32}"
+    spec = pod(f'code="{code}"', 'output="s3://b/runs/"')
+    (container,) = spec["containers"]
+    assert container["command"][-2:] == [f"s3://b/runs/{sent_code_key('a1' * 32)}", "/code"]
+    assert {"sent", "code"} & {volume["name"] for volume in spec["volumes"]} == {"code"}
+    assert {"sent", "code"} & {mount["name"] for mount in container["volumeMounts"]} == {"code"}
+    for output in ("", "pvc:runs"):
+        done = template("--set", f"code={code},output={output}")
+        assert f'code is {code}, which pods fetch from the output, and output is "{output}"' in done.stderr
+    for bad in ("sha256:a1", "sha256:" + "A1" * 32, "Mine", "sha512:" + "a1" * 32):
+        assert template("--set", f"code={bad},output=s3://b").returncode, bad
+
+
 def test_code_has_time_to_be_installed_before_the_pod_is_taken_for_stuck() -> None:
     probe = worker('code="mine-code-0123"')["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] >= shipped_code.INSTALL_SECONDS + 60
+    least = sent_code.FETCH_SECONDS + shipped_code.INSTALL_SECONDS + 60
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= least
     assert worker()["startupProbe"]["failureThreshold"] == 60

@@ -24,8 +24,9 @@ from trainer.core.run_dir import CODE
 
 ARCHIVE = CODE  # Also the key in the ConfigMap that brings it to the pods.
 REQUIREMENTS = "requirements.txt"
-MOST_BYTES = 2**20  # Of an archive: a ConfigMap holds no more.
-_MOST_UNPACKED = 64 * 2**20
+CONFIG_MAP_BYTES = 2**20  # A ConfigMap brings no larger archive to the pods; the output does.
+MOST_BYTES = 64 * 2**20  # Of an archive.
+MOST_UNPACKED = 256 * 2**20
 _SOURCE, _PACKAGES = "src", "packages"
 _PURE = re.compile(r"-none-any\.whl(?:[?#]|$)")
 INSTALL_SECONDS = 600.0  # For all of it; the chart's startupProbe waits for longer.
@@ -40,12 +41,17 @@ def pack(files: Mapping[str, Path]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
-    return gzip.compress(plain.getvalue(), mtime=0)
+    return gzip.compress(plain.getvalue(), compresslevel=6, mtime=0)
+
+
+def digest(archive: bytes) -> str:
+    """The SHA-256 of an archive, which says what it holds."""
+    return hashlib.sha256(archive).hexdigest()
 
 
 def checksum(archive: bytes) -> str:
-    """What an archive is called by."""
-    return hashlib.sha256(archive).hexdigest()[:10]
+    """The part of it that people read, and that names a ConfigMap."""
+    return digest(archive)[:10]
 
 
 def python_path(folder: Path, before: str = "") -> str:
@@ -61,8 +67,8 @@ def unpack(archive: bytes, folder: Path) -> None:
     """
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
-            if sum(entry.size for entry in files.getmembers()) > _MOST_UNPACKED:
-                raise UsageError(f"the code unpacks to more than {_MOST_UNPACKED // 2**20} MiB")
+            if sum(entry.size for entry in files.getmembers()) > MOST_UNPACKED:
+                raise UsageError(f"the code unpacks to more than {MOST_UNPACKED // 2**20} MiB")
             if odd := [entry.name for entry in files.getmembers() if not _stays_inside(entry)]:
                 raise UsageError(f"the code that was sent holds {odd[0]!r}, which is no file of it")
             files.extractall(folder / _SOURCE)  # noqa: S202  Python before 3.11.4 has no filter of its own.
@@ -98,8 +104,8 @@ def install(folder: Path) -> int:
                 f"{REQUIREMENTS}: {name} {item['metadata']['version']} would have to be installed and is not pure "
                 f"Python ({url.rsplit('/', 1)[-1]}); build an image that has it"
             )
-        digest = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
-        wanted[name] = f"{name} @ {url}" + (f" --hash=sha256:{digest}" if digest else "")
+        sha256 = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
+        wanted[name] = f"{name} @ {url}" + (f" --hash=sha256:{sha256}" if sha256 else "")
     if not wanted:
         return 0
     pinned = folder / "pinned.txt"
