@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -20,13 +21,15 @@ from tests.support.servers import BUCKET, s3_environ, s3_server
 from trainer.core import shipped_code
 
 
-def wheel(folder: pathlib.Path, name: str, *, needs: str = "", tag: str = "py3-none-any") -> pathlib.Path:
+def wheel(
+    folder: pathlib.Path, name: str, *, needs: str = "", tag: str = "py3-none-any", more: str = ""
+) -> pathlib.Path:
     """A wheel of a package with one module, which is called as it is."""
     path = folder / f"{name}-1.0-{tag}.whl"
     facts = f"{name}-1.0.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n" + (f"Requires-Dist: {needs}\n" if needs else "")
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr(f"{name}.py", f"NAME = {name!r}\n")
+        file.writestr(f"{name}.py", f"NAME = {name!r}\n# {more}\n")
         file.writestr(f"{facts}/METADATA", metadata)
         file.writestr(f"{facts}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
         file.writestr(f"{facts}/RECORD", "")
@@ -58,14 +61,20 @@ class Pod:
         self.archive.write_bytes(shipped_code.pack({name: source / name for name in self.files}))
 
     def start(
-        self, worker: str = "0", *, agent: Sequence[str] = (), address: str = "", **environ: str
+        self,
+        worker: str = "0",
+        *,
+        before: Sequence[str] = (),
+        agent: Sequence[str] = (),
+        address: str = "",
+        **environ: str,
     ) -> subprocess.Popen[str]:
         self.pack()
         environ = {
             **os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "JOB_COMPLETION_INDEX": worker,
             "TERMINATION_MESSAGE_PATH": str(self.message), **environ,
         }  # fmt: skip
-        command = [*PROGRAM, str(self.run), address or str(self.archive), str(self.code), *agent]
+        command = [*before, *PROGRAM, str(self.run), address or str(self.archive), str(self.code), *agent]
         return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def use(self) -> str:
@@ -154,6 +163,21 @@ def test_a_folder_that_cannot_be_written(pod: Pod) -> None:
     done = pod.unpack()
     assert done.returncode == 64
     assert "the code cannot be unpacked: /proc/code cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize("full", ["while it is unpacked", "while pip installs"])
+def test_a_disk_without_room_may_be_another_machines_luck(full: str, pod: Pod) -> None:
+    noise = "".join(random.Random(1).choices("0123456789abcdef", k=200_000))
+    if full == "while pip installs":
+        wheel(pod.wheels, "first", more=noise)
+        pod.files["requirements.txt"] = "first\n"
+    else:
+        pod.files["large.txt"] = noise
+    done = pod.unpack(before=("sh", "-c", 'ulimit -f 300; exec "$@"', "sh"))  # No file can grow beyond so many blocks.
+    assert done.returncode == 74, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "File too large" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_disk_of_the_run_that_cannot_be_written(pod: Pod) -> None:

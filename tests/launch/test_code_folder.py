@@ -18,7 +18,7 @@ from tests.support.api_server import Handler, Query, api_server
 from tests.support.paths import CHART, GOLDEN, ROOT
 from tests.support.servers import BUCKET, SECRET, s3_environ, s3_server
 from trainer.core import shipped_code
-from trainer.core.exit_codes import UsageError
+from trainer.core.exit_codes import ExitCode, UsageError
 from trainer.launch import cli, code_folder
 from trainer.launch.checks.code_check import check_code, check_module
 from trainer.launch.codes import LaunchCode
@@ -248,13 +248,53 @@ def test_it_is_trained_on_this_machine_as_it_was_when_it_was_started(
     assert (run_dir / "code.tar.gz").read_bytes() == code_folder.read(str(mine)).archive
 
 
-def test_the_local_launcher_says_why_code_cannot_be_used(
-    mine: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("local", [(), ("--local", "--workers=1")])
+@pytest.mark.parametrize(
+    ("folder", "experiment", "words"),
+    [
+        ("/nowhere", "my_model", "--code=/nowhere is not a folder; name the one that holds your experiment's module"),
+        ("{mine}", "other", "--experiment=other is not in --code={mine}, which has: my_model, parts"),
+        ("{mine}", "trainer.mnist", "name the module in it: -- --experiment=my_model"),
+        ("{large}", "my_model", "--code={large} packs to 3.0 MiB, and at most 2.0 MiB can be sent; the largest files"),
+    ],
+)
+@pytest.mark.chart
+def test_code_that_cannot_be_used_is_a_line(
+    folder: str,
+    experiment: str,
+    words: str,
+    local: tuple[str, ...],
+    mine: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    large = tmp_path / "large"
+    shutil.copytree(mine, large)
+    (large / "noise.bin").write_bytes(random.Random(1).randbytes(3 * 2**20))
+    monkeypatch.setattr(shipped_code, "MOST_BYTES", 2 * 2**20)
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    places = {"mine": mine, "large": large}
+    arguments = [*(local or ("--dry_run",)), f"--code={folder.format(**places)}", "--", f"--experiment={experiment}"]
+    assert cli.main(arguments) == LaunchCode.USAGE
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1, said.err
+    assert said.err.startswith("error: ")
+    assert words.format(**places) in said.err
+
+
+def test_requirements_that_cannot_be_had_here(
+    mine: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
     (mine / "requirements.txt").write_text("nothing-like-it==1.0\n")
     arguments = ["--local", "--workers=1", f"--code={mine}", "--", f"--run_dir={tmp_path}/run"]
-    assert cli.main([*arguments, "--experiment=other"]) == LaunchCode.USAGE
-    assert "--experiment=other is not in --code=" in capfd.readouterr().err
+    assert cli.main([*arguments, "--experiment=my_model"]) == ExitCode.USAGE
+    said = capfd.readouterr().err
+    assert "requirements.txt cannot be installed: " in said
+    assert "nothing-like-it==1.0" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_the_limit_is_that_of_a_config_map() -> None:

@@ -6,6 +6,7 @@
 Both are then on PYTHONPATH, in this order.
 """
 
+import errno
 import gzip
 import hashlib
 import io
@@ -16,10 +17,11 @@ import subprocess
 import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from trainer.core.exit_codes import UsageError
+from trainer.core.exit_codes import OutputError, UsageError
 from trainer.core.run_dir import CODE
 
 ARCHIVE = CODE  # Also the key in the ConfigMap that brings it to the pods.
@@ -27,6 +29,7 @@ REQUIREMENTS = "requirements.txt"
 CONFIG_MAP_BYTES = 2**20  # A ConfigMap brings no larger archive to the pods; the output does.
 MOST_BYTES = 64 * 2**20  # Of an archive.
 MOST_UNPACKED = 256 * 2**20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SOURCE, _PACKAGES = "src", "packages"
 _PURE = re.compile(r"-none-any\.whl(?:[?#]|$)")
 INSTALL_SECONDS = 600.0  # For all of it; the chart's startupProbe waits for longer.
@@ -63,7 +66,8 @@ def unpack(archive: bytes, folder: Path) -> None:
     """Unpacks an archive that `pack` has made.
 
     Raises:
-      UsageError: it is no such archive, or the folder cannot be written.
+      UsageError: it is no such archive, or the folder may not be written.
+      OutputError: there is no room for it, which another machine may have.
     """
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
@@ -72,10 +76,11 @@ def unpack(archive: bytes, folder: Path) -> None:
             if odd := [entry.name for entry in files.getmembers() if not _stays_inside(entry)]:
                 raise UsageError(f"the code that was sent holds {odd[0]!r}, which is no file of it")
             files.extractall(folder / _SOURCE)  # noqa: S202  Python before 3.11.4 has no filter of its own.
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UsageError(f"the code that was sent is damaged: {error}") from None
     except OSError as error:
-        raise UsageError(f"the code cannot be unpacked: {folder} cannot be written: {error.strerror}") from None
+        kind = OutputError if error.errno in _NO_ROOM else UsageError
+        raise kind(f"the code cannot be unpacked: {folder} cannot be written: {error.strerror}") from None
 
 
 def _stays_inside(entry: tarfile.TarInfo) -> bool:
@@ -89,6 +94,7 @@ def install(folder: Path) -> int:
 
     Raises:
       UsageError: what cannot be had, or is not pure Python, or would replace what is installed.
+      OutputError: there is no room for it, which another machine may have.
     """
     requirements = folder / _SOURCE / REQUIREMENTS
     if not requirements.is_file():
@@ -109,7 +115,10 @@ def install(folder: Path) -> int:
     if not wanted:
         return 0
     pinned = folder / "pinned.txt"
-    pinned.write_text("".join(f"{line}\n" for line in wanted.values()))
+    try:
+        pinned.write_text("".join(f"{line}\n" for line in wanted.values()))
+    except OSError as error:
+        raise OutputError(f"{REQUIREMENTS} cannot be installed: {pinned}: {error.strerror}") from None
     target = ("--quiet", "--no-deps", "--no-compile", "--target", str(folder / _PACKAGES))
     _pip(deadline, *target, "--requirement", str(pinned))
     return len(wanted)
@@ -119,7 +128,7 @@ def _pip(deadline: float, *arguments: str) -> str:
     """What `pip install` prints with these arguments, if it ends before the time.monotonic of a deadline.
 
     Raises:
-      UsageError: with pip's own reason.
+      UsageError, OutputError: with pip's own reason.
     """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-cache-dir"]
     only = ("--only-binary", ":all:")
@@ -132,5 +141,6 @@ def _pip(deadline: float, *arguments: str) -> str:
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or done.stderr.splitlines()
         reason = "; ".join(dict.fromkeys(line.removeprefix("ERROR: ") for line in lines[-3:])) or "pip said nothing"
-        raise UsageError(f"{REQUIREMENTS} cannot be installed: {reason}")
+        full = any(f"[Errno {number}]" in reason for number in _NO_ROOM)
+        raise (OutputError if full else UsageError)(f"{REQUIREMENTS} cannot be installed: {reason}")
     return done.stdout
