@@ -110,15 +110,14 @@ template:
           - /bin/sh
           - -c
           {{- if .Values.code }}
-          - |-
-            run="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"
-            python -m trainer.agent.shipped_code /var/run/code/code.tar.gz /code "$run" || exit
-            export PYTHONPATH="/code/src:/code/packages${PYTHONPATH:+:$PYTHONPATH}"
-            exec python -m trainer.agent "$@" --run_dir="$run"
+          - run="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"; exec python -m trainer.agent.shipped_code "$run" "$@" --run_dir="$run"
+          - agent
+          - {{ include "trainer.codeArchive" . | quote }}
+          - /code
           {{- else }}
           - exec python -m trainer.agent "$@" --run_dir="/runs/$JOB_NAME-$(printf %.8s "$JOB_UID")"
-          {{- end }}
           - agent
+          {{- end }}
         args:
           {{- include "trainer.arguments" . | trim | nindent 10 }}
         env:
@@ -150,7 +149,8 @@ template:
         startupProbe:
           httpGet: {path: /healthz, port: agent}
           periodSeconds: 1
-          failureThreshold: 60
+          {{- /* Code may be fetched for 5 minutes, and what it asks for installed for 10, before there is an agent. */}}
+          failureThreshold: {{ ternary 960 60 (ne .Values.code "") }}
         livenessProbe:
           httpGet: {path: /healthz, port: agent}
           periodSeconds: 10
@@ -168,7 +168,9 @@ template:
           - {name: shm, mountPath: /dev/shm}
           {{- if .Values.code }}
           - {name: code, mountPath: /code}
+          {{- if not (hasPrefix "sha256:" .Values.code) }}
           - {name: sent, mountPath: /var/run/code, readOnly: true}
+          {{- end }}
           {{- end }}
           {{- if include "trainer.dataCacheMebibytes" . }}
           - {name: data-cache, mountPath: {{ clean .Values.train.data_cache | quote }}}
@@ -193,8 +195,10 @@ template:
       {{- with .Values.code }}
       - name: code
         emptyDir: {}
+      {{- if not (hasPrefix "sha256:" .) }}
       - name: sent
         configMap: {name: {{ . | quote }}}
+      {{- end }}
       {{- end }}
       {{- with include "trainer.dataCacheMebibytes" . }}
       - name: data-cache

@@ -75,3 +75,15 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{/* The code that was sent: a file, or an object in the output, which is called by its checksum. */}}
+{{- define "trainer.codeArchive" -}}
+{{- if hasPrefix "sha256:" .Values.code -}}
+{{- if not (include "trainer.bucket" .) -}}
+{{- fail (printf "code is %s, which pods fetch from the output, and output is %q: set it to the bucket that has the code, gs://... or s3://..." .Values.code .Values.output) -}}
+{{- end -}}
+{{ .Values.output | trimSuffix "/" }}/.code/{{ trimPrefix "sha256:" .Values.code }}.tar.gz
+{{- else -}}
+/var/run/code/code.tar.gz
+{{- end -}}
+{{- end }}

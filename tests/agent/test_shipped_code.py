@@ -7,32 +7,48 @@ import io
 import json
 import os
 import pathlib
+import random
+import signal
+import socket
 import subprocess
 import sys
+<<<<<<< 1a270ba0d62aaf979bfb9e000305280680f9d7d7
 import tarfile
 import tempfile
 import zipfile
+=======
+import time
+import zipfile
+from collections.abc import Sequence
+>>>>>>> 45ff3bb182ce7e6a047de52db1f5efd5a18836d8
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.object_stores import opened
+from tests.support.servers import BUCKET, s3_environ, s3_server
 from trainer.core import shipped_code
 from trainer.core.exit_codes import UsageError
 
 
-def wheel(folder: pathlib.Path, name: str, *, needs: str = "", tag: str = "py3-none-any") -> pathlib.Path:
+def wheel(
+    folder: pathlib.Path, name: str, *, needs: str = "", tag: str = "py3-none-any", more: str = ""
+) -> pathlib.Path:
     """A wheel of a package with one module, which is called as it is."""
     path = folder / f"{name}-1.0-{tag}.whl"
     facts = f"{name}-1.0.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n" + (f"Requires-Dist: {needs}\n" if needs else "")
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr(f"{name}.py", f"NAME = {name!r}\n")
+        file.writestr(f"{name}.py", f"NAME = {name!r}\n# {more}\n")
         file.writestr(f"{facts}/METADATA", metadata)
         file.writestr(f"{facts}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
         file.writestr(f"{facts}/RECORD", "")
     return path
+
+
+PROGRAM = (sys.executable, "-m", "trainer.agent.shipped_code")
 
 
 class Pod:
@@ -44,18 +60,34 @@ class Pod:
         self.wheels.mkdir()
         self.files: dict[str, str] = {"mine.py": "import first\nprint(first.NAME)\n"}
 
-    def unpack(self, worker: str = "0") -> subprocess.CompletedProcess[str]:
+    def unpack(self, worker: str = "0", **more: Any) -> subprocess.CompletedProcess[str]:
+        with self.start(worker, **more) as process:
+            stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def pack(self) -> None:
         source = self.archive.parent / "source"
         source.mkdir(exist_ok=True)
         for name, text in self.files.items():
             (source / name).write_text(text)
         self.archive.write_bytes(shipped_code.pack({name: source / name for name in self.files}))
+
+    def start(
+        self,
+        worker: str = "0",
+        *,
+        before: Sequence[str] = (),
+        agent: Sequence[str] = (),
+        address: str = "",
+        **environ: str,
+    ) -> subprocess.Popen[str]:
+        self.pack()
         environ = {
             **os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.wheels), "JOB_COMPLETION_INDEX": worker,
-            "TERMINATION_MESSAGE_PATH": str(self.message),
+            "TERMINATION_MESSAGE_PATH": str(self.message), **environ,
         }  # fmt: skip
-        command = [sys.executable, "-m", "trainer.agent.shipped_code", str(self.archive), str(self.code), str(self.run)]
-        return subprocess.run(command, env=environ, capture_output=True, text=True)
+        command = [*before, *PROGRAM, str(self.run), address or str(self.archive), str(self.code), *agent]
+        return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def use(self) -> str:
         path = shipped_code.python_path(self.code, os.environ.get("PYTHONPATH", ""))
@@ -125,7 +157,7 @@ def test_requirements_that_cannot_be_had(requirements: str, words: str, pod: Pod
 
 def test_what_is_no_archive_or_leads_out_is_refused(pod: Pod) -> None:
     pod.unpack()
-    command = [sys.executable, "-m", "trainer.agent.shipped_code", str(pod.archive), str(pod.code)]
+    command = [*PROGRAM, str(pod.run), str(pod.archive), str(pod.code)]
     leads_out = shipped_code.pack({"../out": pod.archive})
     for content, words in ((b"no archive", "is damaged"), (leads_out, "holds '../out', which is no file of it")):
         pod.archive.write_bytes(content)
@@ -145,6 +177,7 @@ def test_a_folder_that_cannot_be_written(pod: Pod) -> None:
     assert "the code cannot be unpacked: /proc/code cannot be written" in done.stderr
 
 
+<<<<<<< 1a270ba0d62aaf979bfb9e000305280680f9d7d7
 def a_tar(*entries: tarfile.TarInfo) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
@@ -206,3 +239,104 @@ def test_whatever_an_archive_holds(
             shipped_code.unpack(bytes(plain) if packed else gzip.compress(plain), folder)
         assert {path.name for path in pathlib.Path(root).iterdir()} <= {"code"}
         assert {path.name for path in folder.glob("*")} <= {"src"}
+=======
+@pytest.mark.parametrize("full", ["while it is unpacked", "while pip installs"])
+def test_a_disk_without_room_may_be_another_machines_luck(full: str, pod: Pod) -> None:
+    noise = "".join(random.Random(1).choices("0123456789abcdef", k=200_000))
+    if full == "while pip installs":
+        wheel(pod.wheels, "first", more=noise)
+        pod.files["requirements.txt"] = "first\n"
+    else:
+        pod.files["large.txt"] = noise
+    done = pod.unpack(before=("sh", "-c", 'ulimit -f 300; exec "$@"', "sh"))  # No file can grow beyond so many blocks.
+    assert done.returncode == 74, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "File too large" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_disk_of_the_run_that_cannot_be_written(pod: Pod) -> None:
+    """Another pod may have more luck."""
+    pod.run = pathlib.Path("/proc/run")
+    done = pod.unpack()
+    assert done.returncode == 74
+    assert done.stderr.startswith("error: the code cannot be kept in /proc/run: ")
+    assert json.loads(pod.message.read_text())["exit_code"] == 74
+
+
+def test_sigterm_while_pip_waits_ends_the_pod_at_once(pod: Pod) -> None:
+    """An index that takes requests and answers none."""
+    pod.files["requirements.txt"] = "first\n"
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        address = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
+        process = pod.start(PIP_NO_INDEX="", PIP_FIND_LINKS="", PIP_INDEX_URL=address)
+        index.settimeout(60)
+        connection, _ = index.accept()
+        with connection:
+            (pip,) = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            told = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=30)
+            seconds = time.monotonic() - told
+    assert process.returncode == 143
+    assert seconds < 10, "pip gives up after more than a minute"
+    assert stderr == "error: SIGTERM came before the code was unpacked and what it asks for installed\n"
+    assert json.loads(pod.message.read_text())["exit_code"] == 143
+    assert not pathlib.Path(f"/proc/{pip}").exists(), "pip has been ended, too"
+
+
+@pytest.mark.servers
+def test_code_is_fetched_from_the_output(pod: Pod, tmp_path: pathlib.Path) -> None:
+    pod.pack()
+    archive = pod.archive.read_bytes()
+    key = f".code/{shipped_code.digest(archive)}.tar.gz"
+    with s3_server(tmp_path / "s3") as address:
+        with opened(f"s3://{BUCKET}/runs", address) as store:
+            store.create(key, archive)
+        done = pod.unpack(address=f"s3://{BUCKET}/runs/{key}", **s3_environ(address))
+        assert done.returncode == 0, done.stderr
+        assert f"code {shipped_code.checksum(archive)} is unpacked" in done.stdout
+        assert (pod.code / "src" / "mine.py").read_text() == pod.files["mine.py"]
+        assert (pod.run / "code.tar.gz").read_bytes() == archive
+        other = key.replace(key[6:10], "0000")
+        done = pod.unpack(address=f"s3://{BUCKET}/runs/{other}", **s3_environ(address))
+    assert done.returncode == 65
+    assert f"error: s3://{BUCKET}/runs/{other}: there is no such object; the launcher's --code puts" in done.stderr
+    assert json.loads(pod.message.read_text())["exit_code"] == 65
+
+
+def test_sigterm_while_a_store_does_not_answer(pod: Pod) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environ = s3_environ(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        process = pod.start(address=f"s3://{BUCKET}/runs/.code/{'a1' * 32}.tar.gz", **environ)
+        silent.settimeout(60)
+        connection, _ = silent.accept()
+        with connection:
+            told = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+            seconds = time.monotonic() - told
+    assert process.returncode == 143
+    assert seconds < 10
+    assert json.loads(pod.message.read_text())["exit_code"] == 143
+
+
+def test_it_goes_on_as_the_agent_which_has_the_code(pod: Pod) -> None:
+    pod.files["mine.py"] = "import first\n\nraise ValueError(f'{first.NAME} is here')\n"
+    wheel(pod.wheels, "first")
+    pod.files["requirements.txt"] = "first\n"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    alone = {"cluster": {"worker": ["127.0.0.1:2222"]}, "task": {"type": "worker", "index": 0}}
+    agent = [f"--port={port}", "--", "--experiment=mine", f"--run_dir={pod.run}"]
+    done = pod.unpack(agent=agent, TF_CONFIG=json.dumps(alone))
+    assert done.returncode == 64, done.stderr
+    assert "it raised ValueError: first is here (mine.py:3)" in done.stderr
+    assert json.loads(pod.message.read_text())["worker"] == 0, "it is the agent's"
+
+
+def test_what_the_agent_refuses(pod: Pod) -> None:
+    done = pod.unpack(agent=["--max_restarts=-1", "--"])
+    assert done.returncode == 64
+    assert done.stderr == "error: --max_restarts=-1 must be at least 0; the default is 3\n"
+>>>>>>> 45ff3bb182ce7e6a047de52db1f5efd5a18836d8

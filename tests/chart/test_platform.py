@@ -12,7 +12,10 @@ import yaml
 
 from tests.support.paths import CHART, SCHEMAS
 from tests.support.rendering import HELMS, Json, job, objects, pod, template, worker
+from trainer.core import shipped_code
 from trainer.core.config import Config
+from trainer.core.run_dir import sent_code_key
+from trainer.output import sent_code
 
 pytestmark = pytest.mark.chart
 
@@ -434,8 +437,8 @@ def test_extra_objects() -> None:
     assert {"mnist-train-map", "mnist-train-more"} <= {value["metadata"]["name"] for value in made}
 
 
-@pytest.mark.parametrize("code", [0, 64])
-def test_code_that_was_sent_is_there_before_the_agent(code: int, tmp_path: pathlib.Path) -> None:
+def test_code_that_was_sent_is_there_before_the_agent(tmp_path: pathlib.Path) -> None:
+    """In one process, which SIGTERM reaches: process 1 of the container is no shell that waits."""
     spec = pod('code="mine-code-0123"')
     (container,) = spec["containers"]
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
@@ -443,15 +446,35 @@ def test_code_that_was_sent_is_there_before_the_agent(code: int, tmp_path: pathl
     assert volumes[mounts["/var/run/code"]]["configMap"] == {"name": "mine-code-0123"}
     assert volumes[mounts["/code"]]["emptyDir"] == {}
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\necho "$PYTHONPATH|$*"\ncase "$*" in *shipped_code*) exit {code} ;; esac\n')
+    python.write_text('#!/bin/sh\necho "$$|$*"\nexit 7\n')
     python.chmod(0o755)
-    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "JOB_NAME": "job", "JOB_UID": "0123456789", "PYTHONPATH": "/own"}
-    done = subprocess.run([*container["command"], "--a b", "--"], env=environ, capture_output=True, text=True)
-    unpacked, *agent = done.stdout.splitlines()
-    run = "/runs/job-01234567"
-    assert unpacked == f"/own|-m trainer.agent.shipped_code /var/run/code/code.tar.gz /code {run}"
-    assert done.returncode == code
-    expected = [f"/code/src:/code/packages:/own|-m trainer.agent --a b -- --run_dir={run}"]
-    assert agent == ([] if code else expected)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "JOB_NAME": "job", "JOB_UID": "0123456789"}
+    command = [*container["command"], "--a b", "--"]
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
+    run, program = "/runs/job-01234567", "-m trainer.agent.shipped_code"
+    told, _ = process.communicate()
+    assert told == f"{process.pid}|{program} {run} /var/run/code/code.tar.gz /code --a b -- --run_dir={run}\n"
+    assert process.returncode == 7
     assert "code" not in {volume["name"] for volume in pod()["volumes"]}
     assert job('code="a"')["metadata"]["name"] != job('code="b"')["metadata"]["name"]
+
+
+def test_code_in_the_output_is_fetched_from_there() -> None:
+    code = f"sha256:{'a1' * 32}"
+    spec = pod(f'code="{code}"', 'output="s3://b/runs/"')
+    (container,) = spec["containers"]
+    assert container["command"][-2:] == [f"s3://b/runs/{sent_code_key('a1' * 32)}", "/code"]
+    assert {"sent", "code"} & {volume["name"] for volume in spec["volumes"]} == {"code"}
+    assert {"sent", "code"} & {mount["name"] for mount in container["volumeMounts"]} == {"code"}
+    for output in ("", "pvc:runs"):
+        done = template("--set", f"code={code},output={output}")
+        assert f'code is {code}, which pods fetch from the output, and output is "{output}"' in done.stderr
+    for bad in ("sha256:a1", "sha256:" + "A1" * 32, "Mine", "sha512:" + "a1" * 32):
+        assert template("--set", f"code={bad},output=s3://b").returncode, bad
+
+
+def test_code_has_time_to_be_installed_before_the_pod_is_taken_for_stuck() -> None:
+    probe = worker('code="mine-code-0123"')["startupProbe"]
+    least = sent_code.FETCH_SECONDS + shipped_code.INSTALL_SECONDS + 60
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= least
+    assert worker()["startupProbe"]["failureThreshold"] == 60

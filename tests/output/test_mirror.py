@@ -34,6 +34,19 @@ def a_mirror(store: Store, run_dir: Path, **options: Any) -> tuple[Mirror, list[
     return Mirror(store, run_dir, say=said.append, **{**defaults, **options}), said
 
 
+def test_code_that_was_sent_is_kept_with_the_run(server: Server, run: str, tmp_path: Path) -> None:
+    archive = os.urandom(9 * 2**20)
+    for worker in (1, 0):
+        run_dir = tmp_path / str(worker)
+        run_dir.mkdir()
+        (run_dir / "code.tar.gz").write_bytes(archive)
+        mirror, _ = a_mirror(server.store(run), run_dir, worker=worker, threads=False)
+        mirror.begin()
+        mirror.copy_growing()
+        assert ("code.tar.gz" in server.objects(run)) == (worker == 0), "it is the chief's"
+    assert server.objects(run)["code.tar.gz"].data == archive
+
+
 def test_a_run_and_its_successor_on_an_empty_disk(server: Server, run: str, tmp_path: Path) -> None:
     first, _ = a_mirror(server.store(run), tmp_path / "first")
     first.begin()

@@ -1,40 +1,90 @@
-"""`python -m trainer.agent.shipped_code ARCHIVE FOLDER [RUN_DIR]`: what a pod does with the code sent to it.
+"""`python -m trainer.agent.shipped_code RUN_DIR ARCHIVE FOLDER [AGENT'S ARGUMENTS...]`: a pod with code sent to it.
 
-It comes before the agent, which then has the code on its PYTHONPATH. What cannot be unpacked or installed ends the pod
-as the agent would end it, so that the Job fails at once, with the reason.
+ARCHIVE is a file, or the address of an object in the output. It unpacks the code, installs what that asks for, and goes
+on as the agent, which then has both on its PYTHONPATH; without arguments for the agent it ends there. What cannot be
+unpacked or installed ends the pod as the agent would end it, so that the Job fails at once, with the reason. All of it
+is one process, the container's process 1, to which SIGTERM comes while pip runs, too.
 """
 
 import os
-import shutil
+import queue
+import signal
 import sys
+import threading
 from pathlib import Path
 
-from trainer.agent import finishing
-from trainer.core import shipped_code
-from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
+from trainer.core import shipped_code, threads
+from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, UsageError
 
 
-def main(archive: str, folder: str, run_dir: str = "") -> int:
-    """Unpacks and installs; the chief's pod keeps the archive in its run directory, too."""
+class _ToldToGoError(TrainerError):
+    """SIGTERM came before there was an agent."""
+
+    exit_code = ExitCode.TERMINATED
+
+
+def main(run_dir: str, archive: str, folder: str, *agent_argv: str) -> int:
+    """Unpacks and installs, and then is the agent; the chief's pod keeps the archive in its run directory, too."""
+    # Before anything else: a container's process 1 does not get the signals that it has not asked for.
+    signal.signal(signal.SIGTERM, _leave)
+    from trainer.agent import cli, finishing
+
     try:
-        try:
-            content = Path(archive).read_bytes()
-        except OSError as error:
-            raise UsageError(f"the code cannot be read from {archive}: {error.strerror}") from None
-        shipped_code.unpack(content, Path(folder))
-        packages = shipped_code.install(Path(folder))
-        if run_dir and os.environ.get("JOB_COMPLETION_INDEX", "0") == "0":
-            Path(run_dir).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(archive, Path(run_dir) / shipped_code.ARCHIVE)
+        print(_prepare(run_dir, archive, Path(folder)), flush=True)
+        if not agent_argv:
+            return ExitCode.DONE
+        os.environ["PYTHONPATH"] = shipped_code.python_path(Path(folder), os.environ.get("PYTHONPATH", ""))
+        sys.path[1:1] = shipped_code.python_path(Path(folder)).split(os.pathsep)
+        return cli.main(agent_argv)
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
         finishing.leave_early(error.exit_code, str(error), os.environ)
         return error.exit_code
-    except OSError as error:  # The run's disk: another pod may have more luck.
-        print(f"error: the code cannot be kept in {run_dir}: {error.strerror}", file=sys.stderr)
-        return ExitCode.OUTPUT
-    print(f"code {shipped_code.checksum(content)} is unpacked, and {packages} package(s) installed for it", flush=True)
-    return ExitCode.DONE
+
+
+def _leave(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # It leaves already.
+    raise _ToldToGoError("SIGTERM came before the code was unpacked and what it asks for installed")
+
+
+def _prepare(run_dir: str, archive: str, folder: Path) -> str:
+    """Unpacks and installs; returns what there is now, for a person."""
+    content = _fetched(archive) if "://" in archive else _read(archive)
+    shipped_code.unpack(content, folder)
+    packages = shipped_code.install(folder)
+    if os.environ.get("JOB_COMPLETION_INDEX", "0") == "0":
+        try:
+            Path(run_dir).mkdir(parents=True, exist_ok=True)
+            (Path(run_dir) / shipped_code.ARCHIVE).write_bytes(content)
+        except OSError as error:  # The run's disk: another pod may have more luck.
+            raise OutputError(f"the code cannot be kept in {run_dir}: {error.strerror}") from None
+    return f"code {shipped_code.checksum(content)} is unpacked, and {packages} package(s) installed for it"
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"the code cannot be read from {path}: {error.strerror}") from None
+
+
+def _fetched(address: str) -> bytes:
+    """The object of an address, read in another thread: this one hears signals only while it waits for no server."""
+    from trainer.output import sent_code  # The stores' clients are large, and a ConfigMap does not need them.
+
+    answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def fetch() -> None:
+        try:
+            answers.put(sent_code.fetch(address))
+        except BaseException as error:  # A client's panic, too.
+            answers.put(threads.as_exception(error))
+
+    threads.start_patiently(threading.Thread(target=fetch, name="code", daemon=True))
+    answer = answers.get()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@
     model.keras, result.json    what a run ends with; --mode=predict with predictions.npy or .parquet instead
     *.sweep.0, *.sweep.1        event files that a sweep's launcher adds to a trial's: its flags, and how it ended
 
-In an output the same names are the keys of objects, and mirror.json says who writes them.
+In an output the same names are the keys of objects, and mirror.json says who writes them. Beside the runs, as the key
+`.code/<SHA-256>.tar.gz`, lies code that is too large for a ConfigMap to bring it to the pods.
 """
 
 import re
@@ -72,6 +73,11 @@ def run_name_parts(name: str) -> tuple[str, str] | None:
 def default_run_dir() -> str:
     """The run directory where no flag names one: logs/fit/<YYYYmmdd-HHMMSS>."""
     return time.strftime("logs/fit/%Y%m%d-%H%M%S")
+
+
+def sent_code_key(digest: str) -> str:
+    """The key, from the output's address, of the code of that SHA-256; helm/templates/_job.tpl makes the same."""
+    return f".code/{digest}.tar.gz"
 
 
 def checkpoint_name(step: int) -> str:

@@ -6,6 +6,7 @@
 Both are then on PYTHONPATH, in this order.
 """
 
+import errno
 import gzip
 import hashlib
 import io
@@ -15,19 +16,23 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from trainer.core.exit_codes import UsageError
+from trainer.core.exit_codes import OutputError, UsageError
 from trainer.core.run_dir import CODE
 
 ARCHIVE = CODE  # Also the key in the ConfigMap that brings it to the pods.
 REQUIREMENTS = "requirements.txt"
-MOST_BYTES = 2**20  # Of an archive: a ConfigMap holds no more.
-_MOST_UNPACKED = 64 * 2**20
+CONFIG_MAP_BYTES = 2**20  # A ConfigMap brings no larger archive to the pods; the output does.
+MOST_BYTES = 64 * 2**20  # Of an archive.
+MOST_UNPACKED = 256 * 2**20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SOURCE, _PACKAGES = "src", "packages"
 _PURE = re.compile(r"-none-any\.whl(?:[?#]|$)")
-_SECONDS = 600
+INSTALL_SECONDS = 600.0  # For all of it; the chart's startupProbe waits for longer.
 
 
 def pack(files: Mapping[str, Path]) -> bytes:
@@ -39,12 +44,17 @@ def pack(files: Mapping[str, Path]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
-    return gzip.compress(plain.getvalue(), mtime=0)
+    return gzip.compress(plain.getvalue(), compresslevel=6, mtime=0)
+
+
+def digest(archive: bytes) -> str:
+    """The SHA-256 of an archive, which says what it holds."""
+    return hashlib.sha256(archive).hexdigest()
 
 
 def checksum(archive: bytes) -> str:
-    """What an archive is called by."""
-    return hashlib.sha256(archive).hexdigest()[:10]
+    """The part of it that people read, and that names a ConfigMap."""
+    return digest(archive)[:10]
 
 
 def python_path(folder: Path, before: str = "") -> str:
@@ -56,19 +66,21 @@ def unpack(archive: bytes, folder: Path) -> None:
     """Unpacks an archive that `pack` has made.
 
     Raises:
-      UsageError: it is no such archive, or the folder cannot be written.
+      UsageError: it is no such archive, or the folder may not be written.
+      OutputError: there is no room for it, which another machine may have.
     """
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
-            if sum(entry.size for entry in files.getmembers()) > _MOST_UNPACKED:
-                raise UsageError(f"the code unpacks to more than {_MOST_UNPACKED // 2**20} MiB")
+            if sum(entry.size for entry in files.getmembers()) > MOST_UNPACKED:
+                raise UsageError(f"the code unpacks to more than {MOST_UNPACKED // 2**20} MiB")
             if odd := [entry.name for entry in files.getmembers() if not _stays_inside(entry)]:
                 raise UsageError(f"the code that was sent holds {odd[0]!r}, which is no file of it")
             files.extractall(folder / _SOURCE)  # noqa: S202  Python before 3.11.4 has no filter of its own.
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UsageError(f"the code that was sent is damaged: {error}") from None
     except OSError as error:
-        raise UsageError(f"the code cannot be unpacked: {folder} cannot be written: {error.strerror}") from None
+        kind = OutputError if error.errno in _NO_ROOM else UsageError
+        raise kind(f"the code cannot be unpacked: {folder} cannot be written: {error.strerror}") from None
 
 
 def _stays_inside(entry: tarfile.TarInfo) -> bool:
@@ -82,12 +94,14 @@ def install(folder: Path) -> int:
 
     Raises:
       UsageError: what cannot be had, or is not pure Python, or would replace what is installed.
+      OutputError: there is no room for it, which another machine may have.
     """
     requirements = folder / _SOURCE / REQUIREMENTS
     if not requirements.is_file():
         return 0
+    deadline = time.monotonic() + INSTALL_SECONDS
     # The first pass only resolves, against what is installed: that TensorFlow is there already is the point.
-    plan = json.loads(_pip("--dry-run", "--quiet", "--report", "-", "--requirement", str(requirements)))
+    plan = json.loads(_pip(deadline, "--dry-run", "--quiet", "--report", "-", "--requirement", str(requirements)))
     wanted = {}
     for item in plan["install"]:
         name, url = item["metadata"]["name"], item["download_info"]["url"]
@@ -96,31 +110,37 @@ def install(folder: Path) -> int:
                 f"{REQUIREMENTS}: {name} {item['metadata']['version']} would have to be installed and is not pure "
                 f"Python ({url.rsplit('/', 1)[-1]}); build an image that has it"
             )
-        digest = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
-        wanted[name] = f"{name} @ {url}" + (f" --hash=sha256:{digest}" if digest else "")
+        sha256 = item["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
+        wanted[name] = f"{name} @ {url}" + (f" --hash=sha256:{sha256}" if sha256 else "")
     if not wanted:
         return 0
     pinned = folder / "pinned.txt"
-    pinned.write_text("".join(f"{line}\n" for line in wanted.values()))
+    try:
+        pinned.write_text("".join(f"{line}\n" for line in wanted.values()))
+    except OSError as error:
+        raise OutputError(f"{REQUIREMENTS} cannot be installed: {pinned}: {error.strerror}") from None
     target = ("--quiet", "--no-deps", "--no-compile", "--target", str(folder / _PACKAGES))
-    _pip(*target, "--requirement", str(pinned))
+    _pip(deadline, *target, "--requirement", str(pinned))
     return len(wanted)
 
 
-def _pip(*arguments: str) -> str:
-    """What `pip install` prints with these arguments.
+def _pip(deadline: float, *arguments: str) -> str:
+    """What `pip install` prints with these arguments, if it ends before the time.monotonic of a deadline.
 
     Raises:
-      UsageError: with pip's own reason.
+      UsageError, OutputError: with pip's own reason.
     """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-cache-dir"]
     only = ("--only-binary", ":all:")
     try:
-        done = subprocess.run([*command, *only, *arguments], capture_output=True, text=True, timeout=_SECONDS)
+        done = subprocess.run(
+            [*command, *only, *arguments], capture_output=True, text=True, timeout=max(deadline - time.monotonic(), 0)
+        )
     except subprocess.TimeoutExpired:
-        raise UsageError(f"{REQUIREMENTS} took longer than {_SECONDS} s; is there a package index?") from None
+        raise UsageError(f"{REQUIREMENTS} took longer than {INSTALL_SECONDS:g} s; is there a package index?") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or done.stderr.splitlines()
         reason = "; ".join(dict.fromkeys(line.removeprefix("ERROR: ") for line in lines[-3:])) or "pip said nothing"
-        raise UsageError(f"{REQUIREMENTS} cannot be installed: {reason}")
+        full = any(f"[Errno {number}]" in reason for number in _NO_ROOM)
+        raise (OutputError if full else UsageError)(f"{REQUIREMENTS} cannot be installed: {reason}")
     return done.stdout

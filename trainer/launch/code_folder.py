@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from trainer.core import shipped_code
 from trainer.core.exit_codes import UsageError
 from trainer.core.json_types import Json
+from trainer.core.run_dir import sent_code_key
 from trainer.launch.cluster.labels import release_labels
 
 _LEFT_OUT = {".git", "__pycache__"}
@@ -32,9 +33,45 @@ class Code:
         """What the code is called by: equal for equal files."""
         return shipped_code.checksum(self.archive)
 
+    @property
+    def goes_through_output(self) -> bool:
+        """Whether a cluster's pods get it out of the output's bucket, since it is too large for a ConfigMap."""
+        return len(self.archive) > shipped_code.CONFIG_MAP_BYTES
+
+    @property
+    def key(self) -> str:
+        """Its key below the output's address, where it goes through that."""
+        return sent_code_key(shipped_code.digest(self.archive))
+
     def __str__(self) -> str:
         return (
             f"{len(self.files)} file(s) of {self.folder}, {_size(len(self.archive))} packed, checksum {self.checksum}"
+        )
+
+    def value(self, release: str) -> str:
+        """What the chart's value `code` is for it."""
+        if self.goes_through_output:
+            return f"sha256:{shipped_code.digest(self.archive)}"
+        name: str = self.config_map(release)["metadata"]["name"]
+        return name
+
+    def objects(self, release: str) -> list[Json]:
+        """What is made of it on a cluster for a release."""
+        return [] if self.goes_through_output else [self.config_map(release)]
+
+    def check_output(self, output: str) -> None:
+        """Refuses an output through which it cannot go, where it has to.
+
+        Raises:
+          UsageError: says what is to be done.
+        """
+        if not self.goes_through_output or "://" in output:
+            return
+        there = f"the output {output} can be written by pods alone" if output else "there is no output"
+        raise UsageError(
+            f"--code={self.folder} packs to {_size(len(self.archive))}; more than "
+            f"{_size(shipped_code.CONFIG_MAP_BYTES)} goes through a bucket, and {there}: name one by --output=gs://… "
+            f"or s3://…, or let git ignore what is no code; the largest files are {_largest(self.files)}"
         )
 
     def has_module(self, name: str) -> bool:
@@ -89,18 +126,28 @@ def read(folder: str) -> Code:
             f"--code={folder}: {hidden[0]} has the name of a module of Python or of this program, and would hide it; "
             "give it another"
         )
+    unpacked = sum(path.stat().st_size for path in files.values())
+    if unpacked > shipped_code.MOST_UNPACKED:
+        raise _too_large(folder, f"holds {_size(unpacked)}", shipped_code.MOST_UNPACKED, files)
     try:
         archive = shipped_code.pack(files)
     except OSError as error:
         raise UsageError(f"--code={folder}: {error.filename} cannot be read: {error.strerror}") from None
     if len(archive) > shipped_code.MOST_BYTES:
-        largest = sorted(files.items(), key=lambda item: -item[1].stat().st_size)[:_NAMED]
-        named = ", ".join(f"{name} ({_size(path.stat().st_size)})" for name, path in largest)
-        raise UsageError(
-            f"--code={folder} packs to {_size(len(archive))}, and at most {_size(shipped_code.MOST_BYTES)} can be "
-            f"sent; the largest files are {named}: let git ignore what is no code, or build an image"
-        )
+        raise _too_large(folder, f"packs to {_size(len(archive))}", shipped_code.MOST_BYTES, files)
     return Code(folder=root, archive=archive, files=files)
+
+
+def _too_large(folder: str, what: str, most: int, files: Mapping[str, pathlib.Path]) -> UsageError:
+    return UsageError(
+        f"--code={folder} {what}, and at most {_size(most)} can be sent; the largest files are {_largest(files)}: let "
+        "git ignore what is no code, or build an image"
+    )
+
+
+def _largest(files: Mapping[str, pathlib.Path]) -> str:
+    largest = sorted(files.items(), key=lambda item: -item[1].stat().st_size)[:_NAMED]
+    return ", ".join(f"{name} ({_size(path.stat().st_size)})" for name, path in largest)
 
 
 def _listed(root: pathlib.Path) -> list[str]:

@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 
 import yaml
 
+<<<<<<< 1a270ba0d62aaf979bfb9e000305280680f9d7d7
 from trainer.core.safe_text import one_line
+=======
+from trainer.core.safe_text import redacted
+>>>>>>> 45ff3bb182ce7e6a047de52db1f5efd5a18836d8
 from trainer.launch import rendered
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.checks.code_check import check_module
 from trainer.launch.checks.nodes import Nodes
+from trainer.launch.cluster.objects import output_of
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.code_folder import Code
 from trainer.launch.codes import LaunchError
@@ -26,6 +31,7 @@ from trainer.launch.plan import (
     say_contradictions,
     with_gpus,
 )
+from trainer.output.stores.store import join
 
 _ASK_SECONDS = 5.0  # So long it waits for a cluster.
 
@@ -48,6 +54,13 @@ def manifests(flags: SubmitFlags, trainer_argv: Sequence[str], report: Callable[
     made = release.render()
     check_name(rendered.parse(made))
     made = _with_code(made, code, flags.name)
+    if code:
+        report(CheckResult(Mark.OK, "code", str(code)))
+    if code and code.goes_through_output:
+        output = output_of(rendered.job_in(rendered.parse(made)))
+        report(
+            CheckResult(Mark.NOTE, "code", f"submit would write it to {redacted(join(output.rstrip('/'), code.key))}")
+        )
     if release.gives(*GPUS_KEY):
         return made
     job = rendered.job_in(rendered.parse(made))
@@ -73,7 +86,8 @@ def _with_code(manifests: str, code: Code | None, name: str) -> str:
     if code is None:
         return manifests
     check_module(code, experiment(rendered.parse(manifests)))
-    return f"{manifests}---\n{yaml.safe_dump(code.config_map(name), sort_keys=False, width=float('inf'))}"
+    maps = [yaml.safe_dump(value, sort_keys=False, width=float("inf")) for value in code.objects(name)]
+    return "---\n".join([manifests, *maps])
 
 
 def _ask_for_nodes(flags: SubmitFlags) -> Nodes | None:

@@ -77,6 +77,13 @@ def contradictions(sources: Sequence[Source]) -> Iterator[str]:
             seen[keys] = (source.name, value)
 
 
+def value(chart: str, sources: Sequence[Source], keys: Keys) -> Any:
+    """What counts at these keys, of the sources or else of the chart itself; None where there is nothing."""
+    found = [_at(source.values, keys) for source in sources]
+    given = [each for each in found if each is not None]
+    return given[-1] if given else _at(_read(chart, "values.yaml"), keys)
+
+
 def leaves(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
     """The values that are no maps, with the keys that lead to them."""
     if isinstance(values, dict) and (values or not keys):

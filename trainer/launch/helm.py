@@ -71,6 +71,10 @@ class HelmRelease:
             raise UsageError(f"{'.'.join(keys)} is given as null; expected a value, or leave it out")
         return bool(given)
 
+    def value(self, *keys: str) -> Any:
+        """What counts at these keys: the last that is given, or else the chart's own; None where there is neither."""
+        return given_values.value(self.chart, self._sources(), keys)
+
     def oldest_kubernetes(self) -> tuple[int, int] | None:
         """The oldest version of Kubernetes that the chart takes, as (1, 33); None: it does not say."""
         chart = yaml.safe_load(pathlib.Path(self._chart_file).read_text())

@@ -50,7 +50,7 @@ def release_of(
     with code_folder.importable(code):
         values = values_of(flags, trainer_argv, run_id)
     if code:
-        values["code"] = code.config_map(flags.name)["metadata"]["name"]
+        values["code"] = code.value(flags.name)
     return HelmRelease(
         helm=flags.helm,
         name=flags.name,

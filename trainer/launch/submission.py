@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from trainer.core.json_types import Json
+from trainer.core.safe_text import redacted
 from trainer.launch import rendered
 from trainer.launch.checks import preflight
 from trainer.launch.checks.check_result import CheckResult, Mark
@@ -13,7 +14,7 @@ from trainer.launch.checks.code_check import check_code, check_module
 from trainer.launch.checks.nodes import Nodes
 from trainer.launch.cluster import code_map
 from trainer.launch.cluster.api_server import KubeError
-from trainer.launch.cluster.objects import Job
+from trainer.launch.cluster.objects import Job, output_of
 from trainer.launch.cluster.runs import next_command, release_jobs
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.code_folder import Code
@@ -32,6 +33,9 @@ from trainer.launch.plan import (
     say_contradictions,
     with_gpus,
 )
+from trainer.output import sent_code
+from trainer.output.stores.errors import StorageError
+from trainer.output.stores.store import join
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,9 +54,12 @@ def validate(flags: SubmitFlags, trainer_argv: Sequence[str]) -> None:
     Raises:
       UsageError: a flag, a file or a value that cannot be used.
     """
-    release = release_of(flags, None, trainer_argv, "", code_of(flags))
+    code = code_of(flags)
+    release = release_of(flags, None, trainer_argv, "", code)
     release.validate()
     release.gives(*GPUS_KEY)  # It refuses null, by which the chart would lose its default.
+    if code:
+        code.check_output(str(release.value("output") or ""))
 
 
 def prepare(
@@ -96,8 +103,9 @@ def prepare(
         release = with_gpus(release, gpus)
         objects = rendered.parse(release.render())
         report(gpus_found(gpus))
-    everything = [*objects, code.config_map(flags.name)] if code else objects
-    for result in preflight.check(kube, everything, nodes, flags, replaces=bool(running)):
+    everything = [*objects, *(code.objects(flags.name) if code else ())]
+    in_output = code is not None and code.goes_through_output
+    for result in preflight.check(kube, everything, nodes, flags, replaces=bool(running), code_in_output=in_output):
         report(result)
     return Prepared(release=release, objects=objects, running=running, code=code)
 
@@ -126,9 +134,11 @@ def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Cal
     job = str(rendered.job_in(prepared.objects)["metadata"]["name"])
     say(f"submitting {_summary(prepared, kube.context)}")
     existed = release.exists()
-    config_map = prepared.code.config_map(flags.name) if prepared.code else None
+    config_map = next(iter(prepared.code.objects(flags.name)), None) if prepared.code else None
     if config_map:
         code_map.put(kube, config_map)
+    elif prepared.code:
+        say(_put_into_output(prepared.code, output_of(rendered.job_in(prepared.objects))))
     try:
         release.upgrade()
     except HelmError as error:
@@ -146,6 +156,21 @@ def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Cal
         code_map.give_to(kube, config_map["metadata"]["name"], job)
     say(f"submitted {job}")
     return job
+
+
+def _put_into_output(code: Code, output: str) -> str:
+    """Writes the code to the output, from where the pods fetch it; returns what was done.
+
+    Raises:
+      LaunchError: it cannot be written, and nothing of it is there.
+    """
+    address = redacted(join(output.rstrip("/"), code.key))
+    try:
+        written = sent_code.put(output, code.archive)
+    except StorageError as error:
+        text = f"nothing was submitted: the code cannot be written to {address} with this user's credentials: {error}"
+        raise LaunchError(text, LaunchCode.NOT_STARTED) from None
+    return f"the code {'was written to' if written else 'is already in'} {address}"
 
 
 def _run_id() -> str:

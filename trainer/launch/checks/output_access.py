@@ -84,10 +84,10 @@ def check_tensorboard(objects: Sequence[Json]) -> Iterator[CheckResult]:
             yield CheckResult(Mark.NOTE, "TensorBoard", text, fix)
 
 
-def check_bucket(output: str) -> Iterator[CheckResult]:
+def check_bucket(output: str, *, code: bool = False) -> Iterator[CheckResult]:
     """Whether the bucket of an output can be written with this user's credentials; nothing for another output.
 
-    The pods have credentials of their own, so that a refusal is only a note.
+    The pods have credentials of their own, so that a refusal is only a note, unless `code` is to be written from here.
     """
     if "://" not in output:
         return
@@ -96,6 +96,11 @@ def check_bucket(output: str) -> Iterator[CheckResult]:
     except NoBucketError as error:
         yield CheckResult(Mark.FAIL, "output", str(error), "create the bucket, or --output=another")
     except StorageError as error:
+        if code:
+            text = f"the code is to be written there, and cannot be with this user's credentials: {error}"
+            fix = "give them here (AWS_*, GOOGLE_APPLICATION_CREDENTIALS), or send no more than 1 MiB"
+            yield CheckResult(Mark.FAIL, "output", text, fix)
+            return
         text = f"not tried with this user's credentials, the pods have their own: {error}"
         yield CheckResult(Mark.NOTE, "output", text)
     else:

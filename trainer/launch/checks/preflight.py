@@ -55,7 +55,13 @@ def check_cluster(kube: Kube, oldest: tuple[int, int] | None) -> Iterator[CheckR
 
 
 def check(
-    kube: Kube, objects: Sequence[Json], nodes: Nodes | None, flags: SubmitFlags, *, replaces: bool
+    kube: Kube,
+    objects: Sequence[Json],
+    nodes: Nodes | None,
+    flags: SubmitFlags,
+    *,
+    replaces: bool,
+    code_in_output: bool = False,
 ) -> Iterator[CheckResult]:
     """All others: whether what is about to be made can be made, and will run.
 
@@ -65,6 +71,7 @@ def check(
       nodes: the nodes, where this user may see them.
       flags: what was asked for.
       replaces: a run of that name goes on, and this one is to replace it.
+      code_in_output: code is to be written to the output.
     """
     job = rendered.job_in(objects)
     yield check_image(job)
@@ -79,7 +86,7 @@ def check(
     yield from check_enforcement(kube, objects, flags.name)
     unknown = "this user may not see claims; whether it can be used"
     yield from unless_forbidden(lambda: check_claim(kube, output_of(job)), "output", unknown)
-    yield from check_bucket(output_of(job))
+    yield from check_bucket(output_of(job), code=code_in_output)
     yield from check_tensorboard(objects)
     unknown = "this user may not see claims; whether those of worker.extraVolumes are there"
     yield from unless_forbidden(lambda: check_volumes(kube, job), "volumes", unknown)

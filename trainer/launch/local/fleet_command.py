@@ -81,7 +81,7 @@ def _unpacked(code: Code, run_dir: str) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="trainer-code-") as folder:
         archive = pathlib.Path(folder) / shipped_code.ARCHIVE
         archive.write_bytes(code.archive)
-        command = [sys.executable, "-m", "trainer.agent.shipped_code", str(archive), folder, run_dir]
+        command = [sys.executable, "-m", "trainer.agent.shipped_code", run_dir, str(archive), folder]
         failed = subprocess.run(command).returncode
         os.environ["PYTHONPATH"] = shipped_code.python_path(pathlib.Path(folder), os.environ.get("PYTHONPATH", ""))
         yield failed

@@ -95,7 +95,11 @@ class GoogleStore:
         with path.open("rb") as file, self._translated_errors(key):
             if path.stat().st_size > PART_BYTES:
                 blob.chunk_size = PART_BYTES
-            blob.upload_from_file(file, if_generation_match=int(replace or 0), checksum="crc32c", **REQUEST_OPTIONS)
+            condition = {"if_generation_match": int(replace or 0)}
+            try:
+                blob.upload_from_file(file, **condition, checksum="crc32c", **REQUEST_OPTIONS)
+            except exceptions.NotFound:  # Where an object is gone, the condition fails.
+                raise NoBucketError(f"{self.url}: there is no such bucket") from None
 
     def stream(self, key: str) -> Iterator[bytes]:
         with self._translated_errors(key):

@@ -3,8 +3,10 @@
 import dataclasses
 import importlib
 import inspect
+import re
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +32,7 @@ class Experiment:
 
 _ARGUMENTS = {"load_data": 1, "build_model": 1, "preprocess": 4, "steps_per_epoch": 1, "on_epoch_end": 2}
 _NEEDED = ("load_data", "build_model")
+_NOT_OWN = re.compile(rf"site-packages|/lib/python|^{re.escape(__file__)}$")  # Of a frame's file.
 
 
 def load(name: str) -> Experiment:
@@ -63,7 +66,7 @@ def _imported(name: str) -> ModuleType:
             "out of the experiment"
         ) from None
     except ImportError as error:
-        raise UsageError(f"--experiment={name} cannot be imported: {error}") from None
+        raise UsageError(f"--experiment={name} cannot be imported: {error}{_where(error)}") from None
     except SyntaxError as error:
         place = f"{error.filename}:{error.lineno}"
         raise UsageError(f"--experiment={name} cannot be imported: {error.msg} ({place})") from None
@@ -71,7 +74,15 @@ def _imported(name: str) -> ModuleType:
         if name.startswith(".") or not name:
             raise UsageError(f"--experiment={name} names no module ({error}); expected package.module") from None
         traceback.print_exc()  # The user's own code.
-        raise UsageError(f"--experiment={name} cannot be imported: it raised {type(error).__name__}: {error}") from None
+        raised = f"{type(error).__name__}: {error}{_where(error)}"
+        raise UsageError(f"--experiment={name} cannot be imported: it raised {raised}") from None
+
+
+def _where(error: Exception) -> str:
+    """The innermost line of the user's own code in a traceback, for the end of a sentence; "" where there is none."""
+    files = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [(file, line) for file, line in files if not file.startswith("<") and not _NOT_OWN.search(file)]
+    return f" ({Path(own[-1][0]).name}:{own[-1][1]})" if own else ""
 
 
 def _check_arguments(name: str, function: str, value: Any, count: int) -> None:
