@@ -12,15 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
-<<<<<<< 1a270ba0d62aaf979bfb9e000305280680f9d7d7
 import tarfile
 import tempfile
-import zipfile
-=======
 import time
 import zipfile
 from collections.abc import Sequence
->>>>>>> 45ff3bb182ce7e6a047de52db1f5efd5a18836d8
 from typing import Any
 
 import pytest
@@ -177,7 +173,6 @@ def test_a_folder_that_cannot_be_written(pod: Pod) -> None:
     assert "the code cannot be unpacked: /proc/code cannot be written" in done.stderr
 
 
-<<<<<<< 1a270ba0d62aaf979bfb9e000305280680f9d7d7
 def a_tar(*entries: tarfile.TarInfo) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
@@ -203,12 +198,15 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, **more: Any) -> tarfile.TarI
         [entry("device", tarfile.CHRTYPE)],
         [entry("/out")],
         [entry("a/../../../out")],
-        [entry("large", size=65 * 2**20)],
+        [entry("large", size=2**20 + 1)],
         [entry("a"), entry("a/b")],
         [entry("x" * 300)],
     ],
 )
-def test_what_no_folder_of_code_holds_is_refused(entries: list[tarfile.TarInfo], tmp_path: pathlib.Path) -> None:
+def test_what_no_folder_of_code_holds_is_refused(
+    entries: list[tarfile.TarInfo], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped_code, "MOST_UNPACKED", 2**20)
     with pytest.raises(UsageError):
         shipped_code.unpack(a_tar(*entries), tmp_path / "code")
     assert {path.name for path in tmp_path.rglob("*")} <= {"code", "src", "a"}
@@ -239,7 +237,8 @@ def test_whatever_an_archive_holds(
             shipped_code.unpack(bytes(plain) if packed else gzip.compress(plain), folder)
         assert {path.name for path in pathlib.Path(root).iterdir()} <= {"code"}
         assert {path.name for path in folder.glob("*")} <= {"src"}
-=======
+
+
 @pytest.mark.parametrize("full", ["while it is unpacked", "while pip installs"])
 def test_a_disk_without_room_may_be_another_machines_luck(full: str, pod: Pod) -> None:
     noise = "".join(random.Random(1).choices("0123456789abcdef", k=200_000))
@@ -339,4 +338,3 @@ def test_what_the_agent_refuses(pod: Pod) -> None:
     done = pod.unpack(agent=["--max_restarts=-1", "--"])
     assert done.returncode == 64
     assert done.stderr == "error: --max_restarts=-1 must be at least 0; the default is 3\n"
->>>>>>> 45ff3bb182ce7e6a047de52db1f5efd5a18836d8

@@ -76,7 +76,7 @@ def unpack(archive: bytes, folder: Path) -> None:
             if odd := [entry.name for entry in files.getmembers() if not _stays_inside(entry)]:
                 raise UsageError(f"the code that was sent holds {odd[0]!r}, which is no file of it")
             files.extractall(folder / _SOURCE)  # noqa: S202  Python before 3.11.4 has no filter of its own.
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:  # The last: of odd names.
         raise UsageError(f"the code that was sent is damaged: {error}") from None
     except OSError as error:
         kind = OutputError if error.errno in _NO_ROOM else UsageError

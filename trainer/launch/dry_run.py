@@ -6,11 +6,7 @@ from collections.abc import Callable, Sequence
 
 import yaml
 
-<<<<<<< 1a270ba0d62aaf979bfb9e000305280680f9d7d7
-from trainer.core.safe_text import one_line
-=======
-from trainer.core.safe_text import redacted
->>>>>>> 45ff3bb182ce7e6a047de52db1f5efd5a18836d8
+from trainer.core.safe_text import one_line, redacted
 from trainer.launch import rendered
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.checks.code_check import check_module

@@ -17,7 +17,7 @@ from trainer.training.results.mistakes import Predictions, predictions
 from trainer.training.results.report_page import Report, page
 from trainer.training.results.standalone import standalone
 from trainer.training.state.checkpoint import Checkpoint
-from trainer.training.whole_file import write_whole
+from trainer.training.state.whole_file import write_whole
 
 
 def write(

@@ -23,7 +23,7 @@ from trainer.training.results.attempt_times import AttemptClock
 from trainer.training.results.exporting import ExportError
 from trainer.training.results.standalone import first_inputs, standalone
 from trainer.training.state.checkpoint import Checkpoint
-from trainer.training.whole_file import write_whole
+from trainer.training.state.whole_file import write_whole
 
 _NOT_THESE = ("run_dir", "experiment")  # The second has a place of its own.
 

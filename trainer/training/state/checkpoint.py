@@ -20,7 +20,7 @@ from absl import logging
 from trainer.core import formats, threads, typed_json
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import BEST, CHECKPOINTS, best_names, checkpoint_name, checkpoint_names, checkpoint_step
-from trainer.training.whole_file import link_whole, write_whole
+from trainer.training.state.whole_file import link_whole, write_whole
 
 _STATE = "state.json"
 _UNSAID = "(0.1.0 did not say it)"  # In the place of what a checkpoint of format 1 lacks.
