@@ -107,12 +107,13 @@ def images_that_fit(asked: str) -> list[str]:
     folder = str(json.loads(run("buildah", "info"))["store"]["GraphRoot"])
     free = shutil.disk_usage(folder).free / 1e9
     fit = []
-    for kind in chosen or ACCELERATORS:
+    for kind in sorted(chosen or ACCELERATORS):  # The small ones first.
         needed = NEEDED[kind[:3]]
         if needed <= free:
             fit.append(kind)
+            free -= needed
             continue
-        why = f"the image {kind} needs about {needed} GB of disk in {folder}, which has {free:.0f} GB"
+        why = f"the image {kind} needs about {needed} GB of disk in {folder}, which has {free:.0f} GB left"
         if chosen:
             raise ReleaseError(f"{why}; make room, or leave it out of IMAGES={asked}")
         print(f"left out: {why}; IMAGES={kind} asks for it", flush=True)

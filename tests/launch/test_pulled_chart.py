@@ -1,5 +1,6 @@
 """--chart=oci://...: a chart out of a real registry, or none."""
 
+import http.client
 import json
 import os
 import pathlib
@@ -136,6 +137,27 @@ def test_a_tag_that_was_moved_to_a_chart_that_is_not_signed(
     sign(push(tmp_path, f"{registry}/moved"), keys)
     push(tmp_path, f"{registry}/moved", "--app-version=9.9.9")
     assert "no signatures found" in refused(capsys, f"{registry}/moved/mnist-train", keys / "right.pub")
+
+
+def test_a_tag_that_was_moved_to_an_older_chart_that_is_signed(
+    registry: str, keys: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = push(tmp_path, f"{registry}/old", "--version=0.0.9")
+    sign(old, keys)
+    manifests, kind = "/v2/old/mnist-train/manifests", "application/vnd.oci.image.manifest.v1+json"
+    connection = http.client.HTTPConnection(registry)
+    connection.request("GET", f"{manifests}/{old.partition('@')[2]}", headers={"Accept": kind})
+    manifest = connection.getresponse().read()
+    connection.request("PUT", f"{manifests}/1.0.0", manifest, {"Content-Type": kind})
+    assert connection.getresponse().status == 201
+    connection.close()
+    chart = f"--chart=oci://{registry}/old/mnist-train:1.0.0"
+    assert cli.main([chart, f"--chart_key={keys / 'right.pub'}", "--dry_run"]) == LaunchCode.NOT_STARTED
+    said = capsys.readouterr()
+    assert (said.err, said.out) == (
+        f"error: {chart} is refused: the chart that is signed there has the version 0.0.9\n",
+        "",
+    )
 
 
 def test_a_key_that_cannot_be_used(

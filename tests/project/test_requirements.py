@@ -110,3 +110,14 @@ def test_updates_keep_to_what_holds_versions_back() -> None:
         assert name in held
     assert "docker:pinDigests" in settings["extends"]  # The Dockerfile's base, where the registry can be asked.
     assert "requirements/**" in settings["ignorePaths"]  # `make requirements` writes them.
+
+
+def test_updates_know_the_programs_that_are_built_apart() -> None:
+    settings = json.loads((ROOT / ".github" / "renovate.json").read_text())
+    (manager,) = settings["customManagers"]
+    (pattern,) = manager["matchStrings"]
+    build = (ROOT / "tests" / "tools" / "build").read_text()
+    assert re.fullmatch(manager["managerFilePatterns"][0].strip("/"), "tests/tools/build")
+    found = dict(re.findall(pattern.replace("?<", "?P<"), build))
+    assert found["github.com/sigstore/cosign/v3"].startswith("v3.")
+    assert len(found) == len(re.findall(r"^  \[.*@v", build, re.MULTILINE))

@@ -14,6 +14,8 @@ import shutil
 import subprocess
 import tempfile
 
+import yaml
+
 import trainer
 from trainer.core.exit_codes import UsageError
 from trainer.core.safe_text import one_line
@@ -63,7 +65,17 @@ def folder(address: str, helm: str, key: str = "") -> str:
         raise LaunchError(f"--chart={address} cannot be had: {why}", LaunchCode.NOT_STARTED) from None
     except ValueError:
         raise LaunchError(f"--chart={address} is no chart", LaunchCode.NOT_STARTED) from None
+    if key and (found := _version_in(file)) != version:  # A signature says nothing of the tag that it is found by.
+        text = f"--chart={address} is refused: the chart that is signed there has the version {one_line(found)}"
+        raise LaunchError(text, LaunchCode.NOT_STARTED)
     return str(file.parent)
+
+
+def _version_in(file: pathlib.Path) -> str:
+    try:
+        return str(yaml.safe_load(file.read_text())["version"])
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return "?"
 
 
 def _signed(address: str, reference: str, key: str, *, here: bool) -> str:
