@@ -73,6 +73,11 @@ class Signer:
             (folder / f"{name}.json").write_text(json.dumps(value))
             self._offline.append(f"--{name}={folder / name}.json")
 
+    def unsigned(self, reference: str) -> bool:
+        """Whether nobody has signed it: a release was broken off there."""
+        check = (f"--key={self.public}", "--insecure-ignore-tlog", *self._registry.cosign)
+        return subprocess.run(["cosign", "verify", *check, reference], capture_output=True).returncode == 10
+
     def sign(self, reference: str, sbom: pathlib.Path) -> None:
         """Signs what the reference names by its digest, and the list of what is in it."""
         common = ("--yes", f"--key={self._key}", *self._offline, *self._registry.cosign)
@@ -187,31 +192,35 @@ def push_chart(source: pathlib.Path, version: str, to: pathlib.Path, signer: Sig
     assert count == 1
     values.write_text(text)
     run("helm", "package", source / "helm", "--destination", to)
-    said = run("helm", "push", to / f"mnist-train-{version}.tgz", f"oci://{at.address}/charts", *at.helm)
-    (digest,) = re.findall(r"^Digest: (sha256:\w+)$", said, re.MULTILINE)
     sbom = to / f"mnist-train-chart-{version}.spdx.json"
     which = ("--source-name=mnist-train", f"--source-version={version}", f"--output=spdx-json={sbom}")
-    files = (
-        "--override-default-catalogers=file-digest-cataloger"  # It has no packages; its files, with their checksums.
-    )
-    every = {"SYFT_FILE_METADATA_SELECTION": "all"}
+    # It has no packages, but files, with their checksums.
+    files, every = "--override-default-catalogers=file-digest-cataloger", {"SYFT_FILE_METADATA_SELECTION": "all"}
     run("syft", "scan", "--quiet", f"dir:{source / 'helm'}", *which, files, **at.syft, **every)
+    check_files(sbom)
+    said = run("helm", "push", to / f"mnist-train-{version}.tgz", f"oci://{at.address}/charts", *at.helm)
+    (digest,) = re.findall(r"^Digest: (sha256:\w+)$", said, re.MULTILINE)
     pushed = f"{at.address}/charts/mnist-train:{version}@{digest}"
     signer.sign(pushed, sbom)
     return pushed
 
 
-def refuse_a_second(version: str, at: Registry) -> None:
+def check_files(sbom: pathlib.Path) -> None:
+    """Refuses a list without files: syft passes over all that lies below some folders."""
+    if not json.loads(sbom.read_text()).get("files"):
+        folder = tempfile.gettempdir()
+        raise ReleaseError(f"syft lists no files that lie in {folder}; name another, not in /dev or /run: TMPDIR=...")
+
+
+def refuse_a_second(version: str, at: Registry, signer: Signer) -> None:
     """A version that is out is not replaced; and a registry that does not answer is found before all the work."""
-    found = subprocess.run(
-        ["helm", "show", "chart", f"oci://{at.address}/charts/mnist-train", "--version", version, *at.helm],
-        capture_output=True,
-        text=True,
-    )
+    name = f"{at.address}/charts/mnist-train"
+    show = ("helm", "show", "chart", f"oci://{name}", "--version", version, *at.helm)
+    found = subprocess.run(show, capture_output=True, text=True)
     if "dial tcp" in found.stderr:
         raise ReleaseError(f"REGISTRY={at.address} does not answer: {found.stderr.strip().splitlines()[-1]}")
-    if not found.returncode:
-        raise ReleaseError(f"{at.address}/charts/mnist-train:{version} is out already; raise the version")
+    if not found.returncode and not signer.unsigned(f"{name}:{version}"):
+        raise ReleaseError(f"{name}:{version} is out already; raise the version")
 
 
 def release(registry: str, key: str, images: str, base: str, to: pathlib.Path) -> None:
@@ -231,11 +240,11 @@ def release(registry: str, key: str, images: str, base: str, to: pathlib.Path) -
         folder = pathlib.Path(temporary)
         source = committed(folder)
         version = version_of(source)
-        refuse_a_second(version, at)
+        signer = Signer(at, key, folder)
+        refuse_a_second(version, at, signer)
         to = to / version
         shutil.rmtree(to, ignore_errors=True)  # What an earlier try has left.
         to.mkdir(parents=True)
-        signer = Signer(at, key, folder)
         base = base_of(source, base) if kinds else ""
         packages(source, to)
         pushed = []

@@ -103,9 +103,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
-def sign(reference: str, keys: pathlib.Path) -> None:
+def sign(reference: str, keys: pathlib.Path, *command: str) -> None:
     offline = [f"--{name}={keys / name}.json" for name in OFFLINE]
-    run("cosign", "sign", "--yes", f"--key={keys / 'right.key'}", *offline, "--allow-http-registry", reference)
+    how = ("--yes", f"--key={keys / 'right.key'}", *offline, "--allow-http-registry")
+    run("cosign", *(command or ("sign",)), *how, reference)
 
 
 def refused(capsys: pytest.CaptureFixture[str], address: str, key: str | pathlib.Path) -> str:
@@ -137,6 +138,19 @@ def test_a_tag_that_was_moved_to_a_chart_that_is_not_signed(
     sign(push(tmp_path, f"{registry}/moved"), keys)
     push(tmp_path, f"{registry}/moved", "--app-version=9.9.9")
     assert "no signatures found" in refused(capsys, f"{registry}/moved/mnist-train", keys / "right.pub")
+
+
+def test_what_else_a_key_says_of_a_chart_is_no_signature(
+    registry: str, keys: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scan.json").write_text('{"found": "a hole"}')
+    reference = push(tmp_path, f"{registry}/scanned")
+    sign(reference, keys, "attest", f"--predicate={tmp_path / 'scan.json'}")
+    said = refused(capsys, f"{registry}/scanned/mnist-train", keys / "right.pub")
+    assert said == "the key has only said other things of it\n"
+    sign(reference, keys)
+    address = f"--chart=oci://{registry}/scanned/mnist-train"
+    assert cli.main([address, f"--chart_key={keys / 'right.pub'}", "--dry_run"]) == LaunchCode.DONE
 
 
 def test_a_tag_that_was_moved_to_an_older_chart_that_is_signed(

@@ -109,6 +109,23 @@ def test_a_version_that_is_out_is_not_replaced(address: str, folder: pathlib.Pat
     assert (folder / VERSION / "SHA256SUMS").read_text() == made
 
 
+def test_a_release_that_was_broken_off_is_made_again(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with registry(tmp_path) as host:
+        run("helm", "package", ROOT / "helm", "--destination", tmp_path)
+        run("helm", "push", tmp_path / f"mnist-train-{VERSION}.tgz", f"oci://{host}/team/charts", "--plain-http")
+        done = released(f"--registry={host}/team", f"--key={folder / 'right.key'}", f"--to={tmp_path}")
+        assert done.returncode == 0, done.stderr
+        assert verified(folder, "right.pub", f"{host}/team", "verify").returncode == 0
+
+
+def test_a_list_without_files(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "none.json").write_text('{"packages": []}')
+    with pytest.raises(release.ReleaseError, match="syft lists no files that lie in /"):
+        release.check_files(tmp_path / "none.json")
+    (tmp_path / "one.json").write_text('{"files": [{}]}')
+    release.check_files(tmp_path / "one.json")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -27,6 +27,10 @@ SCHEME = "oci://"
 _ADDRESS = re.compile(r"(oci://(?P<host>\[[0-9a-f:]+\](?::\d+)?|[^/@\s]+)/[a-z0-9._/-]+)(?::(?P<version>[\w.+-]+))?")
 THIS_MACHINE = re.compile(r"(localhost|127\.[\d.]+|\[::1\])(:\d+)?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_SIGNATURES = (
+    "https://sigstore.dev/cosign/sign/v1",
+    "cosign container image signature",
+)  # Of cosign 3, and of older ones.
 _SECONDS = 120
 
 
@@ -93,7 +97,11 @@ def _signed(address: str, reference: str, key: str, *, here: bool) -> str:
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if not line.startswith("WARNING:")]
             raise ValueError(said[0].removeprefix("Error: ") if said else f"it ended with {done.returncode}")
-        (digest,) = {entry["critical"]["image"]["docker-manifest-digest"] for entry in json.loads(done.stdout)}
+        verified = [entry["critical"] for entry in json.loads(done.stdout)]
+        signed = [entry for entry in verified if entry["type"] in _SIGNATURES]
+        if not signed:  # cosign 3 counts whatever the key has said of it, such as a list of what is in it.
+            raise ValueError("the key has only said other things of it")
+        (digest,) = {entry["image"]["docker-manifest-digest"] for entry in signed}
         if not _DIGEST.fullmatch(digest):
             raise ValueError(f"it verified {digest!r}, which is no digest")
     except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
