@@ -63,8 +63,8 @@ test-current: ## training and its exactness, TensorBoard and a fleet on the newe
 	$(MAKE) test TENSORFLOW=current ARGS="$(on_both) $(ARGS)"
 
 .PHONY: test-chart
-test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37 (Go)
-	bin=$$(tests/tools/build helm helm3 helm-docs kubeconform kubectl registry) && PATH=$$bin:$$PATH $(python) -m pytest -m chart $(ARGS)
+test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37, a release (Go)
+	bin=$$(tests/tools/build helm helm3 helm-docs kubeconform kubectl registry cosign syft) && PATH=$$bin:$$PATH $(python) -m pytest -m chart $(ARGS)
 
 .PHONY: e2e
 e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (18 min)
@@ -111,8 +111,13 @@ schemas: setup ## write tests/schemas, from the Kubernetes versions of test-char
 	$(python) -m tools.kubernetes_schemas v1.33.13 v1.34.4 v1.35.4 v1.36.3 v1.37.2
 
 .PHONY: image
-image: setup ## the image as tests build it (root, buildah): make image FILE=image.tar
-	tests/e2e/image $(or $(FILE),image.tar)
+image: setup ## the image as tests build it (root, buildah): make image FILE=image.tar TENSORFLOW=current
+	TENSORFLOW=$(TENSORFLOW) tests/e2e/image $(or $(FILE),image.tar)
+
+.PHONY: release
+release: setup ## wheel, images and chart, pushed and signed: make release REGISTRY=HOST/PATH KEY=cosign.key
+	bin=$$(tests/tools/build helm cosign syft) && PATH=$$bin:$$PATH $(python) -m tools.release --registry="$(REGISTRY)" \
+		--key="$(KEY)" --images="$(IMAGES)" --base="$(BASE)"
 
 .PHONY: clean
 clean: ## remove .venv, caches and what was built

@@ -60,3 +60,18 @@ def test_each_line_of_tensorflow_has_its_extras_and_versions(line: str) -> None:
             assert requirement.specifier.contains(pins[requirement.name]), requirement
         assert (ROOT / "requirements" / f"{accelerator}{line}.txt").is_file()
     assert f"constraints{line}.txt" in (ROOT / "MANIFEST.in").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("TENSORFLOW=newest", "TENSORFLOW=newest is no line of TensorFlow; expected classic or current"),
+        ("ACCELERATOR=tpu", "ACCELERATOR=tpu; expected cpu or gpu"),
+        ("PLATFORM=linux/arm64", "PLATFORM=linux/arm64; expected linux/amd64: requirements/ has checksums"),
+    ],
+)
+def test_an_image_that_cannot_be_built(given: str, words: str) -> None:
+    done = subprocess.run(["env", given, ROOT / "tools" / "image", "none"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"image: {words}")
+    assert len(done.stderr.splitlines()) == 1

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from tests.support.paths import ROOT
 from tools.locked_requirements import ACCELERATORS, constraints, direct, written
+from tools.release import base_of
 
 LINE = re.compile(r"([\w.-]+)==([\w.+!]+) --hash=sha256:[0-9a-f]{64}")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -79,14 +80,22 @@ def test_the_image_installs_these_alone() -> None:
     assert "COPY requirements/${ACCELERATOR}${LINE}.txt " in DOCKERFILE
 
 
-def test_the_base_is_named_by_its_digest() -> None:
-    (base,) = re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE)
-    if "@sha256:" not in base:
-        pytest.skip(
-            f"the image's base is {base}: only a tag, which its registry may move; name it as NAME@sha256:... "
-            "(docker buildx imagetools inspect NAME)"
-        )
-    assert re.fullmatch(r"[\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64}", base)
+def test_a_release_says_whether_its_base_is_only_a_tag(capsys: pytest.CaptureFixture[str]) -> None:
+    (own,) = re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE)
+    digest = "sha256:" + "0" * 64
+    for given, base in (
+        ("", own),
+        ("mine:1", "mine:1"),
+        (f"mine:1@{digest}", f"mine:1@{digest}"),
+        ("mine:1@sha256:0", "mine:1@sha256:0"),
+    ):
+        assert base_of(ROOT, given) == base
+        said = capsys.readouterr().out
+        if re.fullmatch(r"\S+@sha256:[0-9a-f]{64}", base):
+            assert said == ""
+        else:
+            assert said.startswith(f"note: the images' base {base} is only a tag, which its registry may move; BASE=")
+            assert len(said.splitlines()) == 1
 
 
 def test_updates_keep_to_what_holds_versions_back() -> None:
@@ -99,4 +108,16 @@ def test_updates_keep_to_what_holds_versions_back() -> None:
             held.update(rule["matchPackageNames"])
     for name in ("tensorflow-io", "tensorflow", "tensorflow-cpu", "numpy", "setuptools", "protobuf", "pyarrow"):
         assert name in held
+    assert "docker:pinDigests" in settings["extends"]  # The Dockerfile's base, where the registry can be asked.
     assert "requirements/**" in settings["ignorePaths"]  # `make requirements` writes them.
+
+
+def test_updates_know_the_programs_that_are_built_apart() -> None:
+    settings = json.loads((ROOT / ".github" / "renovate.json").read_text())
+    (manager,) = settings["customManagers"]
+    (pattern,) = manager["matchStrings"]
+    build = (ROOT / "tests" / "tools" / "build").read_text()
+    assert re.fullmatch(manager["managerFilePatterns"][0].strip("/"), "tests/tools/build")
+    found = dict(re.findall(pattern.replace("?<", "?P<"), build))
+    assert found["github.com/sigstore/cosign/v3"].startswith("v3.")
+    assert len(found) == len(re.findall(r"^  \[.*@v", build, re.MULTILINE))

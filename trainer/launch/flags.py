@@ -62,6 +62,7 @@ class SubmitFlags(AttachFlags):
     chart: str = setting(
         "", "the chart's folder, or oci://HOST/PATH[:VERSION] (default: the launcher's own; `chart --to=...` writes it)"
     )
+    chart_key: str = setting("", "cosign's public key: a chart in a registry without a signature by it is refused")
     dry_run: bool = setting(False, "print the manifests and touch nothing")
     force: bool = setting(False, "submit although a check failed")
     replace: bool = setting(False, "end a run of this name that still goes on, and start this one")

@@ -65,7 +65,10 @@ def release_of(
 
 def _chart(flags: SubmitFlags) -> str:
     if flags.chart.startswith(pulled_chart.SCHEME):
-        return pulled_chart.folder(flags.chart, flags.helm)
+        return pulled_chart.folder(flags.chart, flags.helm, flags.chart_key)
+    if flags.chart_key:
+        what = f"--chart={flags.chart} is none" if flags.chart else "the launcher's own is none"
+        raise UsageError(f"--chart_key={flags.chart_key} is for a chart in a registry, --chart=oci://...; {what}")
     return flags.chart or str(own_files.chart())
 
 

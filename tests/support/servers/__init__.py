@@ -48,6 +48,18 @@ def started(
 
 
 @contextlib.contextmanager
+def registry(folder: Path) -> Iterator[str]:
+    """HOST:PORT of a registry of images and charts, which it keeps in a folder."""
+    (port,) = free_ports(1)
+    config = (
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    (folder / "config.yml").write_text(config)
+    with started(tool("registry"), "serve", folder / "config.yml", port=port):
+        yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
 def s3_server(folder: Path, *, port: int = 0, modest: bool = False) -> Iterator[str]:
     """The address of a versitygw over a folder with BUCKET in it; a `modest` one runs at the lowest priority."""
     port = port or free_ports(1)[0]
