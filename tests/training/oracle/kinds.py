@@ -148,7 +148,7 @@ class OwnLoss(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         loss = ops.mean(ops.abs(y_pred - y)) + 0.1 * ops.mean(ops.square(y_pred))
-        self.seen.update_state(y_pred)
+        self.seen.update_state(ops.mean(y_pred))  # One number a batch.
         return loss
 
 
@@ -342,7 +342,9 @@ COMMON: dict[str, Kind] = {
             dense(1, 5, None), keras.optimizers.SGD(1e-3), keras.losses.MeanSquaredError(reduction="sum")
         ),
     ),
-    "own loss, a mean": Kind(data=regression, model=lambda: compiled(dense(1, 5, None), loss=mean_of_batch)),
+    "own loss, a mean": Kind(
+        data=regression, model=lambda: compiled(dense(1, 5, None), loss=mean_of_batch, metrics=[mean_of_batch])
+    ),
     "own loss, each example": Kind(data=regression, model=lambda: compiled(dense(1, 5, None), loss=each_example)),
     "own loss class": Kind(data=regression, model=lambda: compiled(dense(1, 5, None), loss=HalfSquares())),
     "regression metrics": Kind(
