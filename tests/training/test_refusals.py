@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +10,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.put_together import GOOD, X, Y, network, put_together
 from trainer.core import experiment_flags
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, TrainerError, UsageError
 from trainer.core.settings import setting
-from trainer.training import announcement
-from trainer.training.assembly import Assembly, assemble
-from trainer.training.model.experiment import Experiment
-from trainer.training.model.explaining import explained
 from trainer.training.stepping import Stepping
-
-X = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
-Y = (np.arange(40) % 3).astype("int64")
-GOOD = (X, Y), (X[:10], Y[:10])
-
-
-def network(**more: Any) -> Any:
-    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, "softmax")])
-    model.compile(**{"optimizer": "sgd", "loss": "sparse_categorical_crossentropy"} | more)
-    return model
-
-
-def put_together(
-    data: Any = GOOD, model: Callable[[Any], Any] = lambda _: network(), given: Set[str] = frozenset(), **more: Any
-) -> Assembly:
-    """A run of an experiment with these parts, up to its first step."""
-    preprocess = more.pop("preprocess", None)
-    experiment = Experiment(name="e", load_data=lambda _: data, build_model=model, preprocess=preprocess)
-    parts = assemble(Config(experiment="e", global_batch_size=8, **more), None, experiment, given)
-    with explained("a step", parts.look.x):
-        announcement.check_graph(parts.trainer.graph(), parts.trainer.known_variables)
-    return parts
 
 
 def wrong_at(row: int, value: int, split: int = 0) -> Any:
     labels = Y.copy(), Y[:10].copy()
     labels[split][row] = value
     return (X, labels[0]), (X[:10], labels[1])
+
+
+class OwnStep(keras.Model):
+    """With a step that nobody would call."""
+
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(data)
 
 
 class Raises(keras.Model):
@@ -180,6 +161,21 @@ def text() -> Any:
     return compiled(keras.Sequential([keras.Input((5,)), lookup, keras.layers.Dense(3, "softmax")]))
 
 
+def recurrent() -> Any:
+    inputs = keras.Input(batch_shape=(8, 5, 1))
+    hidden = keras.layers.LSTM(3, stateful=True)(inputs)
+    return compiled(keras.Model(inputs, keras.layers.Dense(3, "softmax")(hidden)))
+
+
+def own_step() -> Any:
+    inputs = keras.Input((5,))
+    return compiled(OwnStep(inputs, keras.layers.Dense(3, "softmax")(inputs)))
+
+
+def shaken(x: Any, y: Any, *_: Any) -> Any:
+    return x + tf.random.normal([5]), y
+
+
 def twice(x: Any, y: Any, *_: Any) -> Any:
     return x * 2, y
 
@@ -190,6 +186,18 @@ def one_less(x: Any, y: Any, *_: Any) -> Any:
 
 def out_of_reach(x: Any, y: Any, *_: Any) -> Any:
     return x[99, 99], y
+
+
+def frozen() -> Any:
+    model = network()
+    model.trainable = False
+    return model
+
+
+def with_no_optimizer() -> Any:
+    model = network()
+    model.optimizer = object()
+    return model
 
 
 def nothing(*_: Any) -> None:
@@ -227,7 +235,7 @@ def raises(config: Any) -> Any:
         (UsageError, "--loss=crossentropy is of a model", {"given": {"loss", "epochs"}}),
         (UsageError, "in raises)", {"model": raises}),
         (UsageError, "it raised KeyError: 0 (test_refusals.py:", {"model": raises}),
-        (UsageError, "optimizer identifier: adamm (test_refusals.py:", {"model": lambda _: network(optimizer="adamm")}),
+        (UsageError, "optimizer identifier: adamm (put_together.py:", {"model": lambda _: network(optimizer="adamm")}),
         (UsageError, "the model raises cannot be run with x of float32 [", {"model": lambda _: compiled(Raises())}),
         (UsageError, "returns other values than the model's metrics have (spread)",
          {"model": lambda _: compiled(MoreMetrics())}),
@@ -252,6 +260,29 @@ def raises(config: Any) -> Any:
         (UsageError, "ended the process by exit(3)", {"model": leaves}),
         (UsageError, "Invalid input shape for input […]", {"data": ((X.reshape(20, 10, 1, 1).repeat(9, 2), Y[:20]),
                                                                      None)}),
+        (UsageError, "returned None; expected a Keras model", {"model": lambda _: None}),
+        (UsageError, "returned a Dense; expected a Keras model", {"model": lambda _: keras.layers.Dense(3)}),
+        (UsageError, "OwnStep has a train_step of its own", {"model": lambda _: own_step()}),
+        (UsageError, "run_eagerly=True", {"model": lambda _: network(run_eagerly=True)}),
+        (UsageError, "compiled with jit_compile=False", {"model": lambda _: network(jit_compile=False),
+                                                         "jit_compile": "true"}),
+        (UsageError, "the layer lstm is stateful", {"model": lambda _: recurrent(), "data": ((X[..., None], Y), None)}),
+        (UsageError, "the layer string_lookup computes with text", {"model": lambda _: between(
+            keras.layers.StringLookup(vocabulary=["a"]))}),
+        (UsageError, "unexpected keyword argument 'callbacks'", {"model": lambda _: network(callbacks=[])}),
+        (UsageError, "none of Keras'; use one of keras.optimizers", {"model": lambda _: with_no_optimizer()}),
+        (UsageError, "draws random numbers by RandomStandardNormal", {"preprocess": shaken}),
+        (UsageError, "cannot be run with x of float32 [8, 4]", {"data": ((X[:, :4], Y), None)}),
+        (UsageError, "holds text, which a compiled step", {"data": ((np.array(["a"] * 40), Y), None)}),
+        (UsageError, "training data is a generator", {"data": ((row for row in X), None)}),
+        (UsageError, "load_data returned a tuple; expected two", {"data": (*GOOD, GOOD[1])}),
+        (UsageError, "has no weights that are trained", {"model": lambda _: frozen()}),
+        (UsageError, "Could not interpret loss identifier: none such", {"model": lambda _: network(loss="none such")}),
+        (UsageError, "is more than the 4 training examples", {"data": ((X[:4], Y[:4]), None)}),
+        (DataError, "y holds 39 examples, load_data's training x holds 40", {"data": ((X, Y[:39]), None)}),
+        (DataError, "weights holds 40 value(s) that are not a number", {"data": ((X, Y, X[:, 0] * np.nan), None)}),
+        (DataError, "examples of [5], the validation data has [4]", {"data": (GOOD[0], (X[:10, :4], Y[:10]))}),
+        (DataError, "takes whole numbers as labels, and there is 0.5", {"data": ((X, Y + 0.5), None)}),
         (UsageError, "looks up text", {"model": lambda _: text()}),
     ],
 )  # fmt: skip

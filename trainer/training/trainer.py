@@ -232,7 +232,8 @@ class Trainer:
         gradients, after, loss, metrics = self._gradients_of[share](*inputs, divisors)
         # One list is packed into one collective: what is measured travels with the gradients and costs nothing.
         changed = [collective.contribution(value, share / batch, first=replica == 0) for value in after]
-        parts = [*gradients, *changed, tf.cast(loss, tf.float32), *self._merging.contributions(metrics, replica)]
+        measured = self._merging.contributions(metrics, replica, share / batch)
+        parts = [*gradients, *changed, tf.cast(loss, tf.float32), *measured]
         summed = iter(collective.summed(context, [part for part in parts if part is not None]))
         received = [None if part is None else next(summed) for part in parts]
         cut = len(gradients), len(gradients) + len(changed)

@@ -12,6 +12,7 @@ from tests.training.oracle.kinds import (
     VALIDATION,
     Kind,
     binary,
+    by_name,
     classes,
     compiled,
     dense,
@@ -20,6 +21,7 @@ from tests.training.oracle.kinds import (
     regression,
     sequence_model,
     sequences,
+    several,
     with_optimizer,
 )
 
@@ -190,6 +192,18 @@ def low_rank() -> Any:
     return compiled(model)
 
 
+@keras.saving.register_keras_serializable()
+class AddsDifference(layers.Layer):
+    def call(self, both: Any) -> Any:
+        self.add_loss(ops.mean(ops.square(both[0] - both[1])))
+        return both[1]
+
+
+def autoencoder() -> Any:
+    x = keras.Input((6,))
+    return keras.Model(x, AddsDifference()([x, layers.Dense(6)(layers.Dense(3, "tanh")(x))]))
+
+
 def least(metric: Any) -> Any:
     return compiled(dense(1, 5, None), loss="mse", metrics=[metric])
 
@@ -312,6 +326,17 @@ LESS_COMMON: dict[str, Kind] = {
     "rmsprop, centered": with_optimizer(lambda: keras.optimizers.RMSprop(0.01, momentum=0.5, centered=True)),
     "scaled loss": with_optimizer(
         lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05), initial_scale=4, dynamic_growth_steps=5)
+    ),
+    "dicts for a model of lists": Kind(data=lambda: several("dict"), model=by_name),
+    "no reduction": Kind(
+        data=regression,
+        model=lambda: compiled(
+            dense(1, 5, None), keras.optimizers.SGD(1e-3), keras.losses.MeanSquaredError(reduction=None)
+        ),
+        replicas=False,
+    ),
+    "no labels, the layers' losses alone": Kind(
+        data=lambda: tuple((x, None) for x, _ in classes()), model=lambda: compiled(autoencoder(), loss=None)
     ),
 }
 

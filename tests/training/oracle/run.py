@@ -52,6 +52,7 @@ def by_fit(kind: Kind) -> dict[str, Any]:
         _compile_as_the_flags(model, train)
     orders = [Order(SEED, epoch, examples).rows(0, steps * BATCH) for epoch in range(EPOCHS)]
     rows = np.concatenate(orders)
+    train, validation = (split and tuple(part for part in split if part is not None) for split in (train, validation))
     nests = tuple(keras.tree.map_structure(lambda leaf: _taken(leaf, rows), part) for part in train)
     nests = tuple(tuple(part) if isinstance(part, list) else part for part in nests)
     data = tf.data.Dataset.from_tensor_slices(nests).batch(BATCH)

@@ -131,6 +131,8 @@ def _score(model: Any, x: Nest, y: Nest, outputs: Nest, weight: Nest, split: str
     """Builds losses and metrics, and tries them."""
     try:
         with explained(f"what the model is compiled with, on the {split} data", x), untouched(model):
+            if model._compile_loss is None:  # Its only losses may be those that its layers add.
+                call(model, x, training=False)
             model._compute_loss(x, y, outputs, weight, training=False)
             results = model.compute_metrics(x, y, outputs, weight)
             expected = model.get_metrics_result()

@@ -1,12 +1,14 @@
 """How the metrics of several replicas become those of all examples.
 
-The variables of most metrics are sums: each replica adds what its examples add. A metric of another kind says itself
-how its states are merged, by a method `merge_replicas`.
+The variables of most metrics are sums: each replica adds what its examples add. To a mean of one number a batch each
+replica adds that of its share, weighted by its examples. A metric of another kind says itself how its states are
+merged, by a method `merge_replicas`.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -31,6 +33,7 @@ class Merging:
         self._model, self._scores, self._replicas = model, scores, replicas
         self._start = scores.start()
         self._place = {id(variable): index for index, variable in enumerate(scores.variables)}
+        self._of_batches: set[int] = set()  # Places of means of one number a batch.
         self._merged: list[Any] = []  # Metrics that say how their states are merged.
         self.adds_up = True  # Whether every metric is a sum over examples, however they are put into batches.
         if look.examples > 1:
@@ -42,12 +45,22 @@ class Merging:
         pairs = enumerate(zip(self._start[1:], sums[1:], strict=True))
         return [now if index in self._places else tf.convert_to_tensor(start) for index, (start, now) in pairs]
 
-    def contributions(self, after: Sequence[Any], replica: int) -> Sums:
-        """What a replica gives to a sum over all of them, of its metrics' variables as they are now."""
-        return [
-            self._placed(value, replica) if index in self._places else value - tf.cast(start, value.dtype)
-            for index, (value, start) in enumerate(zip(after, self._start[1:], strict=True))
-        ]
+    def contributions(self, after: Sequence[Any], replica: int, part: float = 1.0) -> Sums:
+        """What a replica gives to a sum over all of them, of its metrics' variables as they are now.
+
+        Args:
+          after: the variables.
+          replica: whose they are.
+          part: its share of the batch; 1 where each replica has whole batches.
+        """
+        given: Sums = []
+        for index, (value, start) in enumerate(zip(after, self._start[1:], strict=True)):
+            if index in self._places:
+                given.append(self._placed(value, replica))
+                continue
+            added = value - tf.cast(start, value.dtype)
+            given.append(added * tf.cast(part, added.dtype) if index in self._of_batches else added)
+        return given
 
     def joined(self, before: Sequence[Any], summed: Sequence[Any]) -> Sums:
         """The metrics' variables: those before, with the sum over all replicas of their contributions."""
@@ -72,7 +85,7 @@ class Merging:
         return tf.stack(own)
 
     def _look_at(self, look: FirstLook) -> None:
-        cut = max(1, look.examples // 3)
+        cut = _cut(look)
         whole = self._state(look, 0, look.examples)
         parts = [self._state(look, 0, cut), self._state(look, cut, look.examples)]
         for metric in self._metrics():
@@ -81,6 +94,11 @@ class Merging:
             if not uneven:
                 continue
             self.adds_up = False
+            if isinstance(metric, keras.metrics.Mean) and all(
+                self._is_mean(whole, parts, place, look) for _, place in of
+            ):
+                self._of_batches |= {place for _, place in of}
+                continue
             if callable(getattr(metric, MERGE, None)):
                 states = {variable.name: tf.stack([part[place] for part in parts]) for variable, place in of}
                 merged = _merge(metric, states)
@@ -104,6 +122,12 @@ class Merging:
             return False
         return _near(whole[place] - start, sum(part[place] - start for part in parts))
 
+    def _is_mean(self, whole: Sequence[Any], parts: Sequence[Sequence[Any]], place: int, look: FirstLook) -> bool:
+        """Whether a variable of a batch is the mean of those of the batch's parts, by their examples."""
+        start, first = np.asarray(self._start[1 + place], np.float64), _cut(look) / look.examples
+        mean = sum(share * (part[place] - start) for share, part in zip((first, 1 - first), parts, strict=True))
+        return _near(whole[place] - start, mean)
+
     def _metrics(self) -> list[Any]:
         """All that are measured, but for the means of losses, which are shared with the losses."""
         compiled, losses = self._model._compile_metrics, self._model._compile_loss
@@ -123,6 +147,11 @@ class Merging:
             model.compute_metrics(x, y, outputs, weight)
         state = self._scores.after(scope, [tf.convert_to_tensor(value) for value in self._start[1:]])
         return [np.asarray(value).astype(np.float64) for value in state]
+
+
+def _cut(look: FirstLook) -> int:
+    """Where the first batch is cut into two parts."""
+    return max(1, look.examples // 3)
 
 
 def _merge(metric: Any, states: dict[str, Any]) -> dict[str, Any]:
