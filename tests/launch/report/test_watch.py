@@ -123,6 +123,22 @@ class Interrupted(Kept):
         raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize(("code", "warned"), [(143, [3]), (1, [])])
+def test_a_worker_that_is_told_to_go_again_and_again_is_told_of_once(code: int, warned: list[int]) -> None:
+    """The Job replaces such a pod for ever; of other ends it has a bound of its own."""
+    changes = [job_is("ADDED")]
+    for number in range(5):
+        for each in (chief_is("ADDED", None), chief_is("MODIFIED", code)):
+            each["object"]["metadata"]["uid"] = f"another-{number}"
+            changes.append(each)
+    view = Kept(0)
+    watch(*changes, job_is("DELETED"), view=view)
+    lost = [line for line in view.said if not line.startswith("and more workers")]
+    assert [number for number, line in enumerate(lost) if "was told to go 3 times" in line] == warned
+    for number in warned:
+        assert "replaced without a bound but job.activeDeadlineSeconds" in lost[number]
+
+
 def test_a_success_that_is_deleted_at_once_is_a_success() -> None:
     changes = (job_is("ADDED"), chief_is("ADDED", None), chief_is("MODIFIED", 0))
     verdict = watch(*changes, job_is("DELETED", "SuccessCriteriaMet", "Complete"), chief_is("DELETED", 0))

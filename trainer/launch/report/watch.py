@@ -6,6 +6,7 @@ import queue
 import time
 from collections.abc import Sequence
 
+from trainer.core.exit_codes import ExitCode
 from trainer.core.json_types import Json
 from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.cluster.labels import JOB_NAME
@@ -24,6 +25,7 @@ from trainer.launch.report.worker_activity import WorkerActivity
 
 _REDRAW_SECONDS = 0.2
 _SETTLE_SECONDS = 5.0  # After the Job's end, for its pods' ends and last log lines to arrive.
+_MANY_TIMES = 3  # A worker is told to go, without a newer checkpoint, before a person is told what bounds it.
 _MOST_ALIKE = 3  # Lost workers of which the same words are said, each in its own line.
 
 
@@ -51,6 +53,8 @@ class Watch:
         self._logs = LogFollower(kube, self._news.put)
         self._disconnected = False
         self._losses_said: collections.Counter[str] = collections.Counter()
+        self._told_to_go: collections.Counter[int] = collections.Counter()  # Since the newest checkpoint.
+        self._most_saved = 0
         self._deleted = False
 
     def run(self, *, timeout: float = 0.0, pending_timeout: float = 0.0) -> Verdict:
@@ -168,6 +172,21 @@ class Watch:
             self._view.say(f"{worker_of(pod)} {end}")
         elif self._losses_said[end] == _MOST_ALIKE + 1:
             self._view.say("and more workers in the same way")
+        if pod.disruption or pod.exit_code == ExitCode.TERMINATED:  # Of these the Job takes no notice.
+            self._count_told_to_go(pod)
+
+    def _count_told_to_go(self, pod: Pod) -> None:
+        saved = (self._timeline.progress and self._timeline.progress.saved) or 0
+        if saved > self._most_saved:
+            self._most_saved = saved
+            self._told_to_go.clear()
+        self._told_to_go[pod.index] += 1
+        if self._told_to_go[pod.index] == _MANY_TIMES:
+            self._view.say(
+                f"warning: worker {pod.index} was told to go {_MANY_TIMES} times, and no newer checkpoint was saved "
+                "meanwhile: such pods are replaced without a bound but job.activeDeadlineSeconds; the events of its "
+                "pods say why they went"
+            )
 
     def _line(self, pod: Pod, line: LogLine) -> None:
         state, progress = StateLine.parse(line.text), Progress.parse(line.text)
