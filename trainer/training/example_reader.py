@@ -1,13 +1,10 @@
 """Reads examples of a source by their row, and stacks them: in threads of the training process, or beside it.
 
-A process that reads imports this module and the source's own, and no TensorFlow.
+This is imported by processes that read, so it imports no TensorFlow.
 """
 
 import dataclasses
-import multiprocessing
-import os
-import pickle
-import threading
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.sources import files
 from trainer.sources.errors import DamagedRecord
 from trainer.training.order import Rows
 
 Nest = Any  # An array, or a dict, list or tuple of arrays.
+_ALIGNED = 64  # Bytes; what TensorFlow's kernels ask of memory that it did not allocate itself.
 _EXAMPLE = "expected pairs (x, y) or triples (x, y, sample_weight)"
 
 Leaves = list[npt.NDArray[Any]]
@@ -69,9 +66,28 @@ class ExampleReader:
         """Whether the source reads several examples at once."""
         return self._many is not None or self._stacked is not None
 
-    def buffers(self, examples: int) -> Leaves:
-        """Room for so many examples."""
-        return [np.zeros([examples, *leaf.shape], self._kept(leaf.dtype)) for leaf in self._shapes]
+    def bytes_of(self, examples: int) -> int:
+        """The memory that so many examples take, each leaf aligned."""
+        return sum(_rounded(size) for *_, size in self._layout(examples))
+
+    def buffers(self, examples: int, memory: npt.NDArray[np.uint8] | None = None) -> Leaves:
+        """Room for so many examples: new and zero, or in `memory`, as it is. TensorFlow can use it where it is."""
+        if memory is None:
+            return [_aligned_zeros(shape, dtype, size) for shape, dtype, size in self._layout(examples)]
+        leaves: Leaves = []
+        at = 0
+        for shape, dtype, size in self._layout(examples):
+            leaves.append(np.ndarray(shape, dtype, memory, at))
+            at += _rounded(size)
+        return leaves
+
+    def _layout(self, examples: int) -> list[tuple[list[int], np.dtype[Any], int]]:
+        """Shape, type and bytes of each leaf of so many examples."""
+        found = []
+        for leaf in self._shapes:
+            dtype = np.dtype(self._kept(leaf.dtype))
+            found.append(([examples, *leaf.shape], dtype, examples * math.prod(leaf.shape) * dtype.itemsize))
+        return found
 
     def nests(self, leaves: Sequence[Any]) -> tuple[Nest, Nest, Nest]:
         """Stacked leaves as x, y and weight."""
@@ -203,6 +219,17 @@ class ExampleReader:
         return dtype if dtype.kind in "biuOUS" else self._floatx
 
 
+def _rounded(size: int) -> int:
+    return size + -size % _ALIGNED
+
+
+def _aligned_zeros(shape: list[int], dtype: np.dtype[Any], size: int) -> npt.NDArray[Any]:
+    if dtype.hasobject:
+        return np.zeros(shape, dtype)
+    room = np.zeros(size + _ALIGNED, np.uint8)
+    return np.ndarray(shape, dtype, room, -room.ctypes.data % _ALIGNED)
+
+
 def _leaves(parts: Any, template: Any) -> list[Any]:
     """The leaves of an example in the order of the first one's.
 
@@ -252,27 +279,3 @@ def _own_stacked(source: Any) -> Any:
         if {"__getitem__", "__getitems__"} & vars(kind).keys():
             return None
     return None
-
-
-_reader_there: ExampleReader | None = None
-
-
-def begin_there(content: bytes, cache: str, cache_bytes: int) -> None:
-    """In a process that reads: takes what reads and where it keeps files, and ends with the process that trains."""
-    global _reader_there
-    parent = multiprocessing.parent_process()
-
-    def leave_with_it() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(0)
-
-    threading.Thread(target=leave_with_it, name="parent", daemon=True).start()
-    files.use_cache(cache or None, cache_bytes)
-    _reader_there = pickle.loads(content)  # noqa: S301  Made by the process that trains.
-
-
-def read_there(rows: Rows, epoch_seed: int) -> Piece:
-    """In a process that reads: `ExampleReader.read`."""
-    assert _reader_there is not None  # noqa: S101
-    return _reader_there.read(rows, epoch_seed)
