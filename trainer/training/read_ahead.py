@@ -11,7 +11,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any, Self
 
 import numpy as np
@@ -116,7 +116,13 @@ class Readers:
             damaged = split.reader.read(rows, epoch_seed, out).damaged
         else:
             part = Part(room.start, len(room.leaves[0]), first)
-            damaged = self._pool(split)[0].submit(reader_process.read, rows, epoch_seed, part).result()
+            try:
+                damaged = self._pool(split)[0].submit(reader_process.read, rows, epoch_seed, part).result()
+            except BrokenExecutor as error:
+                raise RuntimeError(
+                    f"a process of --reader_processes={self._processes} that read the {split.name} data has ended: it "
+                    "was killed, perhaps for want of memory, or the source's code ended it"
+                ) from error
         self._note(split.name, damaged)
         split.check(out, rows)
 

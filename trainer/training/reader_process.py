@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainer.core.exit_codes import UsageError
+from trainer.core.safe_text import one_line
 from trainer.sources import files
 from trainer.training.example_reader import ExampleReader, Leaves
 from trainer.training.order import Rows
@@ -106,6 +108,7 @@ class _Process:
 
     reader: ExampleReader
     memory: SharedMemory
+    failure: str = ""
 
 
 def begin(content: bytes, memory: SharedMemory, cache: str, cache_bytes: int) -> None:
@@ -120,11 +123,23 @@ def begin(content: bytes, memory: SharedMemory, cache: str, cache_bytes: int) ->
     threading.Thread(target=leave_with_it, name="parent", daemon=True).start()
     files.use_cache(cache or None, cache_bytes)
     _Process.memory = memory
-    _Process.reader = pickle.loads(content)  # noqa: S301  Made by the process that trains.
+    try:
+        _Process.reader = pickle.loads(content)  # noqa: S301  Made by the process that trains.
+    except Exception as error:  # Raised here it would end this process, and nobody would be told why.
+        _Process.failure = f"{type(error).__name__}: {error}"
 
 
 def read(rows: Rows, epoch_seed: int, part: Part) -> dict[int, str]:
-    """In a process that reads: `ExampleReader.read`; returns what was damaged."""
+    """In a process that reads: `ExampleReader.read`; returns what was damaged.
+
+    Raises:
+      UsageError: the source could not be opened here.
+    """
+    if _Process.failure:
+        raise UsageError(
+            f"a process of --reader_processes cannot take the source ({one_line(_Process.failure)}); let its class be "
+            "of a module that every process can import, and open files when they are first read"
+        )
     reader = _Process.reader
     room = Room(reader.buffers(part.examples, _Process.memory.at(part.start, reader.bytes_of(part.examples))))
     return reader.read(rows, epoch_seed, room.part(part.first, part.first + len(rows))).damaged
