@@ -23,7 +23,6 @@ def parsed(record: bytes) -> Any:
 
 
 def ours() -> tuple[float, int]:
-    from trainer.core import experiment_flags
     from trainer.training.data.feeding import Shares, feed
     from trainer.training.data.read_ahead import Readers
     from trainer.training.data.source_split import SourceSplit
@@ -64,7 +63,9 @@ def tf_data() -> tuple[float, int]:
 if __name__ == "__main__":
     import tensorflow
 
-    import trainer.training.data.feeding  # noqa: F401  What a training process has imported before it reads.
+    # What a training process has imported before it reads.
+    import trainer.training.data.feeding  # noqa: F401
+    from trainer.core import experiment_flags
 
     kind, folder, size, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     tensorflow.constant(0)

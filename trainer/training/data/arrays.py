@@ -31,7 +31,7 @@ class Arrays:
         parts = [_nest(part, f"{name} {what}") for part, what in zip(split, ("x", "y", "weights"), strict=False)]
         self.x, self.y, self.weight = (*parts, None) if len(parts) == 2 else parts
         leaves = self._named_leaves()
-        if not keras.tree.flatten(self.x):
+        if self.x is None or not keras.tree.flatten(self.x):
             raise UsageError(f"load_data's {name} data has no x; {_PAIR}")
         self.examples = len(leaves[0][1])
         for what, leaf in leaves:

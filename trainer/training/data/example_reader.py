@@ -1,25 +1,22 @@
 """Reads examples of a source by their row, and stacks them: in threads of the training process, or beside it.
 
-A process that reads imports this module and the source's own, and no TensorFlow.
+This is imported by processes that read, so it imports no TensorFlow.
 """
 
 import dataclasses
-import multiprocessing
-import os
-import pickle
-import threading
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trainer.core.exit_codes import DataError, UsageError
-from trainer.sources import files
+from trainer.core.exit_codes import DataError, TrainerError, UsageError
 from trainer.sources.errors import DamagedRecord
 from trainer.training.data.order import Rows
+from trainer.training.nests import Nest, leaves_of, packed
 
-Nest = Any  # An array, or a dict, list or tuple of arrays.
+_ALIGNED = 64  # Bytes; what TensorFlow's kernels ask of memory that it did not allocate itself.
 _EXAMPLE = "expected pairs (x, y) or triples (x, y, sample_weight)"
 
 Leaves = list[npt.NDArray[Any]]
@@ -52,7 +49,21 @@ class ExampleReader:
         self._decode = getattr(source, "decode", None)
         self._stacked = None if self._decode else _own_stacked(source)
         self._template = self._parts(self._one(0, 0, {}), 0)
-        self._shapes = [np.asarray(leaf) for leaf in _leaves(self._template, self._template)]
+        self._shapes = [self._number(leaf) for leaf in leaves_of(self._template, self._template)]
+
+    def _number(self, leaf: Any) -> npt.NDArray[Any]:
+        """A leaf of the first example.
+
+        Raises:
+          UsageError: it can be made no number without a loss. Text and objects are refused where arrays are, too.
+        """
+        array = np.asarray(leaf)
+        if array.dtype.kind in "cmM" or array.dtype.type is np.void:
+            raise UsageError(
+                f"{self._name} data: {type(self._source).__name__}[0] gives {array.dtype}; expected whole or "
+                "floating-point numbers: turn them into such in the source"
+            )
+        return array
 
     @property
     def bytes_per_example(self) -> int:
@@ -62,20 +73,39 @@ class ExampleReader:
     @property
     def bytes_of_x(self) -> int:
         """The size of one example's inputs, as they were read."""
-        return sum(np.asarray(leaf).nbytes for leaf in _leaves(self._template[0], self._template[0]))
+        return sum(np.asarray(leaf).nbytes for leaf in leaves_of(self._template[0], self._template[0]))
 
     @property
     def reads_many(self) -> bool:
         """Whether the source reads several examples at once."""
         return self._many is not None or self._stacked is not None
 
-    def buffers(self, examples: int) -> Leaves:
-        """Room for so many examples."""
-        return [np.zeros([examples, *leaf.shape], self._kept(leaf.dtype)) for leaf in self._shapes]
+    def bytes_of(self, examples: int) -> int:
+        """The memory that so many examples take, each leaf aligned."""
+        return sum(_rounded(size) for *_, size in self._layout(examples))
+
+    def buffers(self, examples: int, memory: npt.NDArray[np.uint8] | None = None) -> Leaves:
+        """Room for so many examples: new and zero, or in `memory`, as it is. TensorFlow can use it where it is."""
+        if memory is None:
+            return [_aligned_zeros(shape, dtype, size) for shape, dtype, size in self._layout(examples)]
+        leaves: Leaves = []
+        at = 0
+        for shape, dtype, size in self._layout(examples):
+            leaves.append(np.ndarray(shape, dtype, memory, at))
+            at += _rounded(size)
+        return leaves
+
+    def _layout(self, examples: int) -> list[tuple[list[int], np.dtype[Any], int]]:
+        """Shape, type and bytes of each leaf of so many examples."""
+        found = []
+        for leaf in self._shapes:
+            dtype = np.dtype(self._kept(leaf.dtype))
+            found.append(([examples, *leaf.shape], dtype, examples * math.prod(leaf.shape) * dtype.itemsize))
+        return found
 
     def nests(self, leaves: Sequence[Any]) -> tuple[Nest, Nest, Nest]:
         """Stacked leaves as x, y and weight."""
-        return tuple(_packed(part, remaining) for remaining in (iter(leaves),) for part in self._template)
+        return tuple(packed(part, remaining) for remaining in (iter(leaves),) for part in self._template)
 
     def read(self, rows: Rows, epoch_seed: int, out: Leaves | None = None) -> Piece:
         """Reads examples.
@@ -107,7 +137,7 @@ class ExampleReader:
             if not self._may_skip:
                 raise
             return False
-        columns = [np.asarray(leaf) for leaf in _leaves(given, self._template)]
+        columns = [np.asarray(leaf) for leaf in leaves_of(given, self._template)]
         alike = [(len(rows), *first.shape, first.dtype) for first in self._shapes]
         if [(*column.shape, column.dtype) for column in columns] != alike:
             return False
@@ -118,7 +148,11 @@ class ExampleReader:
     def _put(self, example: Any, row: int, place: int, out: Leaves) -> None:
         """Any example, looked at closely."""
         parts = self._parts(example, row)
-        for leaf, room, first in zip(_leaves(parts, self._template), out, self._shapes, strict=True):
+        try:
+            leaves = leaves_of(parts, self._template)
+        except DataError as error:
+            raise DataError(f"example {row} of the {self._name} data: {error}") from None
+        for leaf, room, first in zip(leaves, out, self._shapes, strict=True):
             array = np.asarray(leaf)
             if array.shape != first.shape or array.dtype != first.dtype:
                 raise DataError(
@@ -156,6 +190,8 @@ class ExampleReader:
             except DamagedRecord:
                 if not self._may_skip:
                     raise
+            except (Exception, SystemExit) as error:
+                raise self._told(error, f"__getitems__({numbers[:3]} …)") from error.__cause__
             else:
                 if len(examples) != len(numbers):
                     raise UsageError(
@@ -191,6 +227,17 @@ class ExampleReader:
                 if len(damaged) > self._may_skip:
                     raise
                 at = (at + 1) % self._count
+            except (Exception, SystemExit) as error:
+                raise self._told(error, f"[{at}]") from error.__cause__
+
+    def _told(self, error: BaseException, call: str) -> BaseException:
+        """What a source raised, with a word on where. That a thread of it exits is an error like any other."""
+        if isinstance(error, TrainerError):
+            return error
+        if isinstance(error, SystemExit):
+            error = RuntimeError(f"the source called sys.exit({error.code})")
+        error.add_note(f"It was raised by {type(self._source).__name__}{call} of the {self._name} data.")
+        return error
 
     def _parts(self, example: Any, row: int) -> tuple[Any, Any, Any]:
         if not isinstance(example, tuple | list) or len(example) not in (2, 3):
@@ -200,48 +247,18 @@ class ExampleReader:
 
     def _kept(self, dtype: np.dtype[Any]) -> Any:
         """As Keras' `fit` hands numbers to a model: floating-point ones as `floatx`, everything else as it is."""
-        return dtype if dtype.kind in "biuOUS" else self._floatx
+        return dtype.newbyteorder("=") if dtype.kind in "biuOUS" else self._floatx
 
 
-def _leaves(parts: Any, template: Any) -> list[Any]:
-    """The leaves of an example in the order of the first one's.
-
-    Raises:
-      DataError: it is built in another way.
-    """
-    if template is None:
-        if parts is None:
-            return []
-    elif isinstance(template, dict):
-        if isinstance(parts, dict) and parts.keys() == template.keys():
-            return [leaf for key in template for leaf in _leaves(parts[key], template[key])]
-    elif isinstance(template, tuple | list):
-        if isinstance(parts, tuple | list) and len(parts) == len(template):
-            return [leaf for part, like in zip(parts, template, strict=True) for leaf in _leaves(part, like)]
-    elif parts is not None and not isinstance(parts, dict | tuple | list):
-        return [parts]
-    raise DataError(
-        f"an example is built of {_built(parts)}, the first one of {_built(template)}; all must be built alike"
-    )
+def _rounded(size: int) -> int:
+    return size + -size % _ALIGNED
 
 
-def _packed(template: Any, leaves: Any) -> Nest:
-    if template is None:
-        return None
-    if isinstance(template, dict):
-        return {key: _packed(part, leaves) for key, part in template.items()}
-    if isinstance(template, tuple | list):
-        parts = [_packed(part, leaves) for part in template]
-        return type(template)(*parts) if hasattr(template, "_fields") else type(template)(parts)
-    return next(leaves)
-
-
-def _built(parts: Any) -> str:
-    if isinstance(parts, dict):
-        return "{" + ", ".join(map(str, parts)) + "}"
-    if isinstance(parts, tuple | list):
-        return "(" + ", ".join(_built(part) for part in parts) + ")"
-    return "nothing" if parts is None else "a value"
+def _aligned_zeros(shape: list[int], dtype: np.dtype[Any], size: int) -> npt.NDArray[Any]:
+    if dtype.hasobject:
+        return np.zeros(shape, dtype)
+    room = np.zeros(size + _ALIGNED, np.uint8)
+    return np.ndarray(shape, dtype, room, -room.ctypes.data % _ALIGNED)
 
 
 def _own_stacked(source: Any) -> Any:
@@ -252,27 +269,3 @@ def _own_stacked(source: Any) -> Any:
         if {"__getitem__", "__getitems__"} & vars(kind).keys():
             return None
     return None
-
-
-_reader_there: ExampleReader | None = None
-
-
-def begin_there(content: bytes, cache: str, cache_bytes: int) -> None:
-    """In a process that reads: takes what reads and where it keeps files, and ends with the process that trains."""
-    global _reader_there
-    parent = multiprocessing.parent_process()
-
-    def leave_with_it() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(0)
-
-    threading.Thread(target=leave_with_it, name="parent", daemon=True).start()
-    files.use_cache(cache or None, cache_bytes)
-    _reader_there = pickle.loads(content)  # noqa: S301  Made by the process that trains.
-
-
-def read_there(rows: Rows, epoch_seed: int) -> Piece:
-    """In a process that reads: `ExampleReader.read`."""
-    assert _reader_there is not None  # noqa: S101
-    return _reader_there.read(rows, epoch_seed)

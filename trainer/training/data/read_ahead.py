@@ -11,24 +11,27 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Self
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core import agent_link
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError
 from trainer.sources import files
-from trainer.training.data.example_reader import Leaves, Piece, begin_there, read_there
+from trainer.training import reader_process
 from trainer.training.data.order import Rows
 from trainer.training.data.source_split import SourceSplit
+from trainer.training.reader_process import Part, Room, SharedMemory
 
 _THREADS = 16  # Reading waits for disks and networks; what keeps the interpreter busy gains nothing by more.
 _AHEAD_BYTES = 2**26  # Of examples that a worker reads ahead, if not told otherwise.
 _MOST_AHEAD = 128  # Batches.
 _PIECE = 32  # Examples that are read one after another, where a source gives them one by one.
+_PIECE_BYTES = 2**19  # The most that one thread reads of a batch: the first batch is soon there, and takes all threads.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,38 +95,52 @@ class Readers:
         files.use_cache(self._cache[0] or None, self._cache[1])
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reader")
         self._processes, self._may_skip = config.reader_processes, config.skip_bad_records
-        self._pools: dict[int, ProcessPoolExecutor] = {}
+        self._pools: dict[int, tuple[ProcessPoolExecutor, SharedMemory]] = {}
         self._damaged: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
 
-    def read(self, split: SourceSplit, rows: Rows, epoch_seed: int, out: Leaves) -> None:
-        """Reads examples into `out`, and looks at them.
+    def room(self, split: SourceSplit, examples: int) -> Room:
+        """Memory for so many examples, where what reads can write to."""
+        if self._processes:
+            return reader_process.shared_room(split.reader, self._pool(split)[1], examples)
+        return Room(split.reader.buffers(examples))
+
+    def read(self, split: SourceSplit, rows: Rows, epoch_seed: int, room: Room, first: int) -> None:
+        """Reads examples into their room, from its example `first` on, and looks at them.
 
         Raises:
           DataError: one is damaged beyond what may be passed over, or cannot be trained on.
         """
-        if self._processes:
-            piece = self._pool(split).submit(read_there, rows, epoch_seed).result()
-            for room, leaf in zip(out, piece.leaves, strict=True):
-                room[:] = leaf
+        out = room.part(first, first + len(rows))
+        if room.start is None:
+            damaged = split.reader.read(rows, epoch_seed, out).damaged
         else:
-            piece = split.reader.read(rows, epoch_seed, out)
-        self._note(split.name, piece)
+            part = Part(room.start, len(room.leaves[0]), first)
+            try:
+                damaged = self._pool(split)[0].submit(reader_process.read, rows, epoch_seed, part).result()
+            except BrokenExecutor as error:
+                raise RuntimeError(
+                    f"a process of --reader_processes={self._processes} that read the {split.name} data has ended: it "
+                    "was killed, perhaps for want of memory, or the source's code ended it"
+                ) from error
+        self._note(split.name, damaged)
         split.check(out, rows)
 
-    def _pool(self, split: SourceSplit) -> ProcessPoolExecutor:
+    def _pool(self, split: SourceSplit) -> tuple[ProcessPoolExecutor, SharedMemory]:
         with self._lock:
             if id(split) not in self._pools:
-                self._pools[id(split)] = ProcessPoolExecutor(
+                memory = SharedMemory()
+                executor = ProcessPoolExecutor(
                     self._processes,
                     mp_context=multiprocessing.get_context("spawn"),
-                    initializer=begin_there,
-                    initargs=(split.pickled_reader(), *self._cache),
+                    initializer=reader_process.begin,
+                    initargs=(split.pickled_reader(), memory, *self._cache),
                 )
+                self._pools[id(split)] = executor, memory
             return self._pools[id(split)]
 
-    def _note(self, name: str, piece: Piece) -> None:
-        for row, why in sorted(piece.damaged.items()):
+    def _note(self, name: str, damaged: dict[int, str]) -> None:
+        for row, why in sorted(damaged.items()):
             with self._lock:
                 if (name, row) in self._damaged:
                     continue
@@ -165,7 +182,7 @@ class ReadAhead:
         self._waited = 0.0
         self._waits_since: float | None = None
         self._begun: collections.deque[Future[Block]] = collections.deque()
-        self._fill()
+        self._fill(1)  # Alone: what comes after it would only take from its threads.
 
     @property
     def waited(self) -> float:
@@ -189,49 +206,56 @@ class ReadAhead:
             self._waited, self._waits_since = self.waited, None
         self._begun.popleft()
         block = future.result()
-        self._fill()
+        self._fill(self._ahead)
         return block
 
-    def _fill(self) -> None:
-        while len(self._begun) < self._ahead and (plan := next(self._plans, None)) is not None:
+    def _fill(self, ahead: int) -> None:
+        while len(self._begun) < ahead and (plan := next(self._plans, None)) is not None:
             self._begun.append(self._begin(plan))
 
     def _begin(self, plan: Plan) -> Future[Block]:
         """Reads a block in pieces; the thread that reads the last one brings it to the devices."""
         block: Future[Block] = Future()
-        leaves = [self._split.reader.buffers(capacity) for capacity in self._capacities]
-        size = len(plan.rows[0]) // max(plan.batches, 1) if self._split.reader.reads_many else _PIECE
-        pieces = [
-            (replica, first, min(first + max(size, 1), len(rows)))
+        rooms = [self._readers.room(self._split, capacity) for capacity in self._capacities]
+        size = len(plan.rows[0]) // plan.batches if self._split.reader.reads_many else _PIECE
+        size = max(1, min(size, _PIECE_BYTES // self._split.reader.bytes_per_example))
+        pieces = collections.deque(
+            (replica, first, min(first + size, len(rows)))
             for replica, rows in enumerate(plan.rows)
-            for first in range(0, len(rows), max(size, 1))
-        ]
+            for first in range(0, len(rows), size)
+        )
         left = [len(pieces)]
         lock = threading.Lock()
 
         def read(replica: int, first: int, end: int) -> None:
-            try:
-                if block.done():  # Another piece has failed.
-                    return
-                out = [leaf[first:end] for leaf in leaves[replica]]
-                self._readers.read(self._split, plan.rows[replica][first:end], plan.epoch_seed, out)
-                with lock:
-                    left[0] -= 1
-                    last = not left[0]
-                if last:
-                    self._settle(block, self._moved(plan, leaves))
-            except BaseException as error:  # Told to who waits for the block.
-                self._settle(block, error)
+            rows = plan.rows[replica][first:end]
+            self._readers.read(self._split, rows, plan.epoch_seed, rooms[replica], first)
+            with lock:
+                left[0] -= 1
+                last = not left[0]
+            if last:
+                self._settle(block, self._moved(plan, rooms))
 
-        for piece in pieces:
-            self._readers.threads.submit(read, *piece)
+        def read_some() -> None:
+            while not block.done():  # It is done before its time if a piece has failed.
+                try:
+                    piece = pieces.popleft()
+                except IndexError:
+                    return
+                try:
+                    read(*piece)
+                except BaseException as error:  # Told to who waits for the block.
+                    self._settle(block, error)
+
+        for _ in range(min(len(pieces), _THREADS)):  # Few calls: each waits for threads that read already.
+            self._readers.threads.submit(read_some)
         return block
 
-    def _moved(self, plan: Plan, leaves: list[Leaves]) -> Block:
+    def _moved(self, plan: Plan, rooms: list[Room]) -> Block:
         tensors, numbers = [], []
-        for device, own, rows, capacity in zip(self._devices, leaves, plan.rows, self._capacities, strict=True):
+        for device, room, rows, capacity in zip(self._devices, rooms, plan.rows, self._capacities, strict=True):
             with tf.device(device):
-                tensors.append([tf.constant(leaf) for leaf in own])
+                tensors.append([_tensor(leaf) for leaf in room.leaves])
                 numbers.append(tf.constant(np.pad(rows, (0, capacity - len(rows))), tf.int64))
         return Block(plan=plan, leaves=tensors, rows=numbers)
 
@@ -244,3 +268,13 @@ class ReadAhead:
                 block.set_result(result)
         except concurrent.futures.InvalidStateError:
             return  # Another piece has failed before.
+
+
+def _tensor(array: npt.NDArray[Any]) -> tf.Tensor:
+    """An array where TensorFlow would put it; on a CPU that is the array's own memory, to be left as it is from now on.
+
+    `tf.constant` copies an array twice, into memory that is new each time: most of what reading large examples took.
+    """
+    if not array.nbytes:
+        return tf.constant(array)
+    return tf.identity(tf.experimental.dlpack.from_dlpack(array.__dlpack__()))

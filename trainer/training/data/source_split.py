@@ -12,6 +12,7 @@ from trainer.core.exit_codes import DataError, UsageError
 from trainer.training.data.arrays import Arrays, Nest, check_numbers, digest
 from trainer.training.data.example_reader import ExampleReader, Leaves
 from trainer.training.data.order import Rows
+from trainer.training.model.explaining import explained
 
 _HEAD = 48  # Examples that are looked at before the first step.
 
@@ -39,13 +40,14 @@ class SourceSplit:
           DataError: it is empty, or its first examples differ from each other.
         """
         self.name, self._source = name, source
-        self.examples = len(source)
-        if not self.examples:
-            raise DataError(f"load_data's {name} data holds no examples; give None for no validation data")
-        self.reader = ExampleReader(source, name, may_skip=may_skip, floatx=keras.config.floatx())
         self.check_labels: Callable[[Nest, Rows], None] | None = None  # Set once the model's losses are known.
-        head = self.reader.nests(self.reader.read(np.arange(min(_HEAD, self.examples)), 0).leaves)
-        self.known = Arrays(tuple(part for part in head if part is not None), name)  # Checks types and numbers.
+        with explained(f"the source of the {name} data"):
+            self.examples = len(source)
+            if not self.examples:
+                raise DataError(f"load_data's {name} data holds no examples; give None for no validation data")
+            self.reader = ExampleReader(source, name, may_skip=may_skip, floatx=keras.config.floatx())
+            head = self.reader.nests(self.reader.read(np.arange(min(_HEAD, self.examples)), 0).leaves)
+        self.known = Arrays(head[:2] if head[2] is None else head, name)  # Checks types and numbers.
 
     @property
     def bytes_per_example(self) -> int:
