@@ -112,7 +112,7 @@ def _flags_of_run(run: str, source: Path) -> list[str]:
 
 def _examples(config: Config, experiment: Experiment, count: int) -> Any:
     from trainer.training.assembly import split_of
-    from trainer.training.model.explaining import explained
+    from trainer.training.explaining import explained
     from trainer.training.model.samples import first_inputs
 
     with explained(f"load_data of --experiment={config.experiment}"):
@@ -125,7 +125,7 @@ def _model(run: str, source: Path, config: Config, experiment: Experiment, input
     """The trained model; one of which only the weights were kept is built by its experiment."""
     import keras
 
-    from trainer.training.model.explaining import explained
+    from trainer.training.explaining import explained
     from trainer.training.model.first_look import call
 
     if (source / MODEL).exists():

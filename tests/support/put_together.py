@@ -9,8 +9,8 @@ import numpy as np
 from trainer.core.config import Config
 from trainer.training import announcement
 from trainer.training.assembly import Assembly, assemble
+from trainer.training.explaining import explained
 from trainer.training.model.experiment import Experiment
-from trainer.training.model.explaining import explained
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
 Y = (np.arange(40) % 3).astype("int64")

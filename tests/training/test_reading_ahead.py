@@ -13,8 +13,8 @@ import pytest
 from tests.support.waiting import until
 from trainer.core.config import Config
 from trainer.training.data.read_ahead import Block, Depth, Plan, ReadAhead, Readers
+from trainer.training.data.reader_process import SharedMemory
 from trainer.training.data.source_split import SourceSplit
-from trainer.training.reader_process import SharedMemory
 
 BATCH, EXAMPLES = 8, 400
 LARGE = 200_000  # Values of an example: a batch of them is more than one thread reads.

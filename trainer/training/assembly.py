@@ -19,11 +19,11 @@ from trainer.training.data.feeding import Split
 from trainer.training.data.order import LARGEST_ARRAY
 from trainer.training.data.read_ahead import Readers
 from trainer.training.data.source_split import SourceSplit, is_source
+from trainer.training.explaining import explained
 from trainer.training.hardware import strategy
 from trainer.training.model import first_look, schedules
 from trainer.training.model.compilation import Compilations, check_model
 from trainer.training.model.experiment import Experiment
-from trainer.training.model.explaining import explained
 from trainer.training.model.first_look import FirstLook
 from trainer.training.state import variables
 from trainer.training.state.saving import ModelFile, as_its_user_made_it

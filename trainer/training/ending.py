@@ -12,7 +12,7 @@ from trainer.core.config import Config
 from trainer.core.selection import KeepBest
 from trainer.core.tf_config import Cluster
 from trainer.training.assembly import Assembly
-from trainer.training.model.explaining import explained
+from trainer.training.explaining import explained
 from trainer.training.state import variables
 from trainer.training.state.checkpoint import Checkpoint, Checkpoints
 from trainer.training.state.variables import Start

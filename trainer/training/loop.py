@@ -19,9 +19,9 @@ from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.chunks import ChunkLength
 from trainer.training.ending import Ending
+from trainer.training.explaining import explained
 from trainer.training.hardware import devices, strategy
 from trainer.training.model.experiment import Experiment
-from trainer.training.model.explaining import explained
 from trainer.training.model.update import learning_rate
 from trainer.training.progress.progress_bar import Display
 from trainer.training.progress.summaries import Summaries

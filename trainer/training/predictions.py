@@ -16,11 +16,11 @@ from trainer.core.config import Config
 from trainer.core.tf_config import Cluster
 from trainer.training.assembly import Assembly
 from trainer.training.data import random_state
-from trainer.training.data.arrays import Nest
 from trainer.training.data.feeding import Split
 from trainer.training.hardware.collective import WorkersSum
 from trainer.training.model import samples
 from trainer.training.model.first_look import call, untouched
+from trainer.training.nests import Nest
 from trainer.training.results.prediction_files import Field, Outputs
 
 _WORD = np.dtype("uint32")  # Outputs travel as words, so that a sum with zeros leaves every bit as it is.

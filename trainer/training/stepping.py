@@ -10,9 +10,9 @@ import tensorflow as tf
 from trainer.core import step_range
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
+from trainer.training.explaining import explained
 from trainer.training.hardware import xla
 from trainer.training.hardware.profiling import Profile
-from trainer.training.model.explaining import explained
 from trainer.training.trainer import Outcome, Trainer
 
 

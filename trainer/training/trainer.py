@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from trainer.core.config import Config
 from trainer.training.data import random_state
-from trainer.training.data.arrays import Nest
 from trainer.training.data.feeding import Shares, Split, feed
 from trainer.training.data.read_ahead import Readers
 from trainer.training.evaluation import Evaluation
@@ -30,6 +29,7 @@ from trainer.training.model.preparation import prepare
 from trainer.training.model.scores import Scores, Sums
 from trainer.training.model.sharing import Sharing
 from trainer.training.model.update import Update
+from trainer.training.nests import Nest
 from trainer.training.state.variables import Variables
 
 

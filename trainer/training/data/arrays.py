@@ -9,8 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core.exit_codes import DataError, UsageError
-
-Nest = Any  # An array, or a dict, list or tuple of arrays, as a Keras model takes its inputs.
+from trainer.training.nests import Nest
 
 _PAIR = "expected a pair (x, y) or a triple (x, y, sample_weight) of arrays, or of dicts, lists or tuples of arrays"
 

@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from trainer.core.config import Config
 from trainer.training.data import arrays, random_state
-from trainer.training.data.arrays import Arrays, Nest
+from trainer.training.data.arrays import Arrays
 from trainer.training.data.order import Order
 from trainer.training.data.read_ahead import Block, Depth, Plan, ReadAhead, Readers
 from trainer.training.data.source_split import SourceSplit
+from trainer.training.nests import Nest
 
 Split = Arrays | SourceSplit
 Batch = tuple[Nest, Nest, Nest, tf.Tensor]  # x, y, weight, and the examples' rows: int64 [batch]

@@ -22,10 +22,10 @@ from trainer.core import agent_link
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError
 from trainer.sources import files
-from trainer.training import reader_process
+from trainer.training.data import reader_process
 from trainer.training.data.order import Rows
+from trainer.training.data.reader_process import Part, Room, SharedMemory
 from trainer.training.data.source_split import SourceSplit
-from trainer.training.reader_process import Part, Room, SharedMemory
 
 _THREADS = 16  # Reading waits for disks and networks; what keeps the interpreter busy gains nothing by more.
 _AHEAD_BYTES = 2**26  # Of examples that a worker reads ahead, if not told otherwise.

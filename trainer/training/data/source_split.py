@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.training.data.arrays import Arrays, Nest, check_numbers, digest
+from trainer.training.data.arrays import Arrays, check_numbers, digest
 from trainer.training.data.example_reader import ExampleReader, Leaves
 from trainer.training.data.order import Rows
-from trainer.training.model.explaining import explained
+from trainer.training.explaining import explained
+from trainer.training.nests import Nest
 
 _HEAD = 48  # Examples that are looked at before the first step.
 

@@ -12,9 +12,9 @@ from keras.src.trainers.trainer import Trainer
 
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.training.data.arrays import Nest
+from trainer.training.explaining import shape
 from trainer.training.model import objective, update
-from trainer.training.model.explaining import shape
+from trainer.training.nests import Nest
 
 _OWN_STEPS = ("train_step", "test_step", "make_train_function", "fit")
 

@@ -17,14 +17,15 @@ from keras.src import backend
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.training.data import random_state
-from trainer.training.data.arrays import Arrays, Nest
+from trainer.training.data.arrays import Arrays
 from trainer.training.data.feeding import Split
 from trainer.training.data.order import Rows
 from trainer.training.data.source_split import SourceSplit
+from trainer.training.explaining import explained
 from trainer.training.model.compilation import check_labels, compile_by_flags, has_classes
 from trainer.training.model.experiment import Preprocess
-from trainer.training.model.explaining import explained
 from trainer.training.model.preparation import prepare
+from trainer.training.nests import Nest
 
 _LABELS = 4096  # Looked at at once, where preprocess makes them.
 _EXAMPLES = 48  # At most: enough to see how losses and metrics of a batch follow from those of its parts.

@@ -14,9 +14,10 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core.exit_codes import UsageError
-from trainer.training.data.arrays import Nest, sliced
+from trainer.training.data.arrays import sliced
 from trainer.training.model.first_look import FirstLook, call, untouched
 from trainer.training.model.scores import Scores, Sums
+from trainer.training.nests import Nest
 
 MERGE = "merge_replicas"
 

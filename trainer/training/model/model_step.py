@@ -12,10 +12,10 @@ from absl import logging
 
 from trainer.core.exit_codes import UsageError
 from trainer.training.data import random_state
-from trainer.training.data.arrays import Nest
 from trainer.training.model.first_look import FirstLook, call
 from trainer.training.model.scores import Scores, Sums
 from trainer.training.model.sharing import Sharing
+from trainer.training.nests import Nest
 from trainer.training.state.variables import Variables
 
 

@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 
 from trainer.core.exit_codes import UsageError
-from trainer.training.data.arrays import Nest
 from trainer.training.model.experiment import Preprocess
+from trainer.training.nests import Nest
 
 
 def prepare(preprocess: Preprocess | None, x: Nest, y: Nest, seeds: tf.Tensor, *, training: bool) -> tuple[Nest, Nest]:

@@ -3,11 +3,11 @@
 import tensorflow as tf
 
 from trainer.training.data import random_state
-from trainer.training.data.arrays import Nest
 from trainer.training.data.feeding import Split
+from trainer.training.explaining import explained
 from trainer.training.model.experiment import Preprocess
-from trainer.training.model.explaining import explained
 from trainer.training.model.preparation import prepare
+from trainer.training.nests import Nest
 
 _AT_ONCE = 1000
 _AT_ONCE_BYTES = 2**22  # Large examples are taken in smaller batches.

@@ -8,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.core.exit_codes import UsageError
-from trainer.training.data.arrays import Nest, sliced
+from trainer.training.data.arrays import sliced
 from trainer.training.model import objective
 from trainer.training.model.first_look import FirstLook, call, untouched
 from trainer.training.model.objective import MEAN, Shares
 from trainer.training.model.scores import Scores
+from trainer.training.nests import Nest
 
 
 class Sharing:

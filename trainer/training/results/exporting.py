@@ -19,10 +19,10 @@ import tensorflow as tf
 from trainer.core.exit_codes import UsageError
 from trainer.core.export_formats import PLACES
 from trainer.core.run_dir import EXPORTS, SAVED_MODEL, TFLITE
-from trainer.training.data.arrays import Nest
+from trainer.training.explaining import words
 from trainer.training.hardware import tf_logging
-from trainer.training.model.explaining import words
 from trainer.training.model.first_look import call
+from trainer.training.nests import Nest
 
 EXAMPLES = 100  # With which an export is compared with the model.
 _TOLERANCE = 1e-4  # Of the largest output, at least 1: what other kernels round otherwise.

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.training.data.arrays import Nest
 from trainer.training.data.feeding import Split
 from trainer.training.data.source_split import SourceSplit
 from trainer.training.model.compilation import has_classes
 from trainer.training.model.experiment import Preprocess
 from trainer.training.model.first_look import call
 from trainer.training.model.samples import at_once, prepared
+from trainer.training.nests import Nest
 
 MOST = 10_000  # Examples that are looked at.
 _MOST_READ = 1_000  # Of a source, whose examples are read for it.

@@ -11,7 +11,7 @@ from trainer.core import agent_link, attempts
 from trainer.core.config import Config
 from trainer.core.run_dir import REPORT
 from trainer.training.assembly import Assembly
-from trainer.training.model.explaining import words
+from trainer.training.explaining import words
 from trainer.training.results.attempt_times import AttemptClock, attempt_times
 from trainer.training.results.mistakes import Predictions, predictions
 from trainer.training.results.report_page import Report, page

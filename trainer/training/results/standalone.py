@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from trainer.core.config import Config
 from trainer.training.assembly import Assembly
+from trainer.training.explaining import explained
 from trainer.training.model import samples
-from trainer.training.model.explaining import explained
 from trainer.training.model.first_look import call
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 import trainer
 from trainer.core.exit_codes import TrainerError, UsageError
-from trainer.training.data.arrays import Nest
+from trainer.training.nests import Nest
 
 _NUMBERS = re.compile(r"\[\[.*\]\]", re.DOTALL)  # A whole array.
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*m")
