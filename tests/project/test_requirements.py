@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import re
+import tomllib
 
 import pytest
 from packaging.requirements import Requirement
@@ -10,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 from tests.support.paths import ROOT
 from tools.locked_requirements import ACCELERATORS, constraints, direct, written
+from trainer.core import installing
 
 LINE = re.compile(r"([\w.-]+)==([\w.+!]+) --hash=sha256:[0-9a-f]{64}")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -87,6 +89,31 @@ def test_the_base_is_named_by_its_digest() -> None:
             "(docker buildx imagetools inspect NAME)"
         )
     assert re.fullmatch(r"[\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64}", base)
+
+
+def test_nobody_is_told_to_install_this_package_by_its_name() -> None:
+    """The package index has somebody else's under it."""
+    texts = [path.read_text() for path in (ROOT / "trainer").rglob("*.py") if path.name != "installing.py"]
+    texts += [path.read_text() for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md")]
+    for text in texts:
+        assert not re.search(r"pip install (-U )?['\"]?trainer\b(?!-)", text), text[:80]
+
+
+def test_packages_of_extras_that_messages_and_documents_name() -> None:
+    """`pip install 'pyarrow<26'` has the bound that pyproject.toml has."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    ranges = {each.name: each.specifier for extra in extras.values() for each in map(Requirement, extra)}
+    named = [
+        found
+        for path in (ROOT / "docs").glob("*.md")
+        for found in re.findall(r"'([a-z-]+)(<[\d.]+)'", path.read_text())
+    ]
+    assert {name for name, _ in named} == {"array-record", "pillow", "pyarrow", "wandb"}
+    for name, bound in named:
+        assert bound in {str(each) for each in ranges[name]}
+        command = installing.package(name)
+        assert command.startswith(f"pip install '{name}")
+        assert bound in command
 
 
 def test_updates_keep_to_what_holds_versions_back() -> None:

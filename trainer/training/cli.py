@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from trainer.core import agent_link, experiment_flags
+from trainer.core import agent_link, experiment_flags, installing
 from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
 from trainer.core.run_dir import RESULT, default_run_dir
@@ -81,8 +81,8 @@ def _check_tensorflow() -> None:
     for name in ("tensorflow", "keras"):
         if importlib.util.find_spec(name) is None:
             raise UsageError(
-                f"{name} is not installed; training needs it: pip install 'trainer[cpu]', or 'trainer[gpu]' for NVIDIA "
-                "GPUs (in a clone: make setup)"
+                f"{name} is not installed; training needs it: {installing.training()} (gpu in the place of cpu for "
+                "NVIDIA GPUs)"
             )
 
 
