@@ -91,6 +91,18 @@ def test_the_base_is_named_by_its_digest() -> None:
     assert re.fullmatch(r"[\w./-]+(:[\w.-]+)?@sha256:[0-9a-f]{64}", base)
 
 
+@pytest.mark.parametrize("extra", ["train", "cpu", "gpu"])
+def test_the_classic_line_is_of_both_versions_that_tensorflow_io_fits(extra: str) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    found = [each for each in map(Requirement, extras[extra]) if each.name in ("tensorflow", "tensorflow-cpu")]
+    assert found
+    for requirement in found:
+        fits = [
+            version for version in ("2.16.1", "2.16.2", "2.17.1", "2.18.1") if requirement.specifier.contains(version)
+        ]
+        assert fits == ["2.16.2", "2.17.1"]
+
+
 def test_nobody_is_told_to_install_this_package_by_its_name() -> None:
     """The package index has somebody else's under it."""
     texts = [path.read_text() for path in (ROOT / "trainer").rglob("*.py") if path.name != "installing.py"]
