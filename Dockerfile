@@ -3,7 +3,8 @@
 #   docker build -t REGISTRY/mnist-train:1.0.0 .                                  CPU
 #   docker build -t REGISTRY/mnist-train:1.0.0-gpu --build-arg ACCELERATOR=gpu .  NVIDIA GPU
 #
-# With --build-arg LINE=-current either has the newest TensorFlow. For linux/arm64 the CPU image has all its wheels; not built yet.
+# With --build-arg LINE=-current either has the newest TensorFlow; its tag then ends with -current, by which the launcher
+# knows what its GPUs have to be. For linux/arm64 the CPU image has all its wheels; not built yet.
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
 FROM ${BASE}

@@ -1,10 +1,15 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.paths import STRICT
 from tests.support.small_mnist import write_small_mnist
 from tests.support.training_processes import Training
+
+# Of launchers, agents and whatever else a test starts; pyproject.toml has the same for the tests' own process.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STRICT), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="session")

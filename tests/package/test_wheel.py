@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import zipfile
 import pytest
 
 from tests.support.paths import CHART, ROOT
+from trainer.core import installing
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 MADE = ("build", "dist", "logs", "*.egg-info", ".git", ".venv", ".c*", ".*_cache", "__pycache__")
@@ -70,6 +72,12 @@ def test_the_wheel_holds_the_chart_the_manifests_and_the_examples(wheel: pathlib
         assert {f"trainer/launch/{inside}/{file}" for file in files if "__pycache__" not in file.parts} <= held
     assert {"trainer/mnist.py", "trainer/examples/cnn.py", "trainer/data/train-images-idx3-ubyte.gz"} <= held
     assert not any(name.startswith(("tests/", "bench/", "tools/", "helm/")) for name in held)
+
+
+def test_the_wheel_is_installed_as_messages_say(wheel: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    named = re.findall(r"'(\./\S+)'", installing.training())
+    assert named == [f"./{wheel.name}[cpu]"]
+    python(*PIP, "install", "--dry-run", "--no-deps", "--no-index", f"--target={tmp_path}", *named, cwd=wheel.parent)
 
 
 def test_a_wheel_of_the_source_distribution_is_the_same(

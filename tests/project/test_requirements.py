@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import re
+import tomllib
 
 import pytest
 from packaging.requirements import Requirement
@@ -10,7 +11,11 @@ from packaging.utils import canonicalize_name
 
 from tests.support.paths import ROOT
 from tools.locked_requirements import ACCELERATORS, constraints, direct, written
+<<<<<<< b4499f80fd6e4859a470513a69a97d3befbce785
 from tools.release import base_of
+=======
+from trainer.core import installing
+>>>>>>> 1af5a5d989636ad7c832b0d70aea14e509a62ce8
 
 LINE = re.compile(r"([\w.-]+)==([\w.+!]+) --hash=sha256:[0-9a-f]{64}")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -96,6 +101,43 @@ def test_a_release_says_whether_its_base_is_only_a_tag(capsys: pytest.CaptureFix
         else:
             assert said.startswith(f"note: the images' base {base} is only a tag, which its registry may move; BASE=")
             assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("extra", ["train", "cpu", "gpu"])
+def test_the_classic_line_is_of_both_versions_that_tensorflow_io_fits(extra: str) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    found = [each for each in map(Requirement, extras[extra]) if each.name in ("tensorflow", "tensorflow-cpu")]
+    assert found
+    for requirement in found:
+        fits = [
+            version for version in ("2.16.1", "2.16.2", "2.17.1", "2.18.1") if requirement.specifier.contains(version)
+        ]
+        assert fits == ["2.16.2", "2.17.1"]
+
+
+def test_nobody_is_told_to_install_this_package_by_its_name() -> None:
+    """The package index has somebody else's under it."""
+    texts = [path.read_text() for path in (ROOT / "trainer").rglob("*.py") if path.name != "installing.py"]
+    texts += [path.read_text() for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md")]
+    for text in texts:
+        assert not re.search(r"pip install (-U )?['\"]?trainer\b(?!-)", text), text[:80]
+
+
+def test_packages_of_extras_that_messages_and_documents_name() -> None:
+    """`pip install 'pyarrow<26'` has the bound that pyproject.toml has."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    ranges = {each.name: each.specifier for extra in extras.values() for each in map(Requirement, extra)}
+    named = [
+        found
+        for path in (ROOT / "docs").glob("*.md")
+        for found in re.findall(r"'([a-z-]+)(<[\d.]+)'", path.read_text())
+    ]
+    assert {name for name, _ in named} == {"array-record", "pillow", "pyarrow", "wandb"}
+    for name, bound in named:
+        assert bound in {str(each) for each in ranges[name]}
+        command = installing.package(name)
+        assert command.startswith(f"pip install '{name}")
+        assert bound in command
 
 
 def test_updates_keep_to_what_holds_versions_back() -> None:

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from tests.support.paths import ROOT, TESTS
+from tests.support.paths import ROOT, STRICT, TESTS
 from trainer.core import attempts, run_token
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress, StateLine
@@ -160,7 +160,7 @@ class Run:
         command = f"{self.prelude}\n{main}"
         environ = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{STRICT}{os.pathsep}{ROOT}",
             "TERMINATION_MESSAGE_PATH": str(self.folder / f"termination-{index}"),
             run_token.TOKEN: TOKEN,
             **self.environ,

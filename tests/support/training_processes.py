@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, STRICT
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress
 
-STRICT = ROOT / "tests" / "support" / "strict"
 PATIENCE = 120.0  # Seconds that anything may take, on a busy machine too.
 
 

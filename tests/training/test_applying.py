@@ -214,5 +214,5 @@ def test_parquet_without_pyarrow_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     prediction_files.check(Path("predictions.parquet"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     prediction_files.check(Path("predictions.npy"))
-    with pytest.raises(UsageError, match=r"pyarrow is not installed, .* pip install 'trainer\[tables\]'"):
+    with pytest.raises(UsageError, match=r"pyarrow is not installed, .* pip install 'pyarrow[<>=,\d]+'$"):
         prediction_files.check(Path("predictions.parquet"))

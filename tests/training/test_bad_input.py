@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import trainer
 from tests.support.full_disk import no_room_beyond
 from tests.support.no_tensorflow import without_tensorflow
 from tests.support.small_mnist import write_idx
@@ -85,9 +86,9 @@ def test_an_installation_without_tensorflow(tmp_path: Path) -> None:
     done = without_tensorflow(tmp_path, "-m", "trainer", f"--run_dir={tmp_path}/run")
     assert done.returncode == 64, done.stderr
     assert done.stderr == (
-        "error: tensorflow is not installed; training needs it: pip install 'trainer[cpu]', or 'trainer[gpu]' for "
-        "NVIDIA "
-        "GPUs (in a clone: make setup)\n"
+        "error: tensorflow is not installed; training needs it: pip install '.[cpu]' in a clone, or pip install "
+        f"'./trainer-{trainer.__version__}-py3-none-any.whl[cpu]' beside the wheel (gpu in the place of cpu for NVIDIA "
+        "GPUs)\n"
     )
 
 

@@ -74,8 +74,8 @@ int cuDeviceGetUuid_v2(CUuuid *uuid, int device) {
 
 
 def test_a_driver_or_a_card_that_tensorflow_cannot_use_is_refused() -> None:
-    def check(*gpus: Gpu, driver: tuple[int, ...] = (580, 95, 5)) -> None:
-        devices.check(gpus, driver=driver, build=BUILD, tensorflow="2.16.2")
+    def check(*gpus: Gpu, driver: tuple[int, ...] = (580, 95, 5), tensorflow: str = "2.17.1") -> None:
+        devices.check(gpus, driver=driver, build=BUILD, tensorflow=tensorflow)
 
     def refused(words: str, *gpus: Gpu, driver: tuple[int, ...] = (580, 95, 5)) -> None:
         with pytest.raises(AcceleratorError, match=re.escape(words)):
@@ -86,14 +86,34 @@ def test_a_driver_or_a_card_that_tensorflow_cannot_use_is_refused() -> None:
     check()
     b200, m40 = Gpu(name="NVIDIA B200", capability=(10, 0)), Gpu(name="Tesla M40", capability=(5, 2))
     refused(
-        "the GPU NVIDIA B200 has compute capability 10.0, and TensorFlow 2.16 runs on 9.x at most; take", H100, b200
-    )
-    refused("the GPU Tesla M40 has compute capability 5.2, and this TensorFlow was built for sm_60, sm_70", m40)
+        "the GPU NVIDIA B200 has compute capability 10.0, for which TensorFlow 2.17 cannot compile: it was built with "
+        "CUDA 12.3, and that takes 12.8 or newer; take a node with", H100, b200
+    )  # fmt: skip
     refused(
-        "the GPU NVIDIA H100 80GB HBM3 has the driver 525.60.13, and TensorFlow 2.16 on", H100, driver=(525, 60, 13)
+        "the GPU Tesla M40 has compute capability 5.2, and TensorFlow 2.17 was built for sm_60, sm_70, sm_80, sm_89, "
+        "compute_90; take TensorFlow 2.16 (the classic line), which runs there, or a node with another", m40
+    )  # fmt: skip
+    refused(
+        "the GPU NVIDIA H100 80GB HBM3 has the driver 525.60.13, and TensorFlow 2.17 on", H100, driver=(525, 60, 13)
     )
     # TensorFlow sees no GPU with it.
-    refused("the GPU has the driver 470.82.1, and TensorFlow 2.16 needs 525 or newer; take", driver=(470, 82, 1))
+    refused("the GPU has the driver 470.82.1, and TensorFlow 2.17 needs 525 or newer; take", driver=(470, 82, 1))
+
+
+def test_the_other_line_is_the_way_out_where_it_runs() -> None:
+    build = {"cuda_compute_capabilities": BUILD["cuda_compute_capabilities"], "cuda_version": "12.5.1"}
+    with pytest.raises(AcceleratorError) as refused:
+        devices.check([H100], driver=(550, 54, 15), build=build, tensorflow="2.21.0")
+    assert str(refused.value).startswith(
+        "the GPU NVIDIA H100 80GB HBM3 has the driver 550.54.15, and TensorFlow 2.21 on compute capability 9.0 needs "
+        "555 or newer; take TensorFlow 2.17 (the classic line), which runs there, or a node with another driver or card"
+    )
+    assert "\n" not in str(refused.value)
+
+
+def test_a_tensorflow_that_somebody_has_built_for_a_card_may_run_on_it() -> None:
+    own = {"cuda_compute_capabilities": ["sm_90", "sm_120"], "cuda_version": "12.8.1"}
+    devices.check([Gpu(name="5090", capability=(12, 0))], driver=(570, 1), build=own, tensorflow="2.21.0+own")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +142,10 @@ def test_a_driver_that_is_too_old_ends_a_run_that_asks_for_gpus(training: Traini
     )  # fmt: skip
     assert worker.wait() == 69
     (line,) = worker.lines
-    assert line.startswith("error: the GPU has the driver 470.82.1, and TensorFlow 2.16 needs 525 or newer; take a")
+    version = ".".join(tf.__version__.split(".")[:2])
+    assert line.startswith(
+        f"error: the GPU has the driver 470.82.1, and TensorFlow {version} needs 525 or newer; take a"
+    )
 
 
 def test_settings_for_gpus_change_nothing_without_one(training: Training, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The two lines of TensorFlow that this project runs on; what differs between them is asked here.
 
-classic: 2.16 and 2.17, whose own file systems read gs://, and with tensorflow-io s3://.
+classic: 2.17 (2.16 fits), whose own file systems read gs://, and with tensorflow-io s3://.
 current: the newest, for which there is no tensorflow-io; what lies in a bucket is read with our own stores.
 """
 

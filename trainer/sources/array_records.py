@@ -14,7 +14,7 @@ from trainer.sources.files.finding import Address
 from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.array_record*", "*.arrayrecord*")
-_MODULE = ("array_record.python.array_record_module", "array_record", "array-record")
+_MODULE = ("array_record.python.array_record_module", "array-record")
 _MOST_OPEN = 128  # Shards.
 
 

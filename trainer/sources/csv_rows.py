@@ -18,7 +18,7 @@ from trainer.sources.sequences import Rows, RowSource
 NAMES = ("*.csv", "*.tsv")
 CACHE_BYTES = 256 * 2**20
 _SAMPLE_BYTES = 2**20  # Of the first file, by which types are told.
-_MODULE = ("pyarrow.csv", "pyarrow", "tables")
+_MODULE = ("pyarrow.csv", "pyarrow")
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\x28\xb5": "zstd", b"PK": "zip"}
 
 
@@ -117,7 +117,7 @@ class CsvRows(RowSource):
 
     def _told_types(self, given: Mapping[str, str]) -> dict[str, str]:
         """Arrow's name of each column's type."""
-        pyarrow = needed("pyarrow", *_MODULE[1:])
+        pyarrow = needed("pyarrow", "pyarrow")
         try:
             types = {name: pyarrow.type_for_alias(kind) for name, kind in given.items()}
         except ValueError as error:
@@ -144,7 +144,7 @@ class CsvRows(RowSource):
         return b"".join(rows)
 
     def _decoded(self, file: int, number: int, data: bytes | None) -> Group:
-        pyarrow = needed("pyarrow", *_MODULE[1:])
+        pyarrow = needed("pyarrow", "pyarrow")
         index = self._indexes[file]
         data = data or read(self._files[file], *index.place(number))
         types = {name: pyarrow.type_for_alias(kind) for name, kind in self._types.items()}
@@ -158,7 +158,7 @@ class CsvRows(RowSource):
 
     def _one_by_one(self, file: int, data: bytes, types: Mapping[str, Any]) -> Group:
         """A group with a row that cannot be read: which, and why; the others are as good as ever."""
-        pyarrow = needed("pyarrow", *_MODULE[1:])
+        pyarrow = needed("pyarrow", "pyarrow")
         rows = [self._tried(file, row, types) for row in self._split(data)]
         nothing = pyarrow.table({name: pyarrow.nulls(1, types[name]) for name in self._names})
         group = self._columns.group(pyarrow.concat_tables([nothing if isinstance(row, str) else row for row in rows]))

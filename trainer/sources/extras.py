@@ -3,10 +3,11 @@
 import importlib
 from typing import Any
 
+from trainer.core import installing
 from trainer.core.exit_codes import UsageError
 
 
-def needed(module: str, package: str, extra: str) -> Any:
+def needed(module: str, package: str) -> Any:
     """Imports a module of a package that an extra of this one brings.
 
     Raises:
@@ -17,5 +18,5 @@ def needed(module: str, package: str, extra: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"this reader needs the package {package}, which cannot be imported here ({error}); install it: "
-            f"pip install 'trainer[{extra}]'"
+            + installing.package(package)
         ) from None

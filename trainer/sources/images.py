@@ -36,7 +36,7 @@ class ImageFolder(RowSource):
           DataError: there is no such folder, or no image in it.
           UsageError: Pillow is not installed, or a setting is none.
         """
-        self._image = needed("PIL.Image", "Pillow", "images")
+        self._image = needed("PIL.Image", "pillow")
         if channels not in _MODES or len(size) != 2 or min(size) < 1:
             raise UsageError(f"ImageFolder: size={size}, channels={channels}; expected (height, width) and 1, 3 or 4")
         self.folder, self._size, self._channels = folder, (int(size[0]), int(size[1])), channels
@@ -100,7 +100,7 @@ class ImageFolder(RowSource):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._image = needed("PIL.Image", "Pillow", "images")
+        self._image = needed("PIL.Image", "pillow")
 
     def _file(self, row: int) -> File:
         key = self._keys[row].decode("utf-8", "surrogateescape")

@@ -21,7 +21,7 @@ from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.parquet", "*.pq")
 CACHE_BYTES = 512 * 2**20
-_MODULE = ("pyarrow.parquet", "pyarrow", "tables")
+_MODULE = ("pyarrow.parquet", "pyarrow")
 _MOST_OPEN = 64  # Files whose footers are kept.
 
 

@@ -12,7 +12,11 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+<<<<<<< b4499f80fd6e4859a470513a69a97d3befbce785
 from trainer.core import agent_link, experiment_flags, typed_json
+=======
+from trainer.core import agent_link, experiment_flags, installing
+>>>>>>> 1af5a5d989636ad7c832b0d70aea14e509a62ce8
 from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
 from trainer.core.run_dir import RESULT, default_run_dir
@@ -81,8 +85,8 @@ def _check_tensorflow() -> None:
     for name in ("tensorflow", "keras"):
         if importlib.util.find_spec(name) is None:
             raise UsageError(
-                f"{name} is not installed; training needs it: pip install 'trainer[cpu]', or 'trainer[gpu]' for NVIDIA "
-                "GPUs (in a clone: make setup)"
+                f"{name} is not installed; training needs it: {installing.training()} (gpu in the place of cpu for "
+                "NVIDIA GPUs)"
             )
 
 

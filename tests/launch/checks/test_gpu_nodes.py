@@ -4,12 +4,20 @@ from typing import Any
 
 import pytest
 
+import trainer
 from tests.support.api_objects import node
 from trainer.launch.checks.check_result import CheckResult, Mark
-from trainer.launch.checks.gpu_nodes import check_gpu_nodes
+from trainer.launch.checks.gpu_nodes import check_gpu_nodes, line_of
 from trainer.launch.checks.nodes import Nodes, check_nodes
 
-SPEC: dict[str, Any] = {"containers": [{"resources": {"limits": {"nvidia.com/gpu": 1}}}]}
+
+def spec_of(image: str) -> dict[str, Any]:
+    return {"containers": [{"image": image, "resources": {"limits": {"nvidia.com/gpu": 1}}}]}
+
+
+SPEC = spec_of(f"registry.example/mnist-train:{trainer.__version__}-gpu")
+CURRENT = spec_of(f"registry.example/mnist-train:{trainer.__version__}-gpu-current")
+UNKNOWN = spec_of("registry.example:5000/team/mine:7")
 H100 = {
     "nvidia.com/cuda.driver-version.major": "580",
     "nvidia.com/cuda.driver-version.minor": "95",
@@ -20,12 +28,10 @@ H100 = {
     "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
 }
 B200 = H100 | {"nvidia.com/gpu.compute.major": "10"}
-OLD_DRIVER = {
-    "nvidia.com/cuda.driver.major": "525",
-    "nvidia.com/cuda.driver.minor": "60",
-    "nvidia.com/gpu.compute.major": "9",
-    "nvidia.com/gpu.compute.minor": "0",
-}
+
+
+def with_driver(major: str, labels: dict[str, str] = H100) -> dict[str, str]:
+    return labels | {f"nvidia.com/{name}.major": major for name in ("cuda.driver-version", "cuda.driver")}
 
 
 def found(*labels: dict[str, str], spec: dict[str, Any] = SPEC, **more: Any) -> list[CheckResult]:
@@ -33,24 +39,86 @@ def found(*labels: dict[str, str], spec: dict[str, Any] = SPEC, **more: Any) -> 
     return list(check_gpu_nodes(nodes, spec))
 
 
-def test_nodes_that_can_run_it() -> None:
-    (result,) = found(H100, H100)
-    assert (result.mark, str(result)) == (Mark.OK, "ok    drivers: 2 node(s) with GPUs have what TensorFlow 2.16 needs")
+@pytest.mark.parametrize(
+    ("spec", "needs"), [(SPEC, "2.17 needs"), (CURRENT, "2.21 needs"), (UNKNOWN, "2.17 and 2.21 need")]
+)
+def test_nodes_that_can_run_it(spec: dict[str, Any], needs: str) -> None:
+    (result,) = found(H100, H100, spec=spec)
+    assert (result.mark, str(result)) == (Mark.OK, f"ok    drivers: 2 node(s) with GPUs have what TensorFlow {needs}")
 
 
 @pytest.mark.parametrize(
-    ("labels", "why"),
+    ("labels", "spec", "why", "fix"),
     [
-        (B200, "n0 has compute capability 10.0, and TensorFlow 2.16 runs on 9.x at most"),
-        (OLD_DRIVER, "n0 has the driver 525.60, and TensorFlow 2.16 on compute capability 9.0 needs 530 or newer"),
-        ({"nvidia.com/cuda.driver-version.major": "470"}, "n0 has the driver 470.0, and TensorFlow 2.16 needs 525 or"),
+        (B200, SPEC, "n0 has compute capability 10.0, for which TensorFlow 2.17 cannot", "a newer driver or"),
+        (B200, CURRENT, "n0 has compute capability 10.0, for which TensorFlow 2.21 cannot", "a newer driver or"),
+        (
+            with_driver("550"), CURRENT,
+            "n0 has the driver 550.95, and TensorFlow 2.21 on compute capability 9.0 needs 555 or newer",
+            "an image with TensorFlow 2.17 (the classic line), which runs there, a newer driver or nodes with",
+        ),
+        (
+            with_driver("535"), SPEC, "n0 has the driver 535.95, and TensorFlow 2.17 on",
+            "an image with TensorFlow 2.16 (the classic line), which runs there, a newer driver or nodes with",
+        ),
+        (
+            {"nvidia.com/cuda.driver-version.major": "470"}, SPEC,
+            "n0 has the driver 470.0, and TensorFlow 2.17 needs 525 or", "a newer driver or nodes with other GPUs, or",
+        ),
     ],
-)
-def test_where_no_node_can_nothing_is_submitted(labels: dict[str, str], why: str) -> None:
-    (result,) = found(labels)
+)  # fmt: skip
+def test_where_no_node_can_nothing_is_submitted(
+    labels: dict[str, str], spec: dict[str, Any], why: str, fix: str
+) -> None:
+    (result,) = found(labels, spec=spec)
     assert result.mark is Mark.FAIL
     assert f"1 of 1 node(s) with GPUs cannot train: {why}" in result.text
+    assert result.fix.startswith(fix)
     assert "--gpus_per_worker=0" in result.fix
+
+
+def test_the_same_node_is_right_for_the_other_line() -> None:
+    (result,) = found(with_driver("550"), spec=SPEC)
+    assert result.mark is Mark.OK
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (
+            with_driver("550"),
+            "1 of 1 node(s) with GPUs cannot train if the image has the current line: n0 has the driver",
+        ),
+        (
+            B200,
+            "1 of 1 node(s) with GPUs cannot train with any line of TensorFlow: n0 has compute capability 10.0, for",
+        ),
+    ],
+)
+def test_an_image_whose_line_is_not_known_is_not_refused(labels: dict[str, str], text: str) -> None:
+    (result,) = found(labels, spec=UNKNOWN)
+    assert result.mark is Mark.NOTE
+    assert result.text.startswith(text)
+    assert "-current" in result.fix
+
+
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        (f"mnist-train:{trainer.__version__}", "classic"),
+        (f"registry.example:5000/team/mnist-train:{trainer.__version__}-gpu", "classic"),
+        (f"mnist-train:{trainer.__version__}-current@sha256:{'0' * 64}", "current"),
+        ("mine:7-gpu-current", "current"),
+        ("mine:7", ""),
+        ("mine-current:7", ""),
+        ("mine:concurrently", ""),
+        ("registry.example:5000/current", ""),
+        (f"mine@sha256:{'0' * 64}", ""),
+        ("", ""),
+    ],
+)
+def test_the_line_that_an_images_tag_says(image: str, line: str) -> None:
+    assert line_of(image) == line
 
 
 def test_where_some_cannot_their_names_are_noted() -> None:

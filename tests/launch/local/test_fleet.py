@@ -12,6 +12,7 @@ import pytest
 import rich
 import rich.console
 
+import trainer
 from tests.support.agents import children, launched, wait_until_gone
 from tests.support.forging import join, message, status
 from tests.support.no_tensorflow import without_tensorflow
@@ -158,8 +159,8 @@ def test_without_tensorflow_nothing_is_started(tmp_path: pathlib.Path) -> None:
     done = without_tensorflow(tmp_path, "-m", "trainer.launch", "--local", "--", f"--run_dir={tmp_path}/run")
     assert (done.returncode, done.stdout) == (64, "")
     assert done.stderr == (
-        "error: --local trains on this machine, and this Python has no TensorFlow: `pip install 'trainer[cpu]'`, or "
-        "in a clone `make setup`, installs it\n"
+        "error: --local trains on this machine, and this Python has no TensorFlow; install it: pip install '.[cpu]' in "
+        f"a clone, or pip install './trainer-{trainer.__version__}-py3-none-any.whl[cpu]' beside the wheel\n"
     )
     assert not (tmp_path / "run").exists()
 

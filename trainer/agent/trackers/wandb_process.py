@@ -12,6 +12,8 @@ import os
 import sys
 from typing import Any
 
+from trainer.core import installing
+
 
 def main() -> None:
     """Answers until its input ends, which it does with the agent."""
@@ -32,7 +34,9 @@ def main() -> None:
                 run.summary.update({f"final/{name}": value for name, value in asked["result"].items()})
                 run.finish(exit_code=asked["code"])
         except ModuleNotFoundError:
-            answer = "refused: wandb is not installed; pip install 'trainer[wandb]', or unset WANDB_API_KEY"
+            answer = (
+                f"refused: wandb is not installed; unset WANDB_API_KEY, or install it: {installing.package('wandb')}"
+            )
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             refused = type(error).__name__ in ("AuthenticationError", "UsageError")

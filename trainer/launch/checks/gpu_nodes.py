@@ -1,8 +1,10 @@
 """Whether the nodes' GPUs and drivers can run TensorFlow, as NVIDIA's GPU feature discovery labels them."""
 
+import re
 from collections.abc import Iterator, Sequence
 
-from trainer.core.gpu_support import TENSORFLOW, Version, refusal, text
+import trainer
+from trainer.core.gpu_support import Version, lines, pinned, refusal, text, way_out
 from trainer.core.json_types import Json
 from trainer.launch.checks import quantity
 from trainer.launch.checks.capacity import GPU
@@ -20,26 +22,71 @@ def check_gpu_nodes(nodes: Sequence[Json], pod_spec: Json) -> Iterator[CheckResu
     """What speaks against the nodes with GPUs that may run a worker; nothing where the nodes have no such labels."""
     usable = [node for node in nodes if may_run(node, pod_spec) and quantity.number(_gpus(node))]
     labels = {node["metadata"]["name"]: node["metadata"].get("labels", {}) for node in usable}
-    known = {name: of for name, of in labels.items() if _version(of, _DRIVER) or _version(of, _CAPABILITY)}
-    refused = {
+    versions = {name: (_version(of, _DRIVER), _version(of, _CAPABILITY)) for name, of in labels.items()}
+    known = {name: of for name, of in versions.items() if any(of)}
+    if not known:
+        return
+    line = line_of(pod_spec["containers"][0].get("image", ""))
+    if line:
+        yield _of_a_line(known, len(usable), pinned(line))
+    else:
+        yield _of_any_line(known, len(usable))
+
+
+def line_of(image: str) -> str:
+    """The line of TensorFlow that an image has, as its tag says; "" where only who has built it knows.
+
+    >>> line_of("registry.example/mnist-train:1.0.0-gpu-current"), line_of("registry.example/mine:7")
+    ('current', '')
+    """
+    name, _, tag = image.partition("@")[0].rpartition(":")
+    if not name or "/" in tag:  # A registry's port.
+        return ""
+    if "current" in re.split(r"[-_.]", tag):
+        return "current"
+    # What this version's Dockerfile builds is called so in all of the documentation.
+    return "classic" if tag in (trainer.__version__, f"{trainer.__version__}-gpu") else ""
+
+
+def _of_a_line(known: dict[str, tuple[Version, Version]], usable: int, tensorflow: Version) -> CheckResult:
+    refused = _refused(known, tensorflow)
+    if not refused:
+        text_of = f"{len(known)} node(s) with GPUs have what TensorFlow {text(tensorflow)} needs"
+        return CheckResult(Mark.OK, _WHAT, text_of)
+    described = f"{len(refused)} of {usable} node(s) with GPUs cannot train: {_named(refused)}"
+    other = way_out([known[name] for name in refused], tensorflow=tensorflow)
+    way = f"an image with {other}, which runs there, " if other else ""
+    if len(refused) == usable:
+        fix = f"{way}a newer driver or nodes with other GPUs, or --gpus_per_worker=0 to train on CPUs"
+        return CheckResult(Mark.FAIL, _WHAT, described, fix)
+    fix = f"{way and f'{way}or '}keep workers off them: --set worker.nodeSelector..., one that lands there ends with 69"
+    return CheckResult(Mark.NOTE, _WHAT, described, fix)
+
+
+def _of_any_line(known: dict[str, tuple[Version, Version]], usable: int) -> CheckResult:
+    """For an image whose TensorFlow is not known nothing is refused: each worker looks itself, and ends with 69."""
+    refused = {line: of for line in lines() if (of := _refused(known, pinned(line)))}
+    for line, of in refused.items():
+        where = "with any line of TensorFlow" if len(refused) == len(lines()) else f"if the image has the {line} line"
+        described = f"{len(of)} of {usable} node(s) with GPUs cannot train {where}: {_named(of)}"
+        fix = "a worker that lands there ends with 69; a tag with -current at its end says that the image has that line"
+        return CheckResult(Mark.NOTE, _WHAT, described, fix)
+    names = " and ".join(text(pinned(line)) for line in lines())
+    return CheckResult(Mark.OK, _WHAT, f"{len(known)} node(s) with GPUs have what TensorFlow {names} need")
+
+
+def _refused(known: dict[str, tuple[Version, Version]], tensorflow: Version) -> dict[str, str]:
+    """Why it cannot run, by the nodes on which it cannot."""
+    return {
         name: why
-        for name, of in known.items()
-        if (why := refusal(driver=_version(of, _DRIVER), capability=_version(of, _CAPABILITY)))
+        for name, (driver, capability) in known.items()
+        if (why := refusal(driver=driver, capability=capability, tensorflow=tensorflow))
     }
-    if refused:
-        named = "; ".join(f"{name} {why}" for name, why in list(refused.items())[:_NAMED])
-        more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-        count = f"{len(refused)} of {len(usable)} node(s) with GPUs cannot train"
-        if len(refused) == len(usable):
-            fix = "a newer driver or nodes with other GPUs, or --gpus_per_worker=0 to train on CPUs"
-            yield CheckResult(Mark.FAIL, _WHAT, f"{count}: {named}{more}", fix)
-        else:
-            fix = "keep workers off them: --set worker.nodeSelector..., a worker that lands there ends the run with 69"
-            yield CheckResult(Mark.NOTE, _WHAT, f"{count}: {named}{more}", fix)
-    elif known:
-        yield CheckResult(
-            Mark.OK, _WHAT, f"{len(known)} node(s) with GPUs have what TensorFlow {text(TENSORFLOW)} needs"
-        )
+
+
+def _named(refused: dict[str, str]) -> str:
+    named = "; ".join(f"{name} {why}" for name, why in list(refused.items())[:_NAMED])
+    return named + (f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else "")
 
 
 def _gpus(node: Json) -> str:

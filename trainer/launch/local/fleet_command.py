@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from trainer.core import experiment_flags, settings, shipped_code, typed_json
+from trainer.core import experiment_flags, installing, settings, shipped_code, typed_json
 from trainer.core.exit_codes import ExitCode
 from trainer.core.result_figures import figure, metrics
 from trainer.core.run_dir import RESULT, default_run_dir
@@ -48,9 +48,8 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
     config = dataclasses.replace(config, run_dir=config.run_dir or default_run_dir())
     if importlib.util.find_spec("tensorflow") is None:  # It is not imported here: the launcher may be without it.
         print(
-            "error: --local trains on this machine, and this Python has no TensorFlow: `pip install "
-            "'trainer[cpu]'`, or "
-            "in a clone `make setup`, installs it",
+            "error: --local trains on this machine, and this Python has no TensorFlow; install it: "
+            + installing.training(),
             file=sys.stderr,
         )
         return ExitCode.USAGE  # What training itself ends with.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from trainer.core.config import Config
 from trainer.core.exit_codes import AcceleratorError
-from trainer.core.gpu_support import Version, lacking_code, refusal, text
+from trainer.core.gpu_support import Version, refusal, text, way_out
 from trainer.core.tf_config import Cluster
 from trainer.training.hardware import cuda, xla
 
@@ -68,14 +69,15 @@ def check(gpus: Sequence[Gpu], *, driver: Version, build: dict[str, Any], tensor
     Raises:
       AcceleratorError: names the first of them.
     """
-    version = tuple(int(part) for part in tensorflow.split(".")[:2])
+    version, cuda = _major_and_minor(tensorflow), _major_and_minor(str(build.get("cuda_version", "")))
+    code = list(build.get("cuda_compute_capabilities", ()))
     for gpu in gpus or (Gpu(name="", capability=()),):
-        why = refusal(driver=driver, capability=gpu.capability, tensorflow=version)
-        if not why and gpu.capability:
-            why = lacking_code(gpu.capability, list(build.get("cuda_compute_capabilities", ())))
+        why = refusal(driver=driver, capability=gpu.capability, tensorflow=version, cuda=cuda, code=code)
         if why:
+            other = way_out([(driver, gpu.capability)], tensorflow=version)
             raise AcceleratorError(
-                f"the GPU{f' {gpu.name}' if gpu.name else ''} {why}; take a node with another driver or card (in the "
+                f"the GPU{f' {gpu.name}' if gpu.name else ''} {why}; take "
+                f"{f'{other}, which runs there, or ' if other else ''}a node with another driver or card (in the "
                 "chart: worker.nodeSelector), or train on CPUs: CUDA_VISIBLE_DEVICES=-1 (in the chart: worker.gpus=0)"
             )
 
@@ -93,6 +95,12 @@ def said(config: Config, gpus: Sequence[Gpu], *, driver: Version, tf32: bool) ->
         numbers = "float32"
     kernels = "deterministic kernels" if config.deterministic else "kernels that may give other bits in every run"
     return f"GPU: {cards}, driver {text(driver) or 'unknown'}; matrix products in {numbers}; {kernels}"
+
+
+def _major_and_minor(version: str) -> Version:
+    """(12, 5) of "12.5.1"; () of what is no such version."""
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else ()
 
 
 def _described(device: Any) -> Gpu:

@@ -4,6 +4,7 @@ import contextlib
 import logging as pylogging
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,8 @@ CONVERTER = re.compile(rb"(?:loc\(|error: |<unknown>:0: |Summary on the non-conv
 def withheld(*, verbosity: int, noise: re.Pattern[bytes] | None = None) -> Iterator[None]:
     """Drops the notes that C++ code writes straight to standard error meanwhile; its errors appear at the end.
 
+    Where this process ends in the middle, by an abort or whatever else, all that it has said appears.
+
     Args:
       verbosity: the flag; from 1 on nothing is dropped.
       noise: what else is dropped, a line.
@@ -67,7 +70,7 @@ def withheld(*, verbosity: int, noise: re.Pattern[bytes] | None = None) -> Itera
         yield
         return
     shown = os.dup(2)
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as file, _shown_if_this_ends(file.fileno()):
         os.dup2(file.fileno(), 2)
         try:
             yield
@@ -78,3 +81,37 @@ def withheld(*, verbosity: int, noise: re.Pattern[bytes] | None = None) -> Itera
             for line in file:
                 if not _NOISE.fullmatch(line) and not (noise and noise.fullmatch(line)):
                     os.write(2, line)
+
+
+# Its input ends without a line when this process does. The file is opened anew, since its descriptor stands at the end.
+_SHOW = 'read -r ended || exec cat "/proc/self/fd/$0" >&2'
+
+
+@contextlib.contextmanager
+def _shown_if_this_ends(descriptor: int) -> Iterator[None]:
+    """Lets a small process write out a file should this one end inside of the block: nothing runs here after an abort.
+
+    It has a session of its own, and so lives on when an agent kills this process with all that it has started.
+    """
+    read_end, write_end = os.pipe()
+    try:
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", _SHOW, str(descriptor)],
+            stdin=read_end,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[descriptor],
+            start_new_session=True,
+        )
+    except OSError:  # There is none, or no room for it: what is said is then lost with this process.
+        shell = None
+    finally:
+        os.close(read_end)
+    try:
+        yield
+    finally:
+        if shell:
+            with contextlib.suppress(BrokenPipeError):  # Somebody has killed it.
+                os.write(write_end, b"ended\n")
+        os.close(write_end)
+        if shell:
+            shell.wait()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trainer.core import installing
 from trainer.core.exit_codes import UsageError
 
 Outputs = Sequence[npt.NDArray[Any]]  # Of some examples in the order of the data, an array for each output.
@@ -40,8 +41,8 @@ def check(path: Path) -> None:
     """
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise UsageError(
-            f"--to={path}: pyarrow is not installed, which writes .parquet; pip install 'trainer[tables]', or name a "
-            ".npy file"
+            f"--to={path}: pyarrow is not installed, which writes .parquet; name a .npy file, or install it: "
+            + installing.package("pyarrow")
         )
 
 

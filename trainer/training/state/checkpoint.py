@@ -8,7 +8,13 @@ import dataclasses
 import io
 import json
 import threading
+<<<<<<< b4499f80fd6e4859a470513a69a97d3befbce785
 from collections.abc import Collection
+=======
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable
+>>>>>>> 1af5a5d989636ad7c832b0d70aea14e509a62ce8
 from pathlib import Path
 from typing import Any, Self
 
@@ -153,11 +159,11 @@ class Checkpoints:
             logging.warning("the checkpoint %s of one of the best epochs cannot be read (%s)", path, error)
             return None
 
-    def adopt_best(self, run_dir: Path) -> None:
-        """Takes over the best ones of another run, which this one goes on from."""
-        for name in best_names(run_dir):
+    def adopt_best(self, found: Iterable[tuple[str, bytes]]) -> None:
+        """Takes over the best ones of another run, which this one goes on from: their names and contents."""
+        for name, content in found:
             self._best_folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self._best_folder / name, (run_dir / BEST / name).read_bytes())
+            write_whole(self._best_folder / name, content)
 
     def save(self, checkpoint: Checkpoint, *, best: Collection[int] | None = None) -> None:
         """Hands a checkpoint to the thread that writes it; one that still waits is replaced, if it is not to be kept.

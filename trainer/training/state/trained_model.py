@@ -10,7 +10,7 @@ import numpy.typing as npt
 from trainer.core import experiment_flags, typed_json
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.core.run_dir import CHECKPOINTS, MODEL, RESULT, WEIGHTS, checkpoint_step
+from trainer.core.run_dir import CHECKPOINTS, MODEL, RESULT, WEIGHTS, checkpoint_name, checkpoint_step
 from trainer.training.data import remote_files
 from trainer.training.state import variables
 from trainer.training.state.checkpoint import Checkpoint
@@ -65,19 +65,30 @@ def weights(model: str, keras_model: Any) -> dict[str, npt.NDArray[Any]]:
         path = remote_files.join(model, name)
         if (content := remote_files.read(path)) is not None:
             return _of_file(path, name, content, keras_model)
-    folder = remote_files.join(model, CHECKPOINTS)
-    for name in sorted(
-        (name for name in remote_files.names(folder) if checkpoint_step(name) is not None), reverse=True
-    ):
+    checkpoint = newest_checkpoint(model)
+    if checkpoint is None:
+        raise DataError(f"--model={model} holds neither {MODEL} nor a whole checkpoint; name the folder of a run")
+    print(f"{model} has no {MODEL} yet: this is its checkpoint of step {checkpoint.step}", flush=True)
+    path = remote_files.join(remote_files.join(model, CHECKPOINTS), checkpoint_name(checkpoint.step))
+    return _checked(path, checkpoint.arrays, keras_model)
+
+
+def newest_checkpoint(run: str) -> Checkpoint | None:
+    """The newest whole checkpoint in the folder of a run, local or in a bucket; None where there is none.
+
+    Raises:
+      DataError: it cannot be read.
+      UsageError, StoreAwayError: its bucket refuses, or does not answer.
+    """
+    folder = remote_files.join(run, CHECKPOINTS)
+    found = [name for name in remote_files.names(folder) if checkpoint_step(name) is not None]
+    for name in sorted(found, reverse=True):
         path = remote_files.join(folder, name)
         try:
-            checkpoint = Checkpoint.decode(remote_files.read(path) or b"", name=path)
+            return Checkpoint.decode(remote_files.read(path) or b"", name=path)
         except ValueError as error:
             print(f"{path} is damaged ({error}); trying the one before", flush=True)
-            continue
-        print(f"{model} has no {MODEL} yet: this is its checkpoint of step {checkpoint.step}", flush=True)
-        return _checked(path, checkpoint.arrays, keras_model)
-    raise DataError(f"--model={model} holds neither {MODEL} nor a whole checkpoint; name the folder of a run")
+    return None
 
 
 def _file(model: str) -> str | None:
