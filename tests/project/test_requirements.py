@@ -11,11 +11,8 @@ from packaging.utils import canonicalize_name
 
 from tests.support.paths import ROOT
 from tools.locked_requirements import ACCELERATORS, constraints, direct, written
-<<<<<<< b4499f80fd6e4859a470513a69a97d3befbce785
 from tools.release import base_of
-=======
 from trainer.core import installing
->>>>>>> 1af5a5d989636ad7c832b0d70aea14e509a62ce8
 
 LINE = re.compile(r"([\w.-]+)==([\w.+!]+) --hash=sha256:[0-9a-f]{64}")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

@@ -12,11 +12,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-<<<<<<< b4499f80fd6e4859a470513a69a97d3befbce785
-from trainer.core import agent_link, experiment_flags, typed_json
-=======
-from trainer.core import agent_link, experiment_flags, installing
->>>>>>> 1af5a5d989636ad7c832b0d70aea14e509a62ce8
+from trainer.core import agent_link, experiment_flags, installing, typed_json
 from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
 from trainer.core.run_dir import RESULT, default_run_dir

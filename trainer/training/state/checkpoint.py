@@ -8,13 +8,7 @@ import dataclasses
 import io
 import json
 import threading
-<<<<<<< b4499f80fd6e4859a470513a69a97d3befbce785
-from collections.abc import Collection
-=======
-import zipfile
-import zlib
 from collections.abc import Collection, Iterable
->>>>>>> 1af5a5d989636ad7c832b0d70aea14e509a62ce8
 from pathlib import Path
 from typing import Any, Self
 
