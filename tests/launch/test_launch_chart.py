@@ -76,22 +76,26 @@ def test_a_dry_run_without_a_cluster_shows_the_charts_gpus_and_says_so(capsys: p
     assert len(said.splitlines()) == 1
 
 
+TAINT = {"key": "team", "value": "other", "effect": "NoSchedule"}
+
+
 @pytest.mark.parametrize(
-    ("there", "gpus", "words"),
+    ("there", "taints", "gpus", "words"),
     [
-        (8, 4, "ok    GPUs: 4 for each worker, found out from the nodes"),
-        (0, 1, "note  GPUs: 1 for each worker, as the chart has it: none of the 1 node(s) has any, so submit would"),
+        (8, (), 4, "ok    GPUs: 4 for each worker, found out from the nodes"),
+        (0, (), 1, "as the chart has it: each worker asks for 1, and none of the 1 node(s) has any, so submit would"),
+        (8, (TAINT,), 1, "may run a worker: 1 with the taint team=other:NoSchedule, so submit would refuse"),
     ],
 )
 def test_a_dry_run_finds_the_gpus_out_as_submit_does(
-    there: int, gpus: int, words: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    there: int, taints: Any, gpus: int, words: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     asked: list[str] = []
 
     def answer(server: Handler, _: Query) -> None:
         asked.append(server.path.split("?")[0])
-        nodes = [node("n", cpu="64", memory="64Gi", gpus=there)]
+        nodes = [node("n", cpu="64", memory="64Gi", gpus=there, taints=taints)]
         server.reply({"items": nodes if asked[-1] == "/api/v1/nodes" else []})
 
     with api_server(answer, tmp_path) as config:
