@@ -271,6 +271,17 @@ def test_images(sets: tuple[str, ...], image: str) -> None:
         assert spec["containers"][0]["image"] == image
 
 
+@pytest.mark.parametrize("repository", ["a", "r.test:5000/a/b-c.d_e", "REGISTRY/mnist-train", "localhost/x"])
+def test_names_of_images(repository: str) -> None:
+    assert worker(f'image.repository="{repository}"')["image"] == f"{repository}:0.1.0"
+
+
+@pytest.mark.parametrize("repository", ["", "a b", "a:1", "A", "r.test/a@sha256", "a/", "/a"])
+def test_what_is_no_name_of_an_image(repository: str) -> None:
+    done = template("--set-json", f"image.repository={json.dumps(repository)}")
+    assert "/image/repository" in done.stderr
+
+
 def test_processors() -> None:
     for spec in pods('image.arch="arm64"').values():
         assert spec["nodeSelector"] == {"kubernetes.io/arch": "arm64"}

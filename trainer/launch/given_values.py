@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -51,6 +51,36 @@ def check(chart: str, sources: Sequence[Source]) -> None:
                 f"{name}: {key} is {what} {json.dumps(each)} as YAML reads it, and must be text; put it between "
                 f'quotes, as in {key.rpartition(".")[2]}: "1.0"'
             )
+
+
+def check_once(name: str, documents: Iterable[yaml.Node | None]) -> None:
+    """Refuses a key that stands twice in a map: helm would take the last, without a word.
+
+    Args:
+      name: where the documents come from, such as --values=FILE.
+      documents: as `yaml.compose` makes them.
+
+    Raises:
+      UsageError: names the key and both lines.
+    """
+    nodes, seen = [node for node in documents if node], set[int]()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):  # An alias may lead back to where it stands.
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line, word = key.start_mark.line + 1, str(key.value)
+            if word in lines:
+                raise UsageError(
+                    f"{name}: {word} stands in line {lines[word]}, and again in line {line}; leave one out"
+                )
+            lines[word] = line
+            nodes.append(value)
 
 
 def texts(chart: str, values: Json) -> Json:

@@ -209,7 +209,10 @@ def _at(values: Any, keys: Sequence[str]) -> Any:
 def _documents(file: str) -> list[Any]:
     """The documents of a file of values."""
     try:
-        return list(yaml.load_all(pathlib.Path(file).read_text(), rendered.YAML_LOADER))  # Both loaders are safe.
+        text = pathlib.Path(file).read_text()
+        documents = list(yaml.load_all(text, rendered.YAML_LOADER))  # Both loaders are safe.
+        given_values.check_once(f"--values={file}", yaml.compose_all(text, rendered.YAML_LOADER))
+        return documents
     except OSError as error:
         raise UsageError(f"--values={file} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:
