@@ -96,8 +96,11 @@ template:
     {{- with $worker.initContainers }}
     initContainers:
       {{- range . }}
-      {{- $own := dict "image" (include "trainer.image" $) "securityContext" (deepCopy $.Values.securityContext) }}
-      - {{- toYaml (merge (deepCopy .) $own) | nindent 8 }}
+      {{- $workers := include "trainer.security" (list $worker.securityContext $.Values.securityContext) | fromYaml }}
+      {{- $security := include "trainer.security" (list (.securityContext | default dict) $workers) | fromYaml }}
+      {{- $resources := include "trainer.resources" (.resources | default $worker.resources) | fromYaml }}
+      {{- $own := dict "image" (.image | default (include "trainer.image" $)) "securityContext" $security "resources" $resources }}
+      - {{- toYaml (merge $own (deepCopy .)) | nindent 8 }}
       {{- end }}
     {{- end }}
     containers:

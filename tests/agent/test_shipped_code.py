@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from tests.support.object_stores import opened
 from tests.support.servers import BUCKET, s3_environ, s3_server
+from tests.support.waiting import until
 from trainer.core import shipped_code
 from trainer.core.exit_codes import UsageError
 
@@ -318,6 +319,25 @@ def test_sigterm_while_a_store_does_not_answer(pod: Pod) -> None:
     assert process.returncode == 143
     assert seconds < 10
     assert json.loads(pod.message.read_text())["exit_code"] == 143
+
+
+@pytest.mark.parametrize("program", ["trainer.agent", "trainer.agent.shipped_code"])
+def test_sigterm_while_it_begins(program: str, tmp_path: pathlib.Path) -> None:
+    """On a slow disk its imports take long; here one of them takes for ever."""
+    begun = tmp_path / "begun"
+    (tmp_path / "absl").mkdir()
+    (tmp_path / "absl" / "__init__.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(60)\n"
+    )
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    command = [sys.executable, "-m", program, "run", "archive", "folder"]
+    environ = {**os.environ, "PYTHONPATH": path, "TERMINATION_MESSAGE_PATH": str(tmp_path / "message")}
+    process = subprocess.Popen(command, env=environ)
+    until(60, "the import", begun.exists)
+    told = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert time.monotonic() - told < 10
 
 
 def test_it_goes_on_as_the_agent_which_has_the_code(pod: Pod) -> None:

@@ -147,14 +147,43 @@ def test_the_cache_of_data_has_a_volume_with_a_limit(helm: str) -> None:
     assert rendered()[:2] == ([], [])
 
 
-def test_init_containers_are_of_the_image_and_restricted() -> None:
-    init = {"name": "wait", "command": ["true"], "securityContext": {"runAsUser": 7}}
-    (made,) = pod(f"worker.initContainers=[{json.dumps(init)}]")["initContainers"]
-    assert (made["image"], made["command"]) == ("mnist-train:0.1.0", ["true"])
-    assert made["securityContext"]["runAsUser"] == 7
-    assert made["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    (other,) = pod('worker.initContainers=[{"name": "a", "image": "busybox:1"}]')["initContainers"]
+@pytest.mark.parametrize("helm", HELMS)
+def test_init_containers_are_as_the_worker_unless_they_say_other(helm: str) -> None:
+    def made(init: Json, *sets: str) -> Json:
+        given = (f"worker.initContainers=[{json.dumps({'name': 'wait', **init})}]", *sets)
+        (container,) = pods(*given, helm=helm)["Job"]["initContainers"]
+        return dict(container)
+
+    usual = made({"command": ["true"]})
+    assert (usual["image"], usual["command"]) == ("mnist-train:0.1.0", ["true"])
+    assert usual["securityContext"] == {
+        "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True,
+    }  # fmt: skip
+    assert usual["resources"] == {
+        "requests": {"cpu": "1", "memory": "3Gi", "ephemeral-storage": "1Gi"}, "limits": {"memory": "6Gi"},
+    }  # fmt: skip
+    security = {"runAsUser": 7, "readOnlyRootFilesystem": None}
+    other = made({"image": "busybox:1", "securityContext": security, "resources": {"requests": {"memory": "1Gi"}}})
     assert other["image"] == "busybox:1"
+    assert other["securityContext"] == {
+        "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsUser": 7,
+    }  # fmt: skip
+    assert other["resources"] == {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}
+    workers = made({}, 'worker.securityContext={"allowPrivilegeEscalation": ""}')["securityContext"]
+    assert workers == {"capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+
+
+def test_tensorboard_reaches_the_output_as_workers_do() -> None:
+    """By the names that they know, and with the certificate that they are given."""
+    volume, mount = {"name": "ca", "configMap": {"name": "ca"}}, {"name": "ca", "mountPath": "/etc/ca"}
+    alias = {"ip": "10.0.0.1", "hostnames": ["store"]}
+    sets = (f"tensorboard.extraVolumes=[{json.dumps(volume)}]", f"tensorboard.extraVolumeMounts=[{json.dumps(mount)}]",
+            f"worker.hostAliases=[{json.dumps(alias)}]", 'worker.dnsConfig={"searches": ["test"]}')  # fmt: skip
+    spec = pods(*sets)["Deployment"]
+    assert spec["volumes"][-1] == volume
+    assert spec["containers"][0]["volumeMounts"][-1] == mount
+    assert (spec["hostAliases"], spec["dnsConfig"]) == ([alias], {"searches": ["test"]})
+    assert {volume["name"] for volume in pods()["Deployment"]["volumes"]} == {"tmp"}
 
 
 @pytest.mark.parametrize(
@@ -269,6 +298,17 @@ def test_tensorboard_beside_the_chief_has_no_credentials_unless_asked(sets: tupl
 def test_images(sets: tuple[str, ...], image: str) -> None:
     for spec in pods(*sets).values():
         assert spec["containers"][0]["image"] == image
+
+
+@pytest.mark.parametrize("repository", ["a", "r.test:5000/a/b-c.d_e", "REGISTRY/mnist-train", "localhost/x"])
+def test_names_of_images(repository: str) -> None:
+    assert worker(f'image.repository="{repository}"')["image"] == f"{repository}:0.1.0"
+
+
+@pytest.mark.parametrize("repository", ["", "a b", "a:1", "r.test/a@sha256", "a/", "/a"])
+def test_what_is_no_name_of_an_image(repository: str) -> None:
+    done = template("--set-json", f"image.repository={json.dumps(repository)}")
+    assert "/image/repository" in done.stderr
 
 
 def test_processors() -> None:

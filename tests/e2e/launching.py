@@ -8,8 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
+
+from tests.e2e.release import Release, run
+from tests.support.paths import CHART
 
 DEADLINE = 240.0
 
@@ -19,13 +22,24 @@ class Launching:
 
     started: ClassVar[list["Launching"]] = []  # For a test's end, whatever became of it.
 
-    def __init__(self, *arguments: str, kubeconfig: str | pathlib.Path = "", trainer: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        kubeconfig: str | pathlib.Path = "",
+        trainer: tuple[str, ...] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Starts it; `environ` is what its environment has besides this process's."""
         command = [sys.executable, "-m", "trainer.launch", *arguments]
         if trainer:
             command += ["--", *trainer]
-        environ = {**os.environ, "KUBECONFIG": str(kubeconfig)} if kubeconfig else None
+        config = {"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **config, **(environ or {})},
         )
         self.started.append(self)
         self._changed = threading.Condition()
@@ -95,7 +109,32 @@ class Launching:
                 self._changed.wait(min(left, 1.0))
 
 
-def launched(*arguments: str, kubeconfig: str | pathlib.Path = "", trainer: tuple[str, ...] = ()) -> tuple[int, str]:
+def launched(
+    *arguments: str,
+    kubeconfig: str | pathlib.Path = "",
+    trainer: tuple[str, ...] = (),
+    environ: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
     """Runs the launcher to its end: its exit code and what it said."""
-    launching = Launching(*arguments, kubeconfig=kubeconfig, trainer=trainer)
+    launching = Launching(*arguments, kubeconfig=kubeconfig, trainer=trainer, environ=environ)
     return launching.ends(), launching.text
+
+
+def at(release: Release) -> str:
+    """The flag that names the release's namespace."""
+    return f"--namespace={release.namespace}"
+
+
+def submission(release: Release, *more: str) -> list[str]:
+    """The arguments that submit this checkout's chart with this run's image, for a machine without GPUs."""
+    where = (at(release), f"--chart={CHART}", f"--image={os.environ['IMAGE']}")
+    return [*where, "--gpus_per_worker=0", f"--values={CHART}/values-cpu.yaml", *more]
+
+
+def typed(release: Release, folder: pathlib.Path) -> tuple[list[str], pathlib.Path]:
+    """All that a person types whose nodes have the image that the chart names, in the context's namespace."""
+    kubeconfig = folder / "config"
+    kubeconfig.write_text(run("kubectl", "config", "view", "--raw", "--flatten", "--minify").stdout)
+    run("kubectl", f"--kubeconfig={kubeconfig}", "config", "set-context", "--current", at(release))
+    own = [] if "OWN_CLUSTER" in os.environ else [f"--image={os.environ['IMAGE']}"]
+    return ["--workers=2", "--gpus_per_worker=0", *own], kubeconfig

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.launching import Launching, launched
+from tests.e2e.launching import Launching, at, launched, submission, typed
 from tests.e2e.release import ACCURACY, Release, run
-from tests.support.paths import CHART
 from tests.support.waiting import until
 from trainer.launch.codes import LaunchCode
 
@@ -30,20 +29,6 @@ FLAGS = ("--threads=1", "--checkpoint_every=2", "--log_every=1")
 def no_launcher_left() -> Iterator[None]:
     yield
     Launching.end_all()
-
-
-def submission(release: Release, *more: str) -> list[str]:
-    where = (f"--namespace={release.namespace}", f"--chart={CHART}", f"--image={os.environ['IMAGE']}")
-    return [*where, "--gpus_per_worker=0", f"--values={CHART}/values-cpu.yaml", *more]
-
-
-def typed(release: Release, folder: pathlib.Path) -> tuple[list[str], pathlib.Path]:
-    """All that a person types whose nodes have the image that the chart names, in the context's namespace."""
-    kubeconfig = folder / "config"
-    kubeconfig.write_text(run("kubectl", "config", "view", "--raw", "--flatten", "--minify").stdout)
-    run("kubectl", f"--kubeconfig={kubeconfig}", "config", "set-context", "--current", at(release))
-    own = [] if "OWN_CLUSTER" in os.environ else [f"--image={os.environ['IMAGE']}"]
-    return ["--workers=2", "--gpus_per_worker=0", *own], kubeconfig
 
 
 def tensorboard(path: str) -> Any:
@@ -62,10 +47,6 @@ def picture(release: Release, path: pathlib.Path) -> str:
     if wanted := os.environ.get("PICTURES"):
         shutil.copy(path, wanted)
     return html.unescape(path.read_text()).replace("\xa0", " ")
-
-
-def at(release: Release) -> str:
-    return f"--namespace={release.namespace}"
 
 
 def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release, tmp_path: pathlib.Path) -> None:

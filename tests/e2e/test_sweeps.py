@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.launching import Launching, launched
+from tests.e2e.launching import Launching, launched, submission
 from tests.e2e.release import Release
 from tests.e2e.store_pod import PORT, StorePod, store_pod
-from tests.e2e.test_launcher import submission
 from tests.support.servers import BUCKET
 from trainer.launch.codes import LaunchCode
 

@@ -169,8 +169,15 @@ def test_helm_that_fails_is_no_mistake_of_usage(
             "image.tag is the number 1.0 as YAML reads it, and must be text; put it between quotes",
         ),
         (b"image: {tag: 0012345}\n", "image.tag is the number 5349 as YAML reads it, and must be text"),
+        (b"workers: 2\nworker:\n  gpus: 1\n  gpus: 0\n", "gpus stands in line 3, and again in line 4; leave one out"),
+        (b"a: &a [*a]\nworker: {gpus: 1, gpus: 1}\n", "gpus stands in line 2, and again in line 2; leave one out"),
         (b"job: {queue: yes}\n", "job.queue is the word true as YAML reads it, and must be text"),
         (b"worker: {podAnnotations: {a: 1}}\n", "worker.podAnnotations.a is the number 1 as YAML reads it"),
+        (
+            b"worker: {extraEnv: [{name: A, value: '1'}, {name: B, value: 2}]}\n",
+            "worker.extraEnv[1].value is the number 2 as YAML reads it, and must be text; put it between quotes, as in "
+            'value: "1.0"',
+        ),
     ],
 )
 def test_values_that_cannot_be_used(

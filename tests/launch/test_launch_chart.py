@@ -76,22 +76,26 @@ def test_a_dry_run_without_a_cluster_shows_the_charts_gpus_and_says_so(capsys: p
     assert len(said.splitlines()) == 1
 
 
+TAINT = {"key": "team", "value": "other", "effect": "NoSchedule"}
+
+
 @pytest.mark.parametrize(
-    ("there", "gpus", "words"),
+    ("there", "taints", "gpus", "words"),
     [
-        (8, 4, "ok    GPUs: 4 for each worker, found out from the nodes"),
-        (0, 1, "note  GPUs: 1 for each worker, as the chart has it: none of the 1 node(s) has any, so submit would"),
+        (8, (), 4, "ok    GPUs: 4 for each worker, found out from the nodes"),
+        (0, (), 1, "as the chart has it: each worker asks for 1, and none of the 1 node(s) has any, so submit would"),
+        (8, (TAINT,), 1, "may run a worker: 1 with the taint team=other:NoSchedule, so submit would refuse"),
     ],
 )
 def test_a_dry_run_finds_the_gpus_out_as_submit_does(
-    there: int, gpus: int, words: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
+    there: int, taints: Any, gpus: int, words: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     asked: list[str] = []
 
     def answer(server: Handler, _: Query) -> None:
         asked.append(server.path.split("?")[0])
-        nodes = [node("n", cpu="64", memory="64Gi", gpus=there)]
+        nodes = [node("n", cpu="64", memory="64Gi", gpus=there, taints=taints)]
         server.reply({"items": nodes if asked[-1] == "/api/v1/nodes" else []})
 
     with api_server(answer, tmp_path) as config:
@@ -143,9 +147,28 @@ def test_null_takes_away_where_that_is_what_it_is_for(
     assert "cpu" not in pod["spec"]["containers"][0]["resources"]["requests"]
 
 
-def test_a_number_that_is_set_is_the_text_that_was_typed(helm: str, capsys: pytest.CaptureFixture[str]) -> None:
-    made = job(helm, "--set=image.tag=20261130", "--set=worker.extraEnv[0].name=A", capsys=capsys)
-    assert made["spec"]["template"]["spec"]["containers"][0]["image"] == "mnist-train:20261130"
+@pytest.mark.parametrize("tag", ["20261130", "1.10", "1e5", "0012345", "1_000", "0x10", "12345678901234567890"])
+def test_a_number_that_is_set_is_the_text_that_was_typed(
+    tag: str, helm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = "worker.extraEnv[0].name=A,worker.extraEnv[0].value=-01,worker.nodeSelector.pool=+1"
+    made = job(helm, f"--set=image.tag={tag}", f"--set={env}", capsys=capsys)["spec"]["template"]["spec"]
+    assert made["containers"][0]["image"] == f"mnist-train:{tag}"
+    assert {"name": "A", "value": "-01"} in made["containers"][0]["env"]
+    assert made["nodeSelector"]["pool"] == "+1"
+
+
+@pytest.mark.parametrize("tag", ["1.10", "1e5", "0012345", "1_000", "0x10", "true", "yes", "12:30", ".inf", "~"])
+def test_a_number_in_a_file_is_no_tag(
+    tag: str, helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the launcher or, where it reads YAML otherwise than helm, by the chart: in one line, and by name."""
+    values = tmp_path / "values.yaml"
+    values.write_text(f"image: {{tag: {tag}}}\n")
+    assert cli.main([CHART, "--dry_run", helm, f"--values={values}"]) == LaunchCode.USAGE
+    said = capsys.readouterr().err
+    assert "image.tag" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_contradictions_are_said(helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,10 +234,15 @@ def test_values_are_in_no_list_of_processes(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--set=worker.gpu=1",), "gpu"),
-        (("--set=train.epoch=1",), "epoch"),
+        (("--set=worker.gpu=1",), "the chart refuses these values: there is no value worker.gpu"),
+        (("--set=train.epoch=1,nosuch=2",), "there is no value train.epoch; there is no value nosuch"),
+        (("--set=train.learning_rate=null",), "train.learning_rate: got null, want number or string"),
+        (("--set=image.tag=-1",), "image.tag: '-1' does not match pattern"),
         (("--set=nameOverride=vision",), "the launcher finds runs by mnist-train; leave nameOverride out, or use helm"),
-        (("--workers=200",), "global_batch_size is 128, but must be at least workers, which is 200"),
+        (
+            ("--workers=200",),
+            "train.global_batch_size is 128, but must be at least workers, which is 200: every worker",
+        ),
     ],
 )
 def test_values_that_the_chart_refuses(
@@ -223,6 +251,7 @@ def test_values_that_the_chart_refuses(
     assert cli.main([CHART, "--dry_run", helm, *arguments]) == LaunchCode.USAGE
     said = capsys.readouterr()
     assert words in said.err
+    assert len(said.err.splitlines()) == 1
     assert said.out == ""
 
 

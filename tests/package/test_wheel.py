@@ -5,29 +5,14 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tarfile
-import venv
 import zipfile
 
 import pytest
 
+from tests.support.installed import copy_of_checkout, install, python, wheel_of
 from tests.support.paths import CHART, ROOT
 from trainer.core import installing
-
-PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
-MADE = ("build", "dist", "logs", "*.egg-info", ".git", ".venv", ".c*", ".*_cache", "__pycache__")
-
-
-def python(*arguments: str, cwd: pathlib.Path = ROOT) -> None:
-    subprocess.run([sys.executable, *arguments], check=True, cwd=cwd, capture_output=True)
-
-
-def wheel_of(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    python(*PIP, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(source))
-    (built,) = folder.glob("*.whl")
-    return built
 
 
 def names(wheel: pathlib.Path) -> set[str]:
@@ -36,10 +21,8 @@ def names(wheel: pathlib.Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A copy of the checkout: building leaves files beside the source."""
-    copy = tmp_path_factory.mktemp("source") / "trainer"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*MADE, "tests", "shared"))
-    return copy
+    """A copy of the checkout."""
+    return copy_of_checkout(tmp_path_factory.mktemp("source") / "trainer")
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +33,7 @@ def wheel(source: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pat
 @pytest.fixture(scope="module")
 def programs(wheel: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The folder of programs of an environment that holds the wheel, and of others only what it needs."""
-    folder = tmp_path_factory.mktemp("installed")
-    venv.create(folder, with_pip=False)
-    site = next(folder.glob("lib/python*/site-packages"))
-    python(*PIP, "--python", str(folder), "install", "--no-deps", "--no-index", str(wheel))
-    others = pathlib.Path(sysconfig.get_paths()["purelib"])
-    # Those of this environment, but not through its own .pth files: they would lead to the checkout.
-    (site / "others.pth").write_text(f"{others}\n")
-    return folder / "bin"
+    return install(wheel, tmp_path_factory.mktemp("installed"))
 
 
 def run(program: pathlib.Path, *arguments: str, cwd: pathlib.Path, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -25,11 +25,12 @@ class _ToldToGoError(TrainerError):
 
 def main(run_dir: str, archive: str, folder: str, *agent_argv: str) -> int:
     """Unpacks and installs, and then is the agent; the chief's pod keeps the archive in its run directory, too."""
-    # Before anything else: a container's process 1 does not get the signals that it has not asked for.
-    signal.signal(signal.SIGTERM, _leave)
+    # Before the imports, which take a while: a container's process 1 gets no signal that it has not asked for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
     from trainer.agent import cli, finishing
 
     try:
+        signal.signal(signal.SIGTERM, _leave)
         print(_prepare(run_dir, archive, Path(folder)), flush=True)
         if not agent_argv:
             return ExitCode.DONE

@@ -10,7 +10,7 @@ from trainer.core.safe_text import one_line, redacted
 from trainer.launch import rendered
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.checks.code_check import check_module
-from trainer.launch.checks.nodes import Nodes
+from trainer.launch.checks.nodes import Nodes, check_nodes
 from trainer.launch.cluster.objects import output_of
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.code_folder import Code
@@ -72,8 +72,8 @@ def manifests(flags: SubmitFlags, trainer_argv: Sequence[str], report: Callable[
         report(gpus_found(gpus))
         return _with_code(with_gpus(release, gpus).render(), code, flags.name)
     else:
-        text = f"{as_charted}: none of the {len(nodes.nodes)} node(s) has any, so submit would refuse"
-        report(CheckResult(Mark.NOTE, "GPUs", text))
+        why = next(result.text for result in check_nodes(nodes, job) if result.failed)
+        report(CheckResult(Mark.NOTE, "GPUs", f"{as_charted}: {why}, so submit would refuse"))
     return made
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -44,25 +44,58 @@ def check(chart: str, sources: Sequence[Source]) -> None:
             raise UsageError(
                 f"{name}: {'.'.join(keys)} is given as null; expected a value, or leave it out for its default"
             )
-        if isinstance(value, bool | int | float) and _rule(schema, keys).get("type") == "string":
-            what = "the word" if isinstance(value, bool) else "the number"
+        for inside, each in _not_text(schema, _rule(schema, keys), value):
+            what = "the word" if isinstance(each, bool) else "the number"
+            key = "".join((".".join(keys), *inside))
             raise UsageError(
-                f"{name}: {'.'.join(keys)} is {what} {json.dumps(value)} as YAML reads it, and must be text; put it "
-                f'between quotes, as in {keys[-1]}: "1.0"'
+                f"{name}: {key} is {what} {json.dumps(each)} as YAML reads it, and must be text; put it between "
+                f'quotes, as in {key.rpartition(".")[2]}: "1.0"'
             )
 
 
+def check_once(name: str, documents: Iterable[yaml.Node | None]) -> None:
+    """Refuses a key that stands twice in a map: helm would take the last, without a word.
+
+    Args:
+      name: where the documents come from, such as --values=FILE.
+      documents: as `yaml.compose` makes them.
+
+    Raises:
+      UsageError: names the key and both lines.
+    """
+    nodes, seen = [node for node in documents if node], set[int]()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):  # An alias may lead back to where it stands.
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line, word = key.start_mark.line + 1, str(key.value)
+            if word in lines:
+                raise UsageError(
+                    f"{name}: {word} stands in line {lines[word]}, and again in line {line}; leave one out"
+                )
+            lines[word] = line
+            nodes.append(value)
+
+
 def texts(chart: str, values: Json) -> Json:
-    """The values that --set gives, with whole numbers as text where the chart wants text: nothing of them was lost."""
+    """The values that --set gives, with whole numbers as they were typed where the chart wants text."""
     schema = _read(chart, "values.schema.json")
 
-    def text(keys: Keys, value: Any) -> Any:
+    def text(rule: Json, value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: text((*keys, key), each) for key, each in value.items()}
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return str(value) if whole and _rule(schema, keys).get("type") == "string" else value
+            return {key: text(_below(schema, rule, key), each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [text(_resolved(schema, rule.get("items")), each) for each in value]
+        return getattr(value, "typed", value) if rule.get("type") == "string" else value
 
-    return {key: text((key,), value) for key, value in values.items()}
+    given: Json = text(schema, values)
+    return given
 
 
 def contradictions(sources: Sequence[Source]) -> Iterator[str]:
@@ -113,15 +146,28 @@ def _at(values: Any, keys: Keys) -> Any:
 
 def _rule(schema: Any, keys: Keys) -> Json:
     """What the schema says of the value at these keys; {}: nothing."""
-    rule = schema
+    rule = _resolved(schema, schema)
     for key in keys:
-        rule = _resolved(schema, rule)
-        properties = rule.get("properties")
-        more = rule.get("additionalProperties")
-        rule = properties[key] if isinstance(properties, dict) and key in properties else more
-        if not isinstance(rule, dict):
-            return {}
-    return _resolved(schema, rule)
+        rule = _below(schema, rule, key)
+    return rule
+
+
+def _below(schema: Any, rule: Json, key: str) -> Json:
+    """What a rule of the schema says of the value at a key; {}: nothing."""
+    properties, more = rule.get("properties"), rule.get("additionalProperties")
+    return _resolved(schema, properties[key] if isinstance(properties, dict) and key in properties else more)
+
+
+def _not_text(schema: Any, rule: Json, value: Any, inside: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """The numbers and words of YAML in a value where the schema wants text, with the way to each."""
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _not_text(schema, _resolved(schema, rule.get("items")), each, (*inside, f"[{index}]"))
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _not_text(schema, _below(schema, rule, str(key)), each, (*inside, f".{key}"))
+    elif isinstance(value, bool | int | float) and rule.get("type") == "string":
+        yield inside, value
 
 
 def _resolved(schema: Any, rule: Any) -> Json:

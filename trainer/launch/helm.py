@@ -1,6 +1,7 @@
 """A release of the chart, through helm 3 or 4: what it would make, installing it, removing it."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -17,6 +18,8 @@ from trainer.launch.given_values import Source
 from trainer.launch.helm_program import HelmError
 
 _NOT_GIVEN = object()
+_COMPLAINT = re.compile(r"^\s*- at '(.*?)': (.*)$", re.MULTILINE)  # Of the schema: a JSON pointer, and what is wrong.
+_FAILED = re.compile(r"execution error at \(\S+\): (.+)")  # Of a template.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,7 @@ class HelmRelease:
             return self._run("template", self.name, self.chart, *self._values(), stdin=self._stdin())
         except HelmError as error:
             if error.refused:
-                raise UsageError(str(error)) from None
+                raise UsageError(_refusal(str(error))) from None
             raise
 
     def upgrade(self) -> None:
@@ -176,6 +179,24 @@ class HelmRelease:
         return helm_program.run(self.helm, *arguments, "--namespace", self.namespace or "default", stdin=stdin)
 
 
+def _refusal(text: str) -> str:
+    """Why the chart refuses values, in one line, out of what helm says of it."""
+    complaints = [(key, why) for key, why in _COMPLAINT.findall(text) if why != "validation failed"]
+    if complaints:
+        return f"the chart refuses these values: {'; '.join(itertools.starmap(_complaint, complaints))}"
+    failed = _FAILED.search(text)
+    return failed[1] if failed else " ".join(text.split())
+
+
+def _complaint(pointer: str, why: str) -> str:
+    keys = [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]
+    unknown = re.fullmatch("additional properties (.*) not allowed", why)
+    if unknown:
+        names = (".".join([*keys, name]) for name in re.findall("'([^']*)'", unknown[1]))
+        return f"there is no value {', '.join(names)}"
+    return f"{'.'.join(keys)}: {why}" if keys else why
+
+
 def _at(values: Any, keys: Sequence[str]) -> Any:
     """The value at these keys; `_NOT_GIVEN` where there is none."""
     for key in keys:
@@ -188,7 +209,10 @@ def _at(values: Any, keys: Sequence[str]) -> Any:
 def _documents(file: str) -> list[Any]:
     """The documents of a file of values."""
     try:
-        return list(yaml.load_all(pathlib.Path(file).read_text(), rendered.YAML_LOADER))  # Both loaders are safe.
+        text = pathlib.Path(file).read_text()
+        documents = list(yaml.load_all(text, rendered.YAML_LOADER))  # Both loaders are safe.
+        given_values.check_once(f"--values={file}", yaml.compose_all(text, rendered.YAML_LOADER))
+        return documents
     except OSError as error:
         raise UsageError(f"--values={file} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:

@@ -143,11 +143,24 @@ def _value(reader: _Reader) -> Any:
             return items
 
 
+class Whole(int):
+    """A whole number that knows how it was typed: where a chart wants text, that is the text."""
+
+    typed: str
+
+    @classmethod
+    def read(cls, text: str) -> "Whole":
+        """The number that a text is."""
+        number = cls(text)
+        number.typed = text
+        return number
+
+
 def _typed(text: str) -> Any:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if _WHOLE.fullmatch(text) and -_LARGEST <= int(text) < _LARGEST:
-        return int(text)
+        return Whole.read(text)
     return text
 
 

@@ -16,8 +16,10 @@ from tests.support.api_server import Handler, Query, api_server
 from tests.support.paths import CHART, GOLDEN
 from trainer.launch import cli
 from trainer.launch.checks import quota
+from trainer.launch.checks.nodes import Nodes, check_nodes
 from trainer.launch.codes import LaunchCode
 from trainer.launch.helm import HelmRelease
+from trainer.launch.rendered import job_in, parse
 
 MINE = {"app.kubernetes.io/name": "mnist-train", "app.kubernetes.io/instance": "mnist-train"}
 Told = Callable[..., tuple[int, str, str]]
@@ -159,6 +161,19 @@ def test_nodes_that_may_run_no_worker_are_told_with_the_reason(told: Told) -> No
     assert "FAIL  nodes: none of the 1 node(s) may run a worker: 1 with the taint team=other:NoSchedule\n" in out
     assert "fix: worker.tolerations, worker.nodeSelector, worker.affinity and image.arch" in out
     assert "fewer --workers" not in out
+
+
+def test_nodes_with_gpus_that_are_kept_from_workers_are_told_with_the_reason() -> None:
+    """Beside a node that would take them, and has no GPU."""
+    kept = node("a", cpu="64", memory="640Gi", gpus=8, taints=[{"key": "team", "effect": "NoSchedule"}])
+    nodes = Nodes([kept, node("b", cpu="64", memory="640Gi")], [])
+    failed = [result for result in check_nodes(nodes, job_in(parse(GOLDEN.read_text()))) if result.failed]
+    assert len(failed) == 1
+    assert (
+        "1 nvidia.com/gpu (the largest node has 0); other nodes may not run one: 1 with the taint team:"
+        in failed[0].text
+    )
+    assert failed[0].fix.startswith("worker.tolerations, worker.nodeSelector, worker.affinity")
 
 
 def test_claims_that_workers_mount(told: Told, tmp_path: pathlib.Path) -> None:

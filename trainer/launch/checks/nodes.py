@@ -14,6 +14,10 @@ from trainer.launch.cluster.labels import JOB_NAME, release_labels
 from trainer.launch.cluster.watches import Kube
 
 _UNKNOWN = "this user may not list nodes and pods; whether there is room is not known"
+_WHERE = (
+    "worker.tolerations, worker.nodeSelector, worker.affinity and image.arch in --set or --values say where workers "
+    "may run"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +67,7 @@ def check_nodes(nodes: Nodes | None, job: Json) -> Iterator[CheckResult]:
         yield CheckResult(Mark.NOTE, "nodes", text)
     elif not free.nodes:
         text = f"none of the {len(nodes.nodes)} node(s) may run a worker: {free.left_out or 'there is none'}"
-        fix = (
-            "worker.tolerations, worker.nodeSelector, worker.affinity and image.arch in --set or --values say where "
-            "workers may run; --force where nodes are added when asked for"
-        )
+        fix = f"{_WHERE}; --force where nodes are added when asked for"
         yield CheckResult(Mark.FAIL, "nodes", text, fix)
     else:
         text = f"at most {free.empty} of {workers} worker(s) ever fit on {free.nodes} node(s), each with {each}"
@@ -74,10 +75,9 @@ def check_nodes(nodes: Nodes | None, job: Json) -> Iterator[CheckResult]:
             text += f": {free.lacking}"
         if free.left_out:
             text += f"; other nodes may not run one: {free.left_out}"
-        fix = (
-            "fewer --workers, or less: --set worker.resources.requests.cpu=..., memory=...; --force where nodes are "
-            "added when asked for"
-        )
+        less = "fewer --workers, or less: --set worker.resources.requests.cpu=..., memory=..."
+        ways = [*([_WHERE] if free.left_out else ()), less, "--force where nodes are added when asked for"]
+        fix = "; ".join(ways)
         yield CheckResult(Mark.FAIL, "nodes", text, fix)
 
 
