@@ -37,7 +37,9 @@ class Config:
         "", "folder of the four MNIST IDX files, local, gs:// or s3:// (default: the MNIST inside the package)"
     )
     run_dir: str = setting("", "folder for what the run writes (default: logs/fit/<YYYYmmdd-HHMMSS>)")
-    resume_from: str = setting("", "another run's folder, whose newest checkpoint starts this run")
+    resume_from: str = setting(
+        "", "another run's folder, or its address in a bucket, whose newest checkpoint starts this run"
+    )
     epochs: int = setting(5, "passes over the training data", minimum=1)
     global_batch_size: int = setting(128, "examples in a step, over all workers", minimum=1)
     loss: str = setting(

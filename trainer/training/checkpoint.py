@@ -12,7 +12,7 @@ import os
 import threading
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -139,11 +139,11 @@ class Checkpoints:
             logging.warning("the checkpoint %s of one of the best epochs cannot be read (%s)", path, error)
             return None
 
-    def adopt_best(self, run_dir: Path) -> None:
-        """Takes over the best ones of another run, which this one goes on from."""
-        for name in best_names(run_dir):
+    def adopt_best(self, best: Iterable[tuple[str, bytes]]) -> None:
+        """Takes over the best ones of another run, which this one goes on from: their names and contents."""
+        for name, content in best:
             self._best_folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self._best_folder / name, (run_dir / BEST / name).read_bytes())
+            write_whole(self._best_folder / name, content)
 
     def save(self, checkpoint: Checkpoint, *, best: Collection[int] | None = None) -> None:
         """Hands a checkpoint to the thread that writes it; one that still waits is replaced, if it is not to be kept.

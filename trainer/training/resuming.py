@@ -6,7 +6,7 @@ from pathlib import Path
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import RESULT
-from trainer.training import variables
+from trainer.training import other_runs, variables
 from trainer.training.assembly import Assembly
 from trainer.training.checkpoint import Checkpoint, Checkpoints, check_identity
 from trainer.training.variables import Start
@@ -17,16 +17,17 @@ def find(run_dir: Path, checkpoints: Checkpoints, config: Config) -> Start:
 
     Raises:
       DataError: there are checkpoints, and none is whole; or --resume_from has none.
+      UsageError, StoreAwayError: the bucket of --resume_from refuses, or does not answer.
     """
     if (run_dir / RESULT).exists():
         return Start(finished=True)
     newest = checkpoints.newest()
     if newest is None and config.resume_from:
-        newest = Checkpoints(Path(config.resume_from), keep=config.keep).newest()
+        newest = other_runs.newest(config.resume_from)
         if newest is None:
             raise DataError(f"--resume_from={config.resume_from} holds no checkpoint")
         if config.kept():
-            checkpoints.adopt_best(Path(config.resume_from))
+            checkpoints.adopt_best(other_runs.best(config.resume_from))
         newest = dataclasses.replace(newest, ended=False)  # That the other run was to end there is not this one's.
     return Start(checkpoint=newest)
 

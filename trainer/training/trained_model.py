@@ -9,9 +9,8 @@ import numpy.typing as npt
 
 from trainer.core import typed_json
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.core.run_dir import CHECKPOINTS, MODEL, RESULT, WEIGHTS, checkpoint_step
-from trainer.training import remote_files, variables
-from trainer.training.checkpoint import Checkpoint
+from trainer.core.run_dir import MODEL, RESULT, WEIGHTS
+from trainer.training import other_runs, remote_files, variables
 from trainer.training.saving import as_its_user_made_it
 
 # What of a run's flags its model, and the numbers measured with it, follow from.
@@ -66,18 +65,9 @@ def weights(model: str, keras_model: Any) -> dict[str, npt.NDArray[Any]]:
         path = remote_files.join(model, name)
         if (content := remote_files.read(path)) is not None:
             return _of_file(path, name, content, keras_model)
-    folder = remote_files.join(model, CHECKPOINTS)
-    for name in sorted(
-        (name for name in remote_files.names(folder) if checkpoint_step(name) is not None), reverse=True
-    ):
-        path = remote_files.join(folder, name)
-        try:
-            checkpoint = Checkpoint.decode(remote_files.read(path) or b"", name=path)
-        except ValueError as error:
-            print(f"{path} is damaged ({error}); trying the one before", flush=True)
-            continue
+    if checkpoint := other_runs.newest(model):
         print(f"{model} has no {MODEL} yet: this is its checkpoint of step {checkpoint.step}", flush=True)
-        return _checked(path, checkpoint.arrays, keras_model)
+        return _checked(f"{model}'s checkpoint of step {checkpoint.step}", checkpoint.arrays, keras_model)
     raise DataError(f"--model={model} holds neither {MODEL} nor a whole checkpoint; name the folder of a run")
 
 
