@@ -16,6 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.e2e.launching import Launching
 from tests.e2e.made_up import Cluster
 from tests.e2e.release import FLAGS, NAME, Json, Release, namespace, run
+from tests.e2e.store_pod import PORT, StorePod, store_pod
 from tests.support.control_plane import ControlPlane, control_plane
 from trainer.core.config import Config
 
@@ -112,6 +113,18 @@ def claim(release: Release) -> Iterator[Claim]:
 def _claim(storage: dict[str, str]) -> Json:
     spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}, **storage}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "runs"}, "spec": spec}
+
+
+@pytest.fixture
+def reached_store(own_cluster: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorePod]:
+    """An S3 server in a pod, which this machine reaches by the pod's address: it is the pod's node."""
+    assert own_cluster.is_dir()
+    with store_pod("s3") as pod:
+        address = Release(pod.namespace).get("pod", "store")["status"]["podIP"]
+        for name, value in {**pod.environ, "AWS_ENDPOINT_URL": f"http://{address}:{PORT}"}.items():
+            monkeypatch.setenv(name, value)
+        yield pod
+        Launching.end_all()
 
 
 @pytest.fixture(scope="module")

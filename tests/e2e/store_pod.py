@@ -1,5 +1,6 @@
 """A real object store in a pod: what a release has to be told to use it, and what lies in it."""
 
+import base64
 import contextlib
 import json
 import os
@@ -37,6 +38,10 @@ class StorePod:
     def read(self, key: str) -> str:
         """An object's text."""
         return self._do("cat", f"/data/{BUCKET}/{key}")
+
+    def read_bytes(self, key: str) -> bytes:
+        """An object that is no text."""
+        return base64.b64decode(self._do("base64", f"/data/{BUCKET}/{key}"))
 
     def run_with_a_checkpoint(self) -> str | None:
         """The name of the run below `e2e/`, once one of its checkpoints can be restored."""

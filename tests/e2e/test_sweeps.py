@@ -1,14 +1,19 @@
 """A sweep of two trials on the cluster, with a bucket: what it leaves, and what `list`, `show` and `--status` say."""
 
 import json
-import pathlib
-from collections.abc import Iterator
 
 import pytest
 
+<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
 from tests.e2e.launching import Launching, launched, submission
 from tests.e2e.release import Release
 from tests.e2e.store_pod import PORT, StorePod, store_pod
+=======
+from tests.e2e.launching import launched
+from tests.e2e.release import Release
+from tests.e2e.store_pod import StorePod
+from tests.e2e.test_launcher import submission
+>>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
 from tests.support.servers import BUCKET
 from trainer.launch.codes import LaunchCode
 
@@ -17,20 +22,8 @@ pytestmark = pytest.mark.e2e
 OUTPUT = f"s3://{BUCKET}/sweep"
 
 
-@pytest.fixture
-def store(own_cluster: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StorePod]:
-    """An S3 server in a pod, which this machine reaches by the pod's address: it is the pod's node."""
-    assert own_cluster.is_dir()
-    with store_pod("s3") as pod:
-        address = Release(pod.namespace).get("pod", "store")["status"]["podIP"]
-        for name, value in {**pod.environ, "AWS_ENDPOINT_URL": f"http://{address}:{PORT}"}.items():
-            monkeypatch.setenv(name, value)
-        yield pod
-        Launching.end_all()
-
-
-def test_a_sweep_of_two_trials(release: Release, store: StorePod) -> None:
-    secret = (f"--from-literal={name}={value}" for name, value in store.environ.items())
+def test_a_sweep_of_two_trials(release: Release, reached_store: StorePod) -> None:
+    secret = (f"--from-literal={name}={value}" for name, value in reached_store.environ.items())
     release.kubectl("create", "secret", "generic", "store", *secret)
     ours = ["--name=lr", f"--output={OUTPUT}"]
     credentials = "--set=credentials.s3Secret=store"
@@ -48,7 +41,7 @@ def test_a_sweep_of_two_trials(release: Release, store: StorePod) -> None:
     assert [run["state"] for run in runs] == ["done", "done"]
     assert runs[0]["metrics"]["val_accuracy"] > runs[1]["metrics"]["val_accuracy"]
     assert all(run["workers"] == 2 and run["goodput"] > 0 for run in runs)
-    objects = store.objects()
+    objects = reached_store.objects()
     for run in runs:
         root = [key for key in objects if key.startswith(f"sweep/{run['name']}/events.out.tfevents.")]
         assert len(root) == 2  # For the HParams tab.

@@ -106,6 +106,30 @@ def test_the_best_epochs_come_back_with_a_lost_disk(
         assert best_names(run.run_dir) == best_names(bucket[0] / tmp_path.name / "run") == kept
 
 
+def test_a_run_goes_on_from_another_one_in_a_bucket_with_its_best(
+    tmp_path: Path, bucket: tuple[Path, dict[str, str]], paced_flags: list[str]
+) -> None:
+    flags = [*paced_flags, "--keep_best=val_loss:3"]
+    whole = undisturbed(tmp_path, [*flags, "--epochs=4"])
+    with mirrored(tmp_path / "before", bucket, [*flags, "--epochs=2"], pace=0.0) as run:
+        assert run.start(0).end(120) == 0
+    shutil.rmtree(run.run_dir)
+    stored = bucket[0] / "before" / "run"
+    (stored / "checkpoints" / "step-0000000030.npz").write_bytes(b"torn")  # It gives way to the one before.
+    resume = f"--resume_from=s3://{BUCKET}/before/run"
+    with mirrored(tmp_path / "after", bucket, [*flags, "--epochs=4", resume], pace=0.0) as run:
+        agent = run.start(0)
+        assert agent.end(120) == 0
+        assert "resuming at step 20 of 40" in agent.text
+        assert run.result["weights_sha256"] == whole
+        assert set(best_names(stored)) & set(best_names(run.run_dir))
+    nowhere = f"--resume_from=s3://{BUCKET}/nowhere/run"
+    with mirrored(tmp_path / "none", bucket, [*flags, nowhere], pace=0.0) as run:
+        agent = run.start(0)
+        assert agent.end(120) == 65
+        assert f"--resume_from=s3://{BUCKET}/nowhere/run holds no checkpoint" in agent.text
+
+
 def test_a_model_in_a_bucket_predicts_into_a_bucket(
     tmp_path: Path, bucket: tuple[Path, dict[str, str]], paced_flags: list[str]
 ) -> None:

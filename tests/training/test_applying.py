@@ -37,6 +37,41 @@ def build_model(config):
     return model
 """
 
+READ_BY_SEVERAL = """
+import threading
+
+import keras
+import numpy as np
+
+HEAD, EXAMPLES = 48, 1500  # The first are looked at before anything is computed.
+READING, MET = set(), threading.Event()
+
+class Source:
+    \"\"\"Beyond its head nothing is read until two threads want to.\"\"\"
+
+    def __init__(self, seed, waits):
+        self.x, self.waits = np.random.default_rng(seed).normal(size=(EXAMPLES, 4)).astype("float32"), waits
+
+    def __len__(self):
+        return EXAMPLES
+
+    def __getitem__(self, row):
+        if self.waits and row >= HEAD and not MET.is_set():
+            READING.add(threading.get_ident())
+            if len(READING) > 1:
+                MET.set()
+            assert MET.wait(20), "one example is read after another"
+        return self.x[row], np.int32(self.x[row].sum() > 0)
+
+def load_data(config):
+    return Source(0, False), Source(1, True)
+
+def build_model(config):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy")
+    return model
+"""
+
 
 @pytest.fixture(scope="module")
 def trained(small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -159,6 +194,26 @@ def test_several_outputs_are_columns(training: Training, tmp_path: Path) -> None
     refused = training.start(*common, f"--run_dir={tmp_path / 'b'}", environ=environ)
     assert refused.wait() == 64
     assert "holds one array, and the model has the outputs sign, sums; name a .parquet file" in refused.text
+
+
+def test_the_outputs_of_a_source_are_those_of_its_rows_which_are_read_ahead(training: Training, tmp_path: Path) -> None:
+    (tmp_path / "read_by_several.py").write_text(READ_BY_SEVERAL)
+    environ, run_dir = {"PYTHONPATH": str(tmp_path)}, tmp_path / "run"
+    first = training.start("--experiment=read_by_several", "--epochs=1", f"--run_dir={run_dir}", environ=environ)
+    assert first.wait() == 0, first.text
+    for count in (1, 2):
+        flags = ("--mode=predict", f"--model={run_dir}", f"--run_dir={tmp_path / str(count)}")
+        started = (
+            [training.start(*flags, environ=environ)]
+            if count == 1
+            else training.start_workers(count, *flags, environ=environ)
+        )
+        assert [worker.wait() for worker in started] == [0] * count, started[0].text
+    outputs = np.load(tmp_path / "1" / "predictions.npy")
+    assert np.array_equal(outputs, np.load(tmp_path / "2" / "predictions.npy"))
+    x = np.random.default_rng(1).normal(size=(1500, 4)).astype("float32")
+    model = keras.models.load_model(run_dir / "model.keras", compile=False)
+    assert np.allclose(outputs, model.predict(x, verbose=0), atol=1e-6)
 
 
 def test_a_run_that_has_no_model_yet_gives_its_checkpoint(training: Training, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,38 @@ class Net(keras.Model):
 
 def build_model(config):
     return Net(config.hidden_units)
+"""
+LARGE = """
+import keras
+from trainer.mnist import load_data, preprocess
+
+def build_model(config):  # 30 MB take a moment to be copied.
+    x = keras.Input((28, 28))
+    hidden = keras.layers.Dense(128)(keras.layers.Flatten()(x))
+    both = keras.layers.Add()([hidden, keras.layers.Embedding(60_000, 128)(keras.ops.zeros_like(hidden[:, 0]))])
+    return keras.Model(x, keras.layers.Dense(10, activation="softmax")(both))
+"""
+FROM_A_SOURCE = """
+import keras
+import numpy as np
+
+class Source:
+    def __init__(self, seed):
+        self.x = np.random.default_rng(seed).normal(size=(150, 4)).astype("float32")
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, row):
+        return self.x[row], np.int32(self.x[row].sum() > 0)
+
+def load_data(config):
+    return Source(0), Source(1)
+
+def build_model(config):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy")
+    return model
 """
 
 
@@ -162,6 +195,42 @@ def test_a_kill_in_the_middle_leaves_nothing_half_written_and_is_made_good(train
         "export/saved_model/variables/variables.data-00000-of-00001", "export/saved_model/variables/variables.index",
         "model.keras", "report.html", "result.json",
     ]  # fmt: skip
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing_half_written(
+    training: Training, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    environ = {**experiment(tmp_path, LARGE), "TMPDIR": str(tmp_path)}
+    flags = ("--experiment=exported", f"--run_dir={run}", "--epochs=1", "--global_batch_size=64", "--export=savedmodel")
+    worker = training.start(*flags, environ=environ)
+    part = run / ".tmp.export"
+    while not part.exists() and worker.process.poll() is None:  # It is there for a moment only.
+        time.sleep(0.001)
+    worker.kill()
+    assert worker.wait() == -9, "it has ended before it was killed"
+    assert part.exists(), "it was not killed in the middle"
+    assert not (run / "result.json").exists()
+    assert not (run / "export").exists()
+    again = training.start(*flags, environ=environ)
+    finished(again)
+    assert any("resuming at step 10 of 10" in line for line in again.lines)
+    assert "exported as savedmodel" in again.text
+    assert tf.saved_model.load(str(run / "export" / "saved_model")).signatures["serving_default"]
+    assert not list(run.glob(".tmp*"))
+
+
+def test_a_run_that_has_read_a_source_is_exported(training: Training, tmp_path: Path) -> None:
+    environ, run = experiment(tmp_path, FROM_A_SOURCE), tmp_path / "run"
+    flags = ("--experiment=exported", "--epochs=1", "--global_batch_size=16", f"--run_dir={run}")
+    finished(training.start(*flags, "--export=savedmodel", environ=environ))
+    done = later(str(run), "--export=tflite", environ=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    expected = keras.models.load_model(run / "model.keras").predict(x, verbose=0)
+    saved = tf.saved_model.load(str(run / "export" / "saved_model")).signatures["serving_default"]
+    for answer in (saved(inputs=tf.constant(x)), tflite(run / "export" / "model.tflite", inputs=x)):
+        np.testing.assert_allclose(answer["output_0"], expected, atol=1e-5)
 
 
 def test_a_folder_may_have_any_name(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ _FIGURES = frozenset(
 
 
 def metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """The loss and the metrics of the last epoch, those of validation with val_ before their names."""
+    """The loss and the metrics of the epoch that the model is of, those of validation with val_ before their names."""
     return {
         name: float(value)
         for name, value in sound(result).items()

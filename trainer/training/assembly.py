@@ -45,6 +45,7 @@ class Assembly:
     validation: Split | None
     shown: Split  # The split that examples are taken from which are shown: that of validation, if there is one.
     rate_is_a_flag: bool  # Whether the flags have compiled the model.
+    readers: Readers  # What reads its sources.
 
 
 def assemble(
@@ -110,6 +111,7 @@ def assemble(
         validation=validation,
         shown=train if validation is None else validation,
         rate_is_a_flag=by_flags,
+        readers=readers,
     )
 
 

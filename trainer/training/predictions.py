@@ -17,6 +17,8 @@ from trainer.core.tf_config import Cluster
 from trainer.training.assembly import Assembly
 from trainer.training.data import random_state
 from trainer.training.data.feeding import Split
+from trainer.training.data.source_split import SourceSplit
+from trainer.training.data.validation_feed import Batches, ValidationFeed, validation_feed
 from trainer.training.hardware.collective import WorkersSum
 from trainer.training.model import samples
 from trainer.training.model.first_look import call, untouched
@@ -43,20 +45,41 @@ class Predictions:
         self._bases = random_state.layer_bases(config.seed, len(self._seeds))
         jit_compile = True if parts.trainer.jit_compile else None
         self._compiled = tf.function(self._outputs, autograph=False, jit_compile=jit_compile)
+        self._feed: ValidationFeed | None = None  # None: the examples are in memory, and may not be there twice.
+        if isinstance(data, SourceSplit):
+            mine = Batches(size=self._batch, examples=data.examples, first=self._worker, apart=self._workers)
+            self._feed = validation_feed(config, data, mine, None, parts.readers)
+            self._compiled_feed = tf.function(self._outputs_of_feed, autograph=False, jit_compile=jit_compile)
 
     def rounds(self) -> Iterator[tuple[int, Outputs]]:
         """The outputs of all examples in turn, on every worker, with how many batches are done."""
+        own = self._own()
         for first in range(0, self.batches, self._workers):
-            mine = first + self._worker
-            own = self._of_batch(mine) if mine < self.batches else None
-            yield min(first + self._workers, self.batches), self._gathered(first, own)
+            yield min(first + self._workers, self.batches), self._gathered(first, next(own, None))
 
-    def _of_batch(self, batch: int) -> Outputs:
+    def _own(self) -> Iterator[Outputs]:
+        """The outputs of this worker's batches in turn; of a source the next ones are read meanwhile."""
+        if self._feed is None:
+            for batch in range(self._worker, self.batches, self._workers):
+                yield self._of_rows(batch)
+            return
+        for run in self._feed.calls():
+            count = self._data.examples % self._batch if run.short else self._batch
+            for batch in range(run.begin, run.end, self._workers):
+                number = tf.constant(batch, tf.int64)
+                yield [leaf.numpy() for leaf in self._compiled_feed(run.given, number, count=count)]
+
+    def _of_rows(self, batch: int) -> Outputs:
         begin = batch * self._batch
         end = min(begin + self._batch, self._data.examples)
         x, y, _ = self._data.rows(begin, end)
         rows = tf.range(begin, end, dtype=tf.int64)
         return [leaf.numpy() for leaf in self._compiled(x, y, rows, tf.constant(batch, tf.int64))]
+
+    def _outputs_of_feed(self, given: Any, batch: tf.Tensor, *, count: int) -> list[tf.Tensor]:
+        assert self._feed  # noqa: S101
+        x, y, _, rows = self._feed.take(given, batch, count)
+        return self._outputs(x, y, rows, batch)
 
     def _outputs(self, x: Nest, y: Nest, rows: tf.Tensor, batch: tf.Tensor) -> list[tf.Tensor]:
         """A batch's, as numbers that NumPy knows."""

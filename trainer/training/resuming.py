@@ -6,7 +6,12 @@ from pathlib import Path
 
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
+<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
 from trainer.core.run_dir import BEST, RESULT, checkpoint_step
+=======
+from trainer.core.run_dir import RESULT
+from trainer.training import other_runs
+>>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
 from trainer.training.assembly import Assembly
 from trainer.training.data import remote_files
 from trainer.training.state import trained_model, variables
@@ -19,17 +24,29 @@ def find(run_dir: Path, checkpoints: Checkpoints, config: Config) -> Start:
 
     Raises:
       DataError: there are checkpoints, and none is whole; or --resume_from has none.
+<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
       UsageError, StoreAwayError: its bucket refuses, or does not answer.
+=======
+      UsageError, StoreAwayError: the bucket of --resume_from refuses, or does not answer.
+>>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
     """
     if (run_dir / RESULT).exists():
         return Start(finished=True)
     newest = checkpoints.newest()
     if newest is None and config.resume_from:
+<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
         newest = _newest(config)
         if newest is None:
             raise DataError(f"--resume_from={config.resume_from} holds no checkpoint")
         if config.kept():
             checkpoints.adopt_best(_best(config.resume_from))
+=======
+        newest = other_runs.newest(config.resume_from)
+        if newest is None:
+            raise DataError(f"--resume_from={config.resume_from} holds no checkpoint")
+        if config.kept():
+            checkpoints.adopt_best(other_runs.best(config.resume_from))
+>>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
         newest = dataclasses.replace(newest, ended=False)  # That the other run was to end there is not this one's.
     return Start(checkpoint=newest)
 

@@ -73,6 +73,24 @@ def test_a_run_that_has_a_page_names_it() -> None:
     assert stored_verdict("run", "s3://b/runs/run", strange, []).lines[-1] == "kept in s3://b/runs/run"
 
 
+def test_why_it_ended_and_which_epoch_the_model_is_of() -> None:
+    result = json.loads((WRITTEN_BY_0_1_0 / "result.json").read_text())
+    best = {"metric": "val_loss", "mode": "min", "epoch": 5, "value": 0.0582451, "model_epoch": 5}
+    told = result | {"epochs": 9, "end": {"by": "early_stopping", "why": "val_loss was\x1b[2J 0.06"}, "best": best}
+    assert stored_verdict("run", "s3://b/runs/run", told, []).lines[1:3] == (
+        "early_stopping ended it after epoch 9: val_loss was 0.06",
+        "best val_loss 0.0582451 after epoch 5; the model is that of epoch 5",
+    )
+    ended = result | {"end": {"by": "on_epoch_end"}}
+    assert stored_verdict("run", "s3://b/runs/run", ended, []).lines[1] == "on_epoch_end ended it after epoch 2"
+    strange = result | {"end": {"by": ["epochs"]}, "best": {"metric": 1, "value": "much"}, "outputs": "none"}
+    for nothing in (strange, result | {"end": {"by": "epochs"}}):
+        assert len(stored_verdict("run", "s3://b/runs/run", nothing, []).lines) == 2
+    predicted = {"mode": "predict", "workers": 2, "outputs": {"file": "/runs/x/predictions.npy", "examples": 10000}}
+    lines = stored_verdict("run", "s3://b/runs/run", predicted, []).lines
+    assert lines[1] == "predictions.npy has the outputs for 10,000 examples"
+
+
 @pytest.mark.parametrize(
     ("run", "job", "is_one"),
     [

@@ -30,6 +30,19 @@ def test_success_has_its_figures() -> None:
     assert verdict.facts["result"]["steps"] == 2340
 
 
+def test_success_says_why_the_run_ended_early() -> None:
+    end = {"by": "early_stopping", "why": "val_loss was 0.05 after epoch 2 and not better in 3 epoch(s) since"}
+    best = {"metric": "val_loss", "mode": "min", "epoch": 2, "value": 0.05, "model_epoch": 2}
+    facts = {"val_loss": 0.05, "workers": 2, "epochs": 5, "end": end, "best": best}
+    chief = running(0, phase="Succeeded", exit_code=0, finished=90.0, facts=facts)
+    verdict = watched_verdict(seen(chief, running(1), ended="complete"), End.JOB, SPENT)
+    assert verdict.lines[1:3] == (
+        "early_stopping ended it after epoch 5: val_loss was 0.05 after epoch 2 and not better in 3 epoch(s) since",
+        "best val_loss 0.05 after epoch 2; the model is that of epoch 2",
+    )
+    assert verdict.facts["result"]["end"] == end
+
+
 def test_the_first_cause_is_the_worker_that_all_name_not_the_pod_that_kubernetes_saw_first() -> None:
     why = "worker 1 ended with 64 (flags) at step 0: error: --epochs=x"
     bystander = failed(0, 64, 10.0, reason=why, facts={"cause": "stopped", "accused": [1]})

@@ -43,6 +43,23 @@ def test_a_real_run(training: Training, tmp_path: pathlib.Path, capsys: pytest.C
     assert told["metrics"]["val_loss"] == measured["val_loss"]
 
 
+def test_why_it_ended_and_what_it_left(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = {"metric": "val_loss", "mode": "min", "epoch": 2, "value": 0.09, "model_epoch": 2}
+    write(tmp_path, "early", **{"result.json": {**RESULT, "end": {"by": "early_stopping", "why": "no"}, "best": best}})
+    _, text, _ = shown(capsys, str(tmp_path / "early"))
+    assert "  early_stopping ended it after epoch 5: no\n  best val_loss 0.09 after epoch 2; the model is" in text
+    outputs = {"file": "/runs/p/predictions.npy", "examples": 200}
+    predicted = {"mode": "predict", "workers": 2, "seconds": 3.0, "outputs": outputs, "flags": {"mode": "predict"}}
+    write(tmp_path, "predicted", **{"result.json": predicted})
+    code, text, error = shown(capsys, str(tmp_path / "predicted"))
+    assert (code, error) == (LaunchCode.DONE, "")
+    assert text.splitlines()[1:] == [
+        "  2 worker(s), 3 s, 0 restart(s)", "  --mode=predict", "  predictions.npy has the outputs for 200 examples",
+    ]  # fmt: skip
+    _, text, _ = shown(capsys, str(tmp_path / "early"), "--json")
+    assert json.loads(text)["best"] == best
+
+
 @pytest.mark.servers
 def test_a_run_in_a_bucket(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(output)

@@ -66,18 +66,25 @@ def test_a_trial_that_succeeds(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert len(written) == 2
 
 
-def test_on_a_claim_a_rung_goes_on_from_the_run_before(capsys: pytest.CaptureFixture[str]) -> None:
-    kind, trial = trials(output="pvc:runs"), Trial(1, {"learning_rate": "1e-3"})
+@pytest.mark.parametrize(("output", "seen_by_pods"), [("pvc:runs", "/runs"), (f"{OUTPUT}/", OUTPUT)])
+def test_a_rung_goes_on_from_the_run_before(
+    output: str, seen_by_pods: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClusterTrials, "_write_hparams", lambda *_, **__: None)  # There is no bucket here.
+    kind, trial = trials(output=output), Trial(1, {"learning_rate": "1e-3"})
     assert kind.begin(trial, 2)[-3:] == ["--epochs=5", "--learning_rate=1e-3", "--epochs=2"]  # The last one counts.
     verdict = Verdict(
-        code=LaunchCode.DONE, headline="", lines=(f"kept in pvc:runs/{RUN}",), facts={"result": {"val_loss": 1}}
+        code=LaunchCode.DONE,
+        headline="",
+        lines=(f"kept in {output.rstrip('/')}/{RUN}",),
+        facts={"result": {"val_loss": 1}},
     )
     for line in printed(capsys, "submitted s-1-1a2b3c4d", verdict=verdict):
         kind.read(trial, line)
-    assert kind.end(trial, 0) == []
+    assert kind.end(trial, 0)[:1] == ["delete"] * ("://" in output)
     trial.rung, trial.state = 1, WAITING
-    assert kind.begin(trial, 4)[-2:] == ["--epochs=4", f"--resume_from=/runs/{RUN}"]
-    verdict = dataclasses.replace(verdict, lines=(f"kept in pvc:runs/{RUN[:-1]}8",))
+    assert kind.begin(trial, 4)[-2:] == ["--epochs=4", f"--resume_from={seen_by_pods}/{RUN}"]
+    verdict = dataclasses.replace(verdict, lines=(f"kept in {output.rstrip('/')}/{RUN[:-1]}8",))
     for line in printed(capsys, verdict=verdict):
         kind.read(trial, line)
     assert trial.runs == [RUN, f"{RUN[:-1]}8"]
@@ -138,7 +145,7 @@ def test_what_a_launcher_never_prints_does_no_harm() -> None:
     [
         (["--detach"], "--detach is not for a sweep"),
         (["--replace"], "--replace is not for a sweep: a trial that still goes on is followed"),
-        (["--halving", f"--output={OUTPUT}"], f"--halving with --output={OUTPUT}: a trial goes on from its own checkp"),
+        (["--halving"], "--halving without an output: a trial goes on from its own checkpoint, which is gone with its"),
         (["--chart=/nowhere"], "--chart=/nowhere is no chart"),
         (["--name=Sweep"], "--name=Sweep must be a name of at most 53 characters"),
     ],

@@ -63,10 +63,11 @@ class Mlflow:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path) -> Iterator[Mlflow]:
-    """A server that keeps its runs in a folder."""
+def mlflow_server(folder: Path, *, others: bool = False) -> Iterator[Mlflow]:
+    """A server that keeps its runs in a folder; `others` than this machine may be allowed to ask it."""
     (port,) = free_ports(1)
-    command = (program(), "server", "--host", "127.0.0.1", "--port", port, "--workers", 1)
+    reached = ("--host", "0.0.0.0", "--allowed-hosts", "*") if others else ("--host", "127.0.0.1")
+    command = (program(), "server", *reached, "--port", port, "--workers", 1)
     store = ("--backend-store-uri", f"sqlite:///{folder}/runs.db", "--default-artifact-root", folder)
     with started(
         *map(str, (*command, *store)),

@@ -24,7 +24,7 @@ from trainer.launch.flags import PROGRAM
 from trainer.launch.local.flags import LocalFlags, check
 from trainer.launch.local.fleet import Fleet
 from trainer.launch.local.view import JsonFleetView, open_fleet_view
-from trainer.launch.report.verdict import report_lines
+from trainer.launch.report.verdict import ending_lines, report_lines
 
 
 def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
@@ -98,6 +98,7 @@ def _result_text(run_dir: pathlib.Path, result: Mapping[str, Any]) -> str:
     figures += [f"{figure(result, 'seconds'):.1f} s", f"{figure(result, 'restarts'):.0f} restart(s)"]
     lines = [
         f"succeeded: {', '.join(figures)}",
+        *ending_lines(result),
         f"run directory: {run_dir} (tensorboard --logdir {run_dir.parent})",
         *report_lines(str(run_dir), result),
     ]

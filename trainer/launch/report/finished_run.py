@@ -12,7 +12,7 @@ from trainer.core.run_dir import ATTEMPTS, MANIFEST, WORKERS, log_parts, run_nam
 from trainer.core.safe_text import one_line, redacted
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.report.end_of_worker import EndOfWorker
-from trainer.launch.report.verdict import Verdict, report_lines, result_line, success_headline
+from trainer.launch.report.verdict import Verdict, ending_lines, report_lines, result_line, success_headline
 from trainer.output import reader
 from trainer.output.stores.errors import StorageError
 from trainer.output.stores.opening import open_store
@@ -160,7 +160,7 @@ def stored_verdict(
         return Verdict(
             code=LaunchCode.DONE,
             headline=success_headline(run, result, figure(result, "seconds")),
-            lines=(result_line(result), *earlier, kept, *report_lines(address, result)),
+            lines=(result_line(result), *ending_lines(result), *earlier, kept, *report_lines(address, result)),
             facts={"result": sound(result)},
         )
     if not attempts:

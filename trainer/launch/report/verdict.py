@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trainer.core.result_figures import figure, metrics, speed
+from trainer.core.result_figures import figure, metrics, sound, speed
 from trainer.core.run_dir import REPORT
+from trainer.core.safe_text import one_line
 from trainer.launch.cluster.objects import Job, Pod, Seen
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.end_of_worker import EndOfWorker
@@ -47,6 +48,26 @@ def result_line(result: Mapping[str, Any]) -> str:
         f"{figure(result, 'workers'):.0f} worker(s), {trained if 'epochs' in result else ''}"
         f"{speed(result):,.0f} examples/s, {figure(result, 'restarts'):.0f} restart(s)"
     )
+
+
+def ending_lines(result: Mapping[str, Any]) -> list[str]:
+    """Why a run ended before its last epoch, if it did; which epoch was its best, if that was watched; its outputs."""
+    said = sound(result)  # It may come from a bucket: whatever it holds, what is shown has the form of ours.
+    parts = (said.get(name) for name in ("end", "best", "outputs"))
+    end, best, outputs = (part if isinstance(part, dict) else {} for part in parts)
+    lines = []
+    if (by := end.get("by")) in ("early_stopping", "on_epoch_end"):
+        why = f": {one_line(end['why'], 300)}" if isinstance(end.get("why"), str) else ""
+        lines.append(f"{by} ended it after epoch {figure(result, 'epochs'):.0f}{why}")
+    if isinstance(best.get("metric"), str) and isinstance(best.get("value"), int | float):
+        lines.append(
+            f"best {one_line(best['metric'], 40)} {best['value']:.6g} after epoch {figure(best, 'epoch'):.0f}; "
+            f"the model is that of epoch {figure(best, 'model_epoch'):.0f}"
+        )
+    if isinstance(outputs.get("file"), str):
+        name = one_line(outputs["file"].rpartition("/")[2], 100)  # Its folder is a pod's own.
+        lines.append(f"{name} has the outputs for {figure(outputs, 'examples'):,.0f} examples")
+    return lines
 
 
 def worker_of(pod: Pod) -> str:

@@ -11,6 +11,7 @@ from trainer.launch.report.snapshot import name_workers, reason_lines
 from trainer.launch.report.time_spent import TimeSpent
 from trainer.launch.report.verdict import (
     Verdict,
+    ending_lines,
     kept_lines,
     replaced_lines,
     result_line,
@@ -86,6 +87,6 @@ def _succeeded(seen: Seen, spent: TimeSpent) -> Verdict:
     return Verdict(
         code=LaunchCode.DONE,
         headline=success_headline(seen.job.release or seen.job.name, result, spent.total),
-        lines=(first, *replaced_lines(seen), *kept_lines(seen.job, result), time_line(spent)),
+        lines=(first, *ending_lines(result), *replaced_lines(seen), *kept_lines(seen.job, result), time_line(spent)),
         facts={"result": dict(result)},
     )

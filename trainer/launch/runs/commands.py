@@ -11,7 +11,7 @@ import rich.console
 from trainer.core.exit_codes import UsageError
 from trainer.core.safe_text import one_line, printable, redacted
 from trainer.launch.codes import LaunchCode, LaunchError
-from trainer.launch.report.verdict import duration
+from trainer.launch.report.verdict import duration, ending_lines
 from trainer.launch.runs import event_scalars, places, table
 from trainer.launch.runs.curve import drawn
 from trainer.launch.runs.event_scalars import Curve
@@ -83,14 +83,16 @@ def _print_run(run: RunSummary, curves: Mapping[str, Curve], metric: str) -> Non
     metric = metric or table.chosen_metric([run.metrics])
     value = run.metrics.get(metric)
     reached = f", {metric} {table.number(value)}" if value is not None else ""
+    trained = f"{run.epochs} epoch(s), " if run.epochs or "mode" not in run.flags else ""
     goodput = "" if run.goodput is None else f", goodput {run.goodput:.0%}"
     lines = [
         f"{one_line(run.name, 200)}: {run.state} {table.when(run.written)}{reached}",
-        f"  {run.workers or '?'} worker(s), {run.epochs} epoch(s), {duration(run.seconds)}, "
-        f"{run.restarts} restart(s){goodput}",
+        f"  {run.workers or '?'} worker(s), {trained}{duration(run.seconds)}, {run.restarts} restart(s){goodput}",
     ]
     if run.flags:
         lines.append(f"  {table.flags_text(run.flags)}")
+    said = {"end": run.end, "best": run.best, "outputs": run.outputs, "epochs": run.epochs}
+    lines += [f"  {line}" for line in ending_lines(said)]
     for attempt in run.attempts:
         reason = one_line(str(attempt.get("reason", "")), 200)
         step = one_line(str(attempt.get("step_to", "?")), 20)

@@ -36,10 +36,14 @@ class RunSummary:
     written: float = 0.0  # When its result was written, or without one what was written last; Unix time, 0: unknown.
     workers: int = 0  # 0: unknown.
     flags: Mapping[str, Plain] = dataclasses.field(default_factory=dict)
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)  # Of the last epoch.
+    # Of the last epoch; with --restore_best of the one whose weights the model has.
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     epochs: int = 0
     seconds: float = 0.0
     restarts: int = 0
+    end: Mapping[str, Plain] = dataclasses.field(default_factory=dict)  # What ended it, as its result says.
+    best: Mapping[str, Plain] = dataclasses.field(default_factory=dict)  # Its best epoch, likewise.
+    outputs: Mapping[str, Plain] = dataclasses.field(default_factory=dict)  # Of --mode=predict, likewise.
     goodput: float | None = None  # None: no agent has written down where the time went.
     attempts: Sequence[Mapping[str, Any]] = ()
     problem: str = ""  # Of a broken one: what is wrong, in one line.
@@ -144,7 +148,7 @@ def _summary(
             goodput=goodput(attempts),
             attempts=attempts,
         )
-    if not metrics(result):
+    if not metrics(result) and not _flat(result, "outputs"):
         raise DataError(f"{RESULT} has no metric of any kind: it is damaged, or no trainer wrote it")
     return RunSummary(
         name=name,
@@ -156,6 +160,9 @@ def _summary(
         epochs=round(figure(result, "epochs")),
         seconds=figure(result, "seconds"),
         restarts=round(figure(result, "restarts")),
+        end=_flat(result, "end"),
+        best=_flat(result, "best"),
+        outputs=_flat(result, "outputs"),
         goodput=goodput(attempts),
         attempts=attempts,
     )
@@ -170,6 +177,11 @@ def flags_in(result: Mapping[str, Any]) -> dict[str, Plain]:
     flags |= {name: said[name] for name in ("epochs", "global_batch_size") if name in said}
     given = said.get("flags")
     return {**flags, **own, **(given if isinstance(given, dict) else {})}
+
+
+def _flat(result: Mapping[str, Any], name: str) -> dict[str, Plain]:
+    value = sound(result).get(name)
+    return dict(value) if isinstance(value, dict) else {}
 
 
 def goodput(attempts: Sequence[Mapping[str, Any]]) -> float | None:

@@ -58,7 +58,8 @@ class ClusterTrials:
         if epochs is not None:
             training.append(f"--epochs={epochs}")
         if trial.rung and len(trial.runs) >= trial.rung:
-            training.append(f"--resume_from=/runs/{trial.runs[trial.rung - 1]}")
+            folder = self._flags.output.rstrip("/") if "://" in self._flags.output else "/runs"  # A claim, mounted.
+            training.append(f"--resume_from={folder}/{trial.runs[trial.rung - 1]}")
         return training
 
     def begin(self, trial: Trial, epochs: int | None) -> list[str]:

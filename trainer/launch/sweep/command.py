@@ -109,10 +109,10 @@ def _wanted(flags: SweepFlags | LocalSweepFlags, training: Sequence[str]) -> tup
     values = grid.parse(flags.grid)
     combined = grid.combinations(values, flags.random, flags.name)
     epochs = grid.check(combined, training, halving=flags.halving)
-    if flags.halving and isinstance(flags, SweepFlags) and not flags.output.startswith("pvc:"):
+    if flags.halving and isinstance(flags, SweepFlags) and not flags.output:
         raise UsageError(
-            f"--halving with --output={flags.output}: a trial goes on from its own checkpoint, which its pods must be "
-            "able to read as a file; expected --output=pvc:NAME, or --local"
+            "--halving without an output: a trial goes on from its own checkpoint, which is gone with its pods; add "
+            "--output=gs://… (or another bucket) or pvc:NAME, or take --local"
         )
     return Sweep(
         name=flags.name,
