@@ -8,10 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from tests.e2e.launching import launched
+from tests.e2e.launching import launched, submission
 from tests.e2e.release import VALUES, Release
 from tests.e2e.store_pod import StorePod
-from tests.e2e.test_launcher import submission
 from tests.support.servers import BUCKET
 from tests.support.servers.mlflow_server import mlflow_server
 from trainer.launch.codes import LaunchCode

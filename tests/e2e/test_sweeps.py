@@ -4,16 +4,9 @@ import json
 
 import pytest
 
-<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
-from tests.e2e.launching import Launching, launched, submission
-from tests.e2e.release import Release
-from tests.e2e.store_pod import PORT, StorePod, store_pod
-=======
-from tests.e2e.launching import launched
+from tests.e2e.launching import launched, submission
 from tests.e2e.release import Release
 from tests.e2e.store_pod import StorePod
-from tests.e2e.test_launcher import submission
->>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
 from tests.support.servers import BUCKET
 from trainer.launch.codes import LaunchCode
 

@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from tests.support.installed import copy_of_checkout, install, python, wheel_of
+from tests.support.installed import PIP, copy_of_checkout, install, python, wheel_of
 from tests.support.paths import CHART, ROOT
 from trainer.core import installing
 

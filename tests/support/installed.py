@@ -9,7 +9,7 @@ import venv
 
 from tests.support.paths import ROOT
 
-_PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
+PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 _MADE = ("build", "dist", "logs", "*.egg-info", ".git", ".venv*", ".c*", ".*_cache", "__pycache__")
 
 
@@ -26,7 +26,7 @@ def copy_of_checkout(folder: pathlib.Path) -> pathlib.Path:
 
 def wheel_of(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """A wheel of a copy of the checkout, in a folder that has no other."""
-    python(*_PIP, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(source))
+    python(*PIP, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder), str(source))
     (built,) = folder.glob("*.whl")
     return built
 
@@ -35,7 +35,7 @@ def install(wheel: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """Makes an environment that holds the wheel, and of others only what it needs; returns its folder of programs."""
     venv.create(folder, with_pip=False)
     site = next(folder.glob("lib/python*/site-packages"))
-    python(*_PIP, "--python", str(folder), "install", "--no-deps", "--no-index", str(wheel))
+    python(*PIP, "--python", str(folder), "install", "--no-deps", "--no-index", str(wheel))
     others = pathlib.Path(sysconfig.get_paths()["purelib"])
     # Those of this environment, but not through its own .pth files: they would lead to the checkout.
     (site / "others.pth").write_text(f"{others}\n")

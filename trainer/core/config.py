@@ -38,11 +38,7 @@ class Config:
     )
     run_dir: str = setting("", "folder for what the run writes (default: logs/fit/<YYYYmmdd-HHMMSS>)")
     resume_from: str = setting(
-<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
         "", "another run's folder, local, gs:// or s3://, whose newest checkpoint starts this run"
-=======
-        "", "another run's folder, or its address in a bucket, whose newest checkpoint starts this run"
->>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
     )
     epochs: int = setting(5, "passes over the training data", minimum=1)
     global_batch_size: int = setting(128, "examples in a step, over all workers", minimum=1)

@@ -8,11 +8,6 @@ import dataclasses
 import io
 import json
 import threading
-<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
-=======
-import zipfile
-import zlib
->>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -158,15 +153,9 @@ class Checkpoints:
             logging.warning("the checkpoint %s of one of the best epochs cannot be read (%s)", path, error)
             return None
 
-<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
-    def adopt_best(self, found: Iterable[tuple[str, bytes]]) -> None:
-        """Takes over the best ones of another run, which this one goes on from: their names and contents."""
-        for name, content in found:
-=======
     def adopt_best(self, best: Iterable[tuple[str, bytes]]) -> None:
         """Takes over the best ones of another run, which this one goes on from: their names and contents."""
         for name, content in best:
->>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
             self._best_folder.mkdir(parents=True, exist_ok=True)
             write_whole(self._best_folder / name, content)
 

@@ -10,14 +10,9 @@ import numpy.typing as npt
 from trainer.core import experiment_flags, typed_json
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
-<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
-from trainer.core.run_dir import CHECKPOINTS, MODEL, RESULT, WEIGHTS, checkpoint_name, checkpoint_step
-=======
 from trainer.core.run_dir import MODEL, RESULT, WEIGHTS
-from trainer.training import other_runs
->>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
 from trainer.training.data import remote_files
-from trainer.training.state import variables
+from trainer.training.state import other_runs, variables
 from trainer.training.state.saving import as_its_user_made_it
 
 # What of a run's flags its model, and the numbers measured with it, follow from.
@@ -69,37 +64,10 @@ def weights(model: str, keras_model: Any) -> dict[str, npt.NDArray[Any]]:
         path = remote_files.join(model, name)
         if (content := remote_files.read(path)) is not None:
             return _of_file(path, name, content, keras_model)
-<<<<<<< e319f5ec7a5f231b074f91073f169676044b79f3
-    checkpoint = newest_checkpoint(model)
-    if checkpoint is None:
-        raise DataError(f"--model={model} holds neither {MODEL} nor a whole checkpoint; name the folder of a run")
-    print(f"{model} has no {MODEL} yet: this is its checkpoint of step {checkpoint.step}", flush=True)
-    path = remote_files.join(remote_files.join(model, CHECKPOINTS), checkpoint_name(checkpoint.step))
-    return _checked(path, checkpoint.arrays, keras_model)
-
-
-def newest_checkpoint(run: str) -> Checkpoint | None:
-    """The newest whole checkpoint in the folder of a run, local or in a bucket; None where there is none.
-
-    Raises:
-      DataError: it cannot be read.
-      UsageError, StoreAwayError: its bucket refuses, or does not answer.
-    """
-    folder = remote_files.join(run, CHECKPOINTS)
-    found = [name for name in remote_files.names(folder) if checkpoint_step(name) is not None]
-    for name in sorted(found, reverse=True):
-        path = remote_files.join(folder, name)
-        try:
-            return Checkpoint.decode(remote_files.read(path) or b"", name=path)
-        except ValueError as error:
-            print(f"{path} is damaged ({error}); trying the one before", flush=True)
-    return None
-=======
     if checkpoint := other_runs.newest(model):
         print(f"{model} has no {MODEL} yet: this is its checkpoint of step {checkpoint.step}", flush=True)
         return _checked(f"{model}'s checkpoint of step {checkpoint.step}", checkpoint.arrays, keras_model)
     raise DataError(f"--model={model} holds neither {MODEL} nor a whole checkpoint; name the folder of a run")
->>>>>>> df1d7477b1c73f4fd51cb75d9d25096fe53c5f55
 
 
 def _file(model: str) -> str | None:
