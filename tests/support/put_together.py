@@ -23,6 +23,13 @@ def network(**more: Any) -> Any:
     return model
 
 
+def network_of(*first: Any) -> Any:
+    """The same below these layers."""
+    model = keras.Sequential([keras.Input((5,)), *first, keras.layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
 def put_together(
     data: Any = GOOD, model: Callable[[Any], Any] = lambda _: network(), given: Set[str] = frozenset(), **more: Any
 ) -> Assembly:

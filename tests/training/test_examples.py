@@ -1,14 +1,21 @@
 """The package's examples: each trains alone and by two workers, and survives a kill -9 with the same weights."""
 
+import runpy
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
+from tests.support.put_together import put_together
 from tests.support.training_processes import Training, number, result
 from trainer.core.log_lines import Progress
+from trainer.training.model.merging import Merging
+from trainer.training.model.scores import Scores
+from trainer.training.model.sharing import Sharing
 
+DOCUMENTED = ROOT / "docs" / "experiments.md"
 EXPERIMENTS = {
     "cnn": ["--examples=384", "--epochs=3", "--global_batch_size=64", "--warmup=0.25"],
     "regression": [
@@ -20,6 +27,18 @@ EXPERIMENTS = {
     ],
 }
 STEPS = {"cnn": 6, "regression": 40}  # Of an epoch, at whose end a checkpoint is saved.
+
+
+def test_the_module_that_the_documentation_begins_with_can_be_trained(tmp_path: Path) -> None:
+    """Compiled, as it stands there; on several workers, too."""
+    _, _, rest = DOCUMENTED.read_text().partition("`my_model.py`, whole:\n\n```python\n")
+    path = tmp_path / "my_model.py"
+    path.write_text(rest.partition("```")[0])
+    module = runpy.run_path(str(path))
+    parts = put_together(data=module["load_data"](None), model=module["build_model"])
+    assert [metric.name for metric in parts.model.metrics] == ["loss", "compile_metrics"]
+    Merging(parts.model, Scores(parts.model), parts.look, 2)
+    Sharing(parts.model, Scores(parts.model), parts.look, 8)
 
 
 @pytest.fixture(params=list(EXPERIMENTS))
