@@ -16,6 +16,7 @@
 In an output the same names are the keys of objects, and mirror.json says who writes them.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -72,6 +73,11 @@ def run_name_parts(name: str) -> tuple[str, str] | None:
 def default_run_dir() -> str:
     """The run directory where no flag names one: logs/fit/<YYYYmmdd-HHMMSS>."""
     return time.strftime("logs/fit/%Y%m%d-%H%M%S")
+
+
+def folder_of_run(given: str) -> Path:
+    """The run directory that a flag names, or the default; no shell has replaced the ~ of --run_dir=~/x."""
+    return Path(os.path.expanduser(given or default_run_dir()))
 
 
 def checkpoint_name(step: int) -> str:
