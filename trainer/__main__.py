@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 
-from trainer.core.process import find_modules_here
+from trainer.core.process import find_modules_here, make_outputs_usable
 from trainer.training import cli
 
 
@@ -12,6 +12,7 @@ def main() -> None:
     """Trains, and ends this process."""
     began = time.monotonic()
     try:
+        make_outputs_usable()
         find_modules_here()
         cli.end(cli.main(sys.argv[1:], began=began))
     except Exception:

@@ -1,5 +1,6 @@
 """TFRecord shards, written by TensorFlow and by hand, and their side indexes."""
 
+import dataclasses
 import os
 import pickle
 import random
@@ -51,7 +52,12 @@ def test_the_index_is_made_once_and_kept_beside_the_data(
     where = placed(tmp_path)
     check_source(TFRecords(where, parse), expected)
     made = list[str]()
-    monkeypatch.setattr(record_index, "KIND", side_index.Kind("tfrecord", lambda file: made.append(file.url) or {}))  # type: ignore[func-returns-value]
+
+    def build(file: files.File) -> side_index.Arrays:
+        made.append(file.url)
+        return {}
+
+    monkeypatch.setattr(record_index, "KIND", dataclasses.replace(record_index.KIND, build=build))
     for path in side_index.cache_folder().iterdir():
         path.unlink()
     check_source(TFRecords(where, parse), expected)
@@ -71,7 +77,7 @@ def test_workers_that_start_together_share_the_making_of_indexes(
         time.sleep(0.01)
         return record_index.build(file)
 
-    monkeypatch.setattr(record_index, "KIND", side_index.Kind("tfrecord", build))
+    monkeypatch.setattr(record_index, "KIND", dataclasses.replace(record_index.KIND, build=build))
     workers = [threading.Thread(target=TFRecords, args=(tmp_path, parse)) for _ in range(2)]
     for worker in workers:
         worker.start()

@@ -7,7 +7,7 @@ from typing import Self
 
 from trainer.core import experiment_flags, settings
 from trainer.core.config import Config
-from trainer.core.run_dir import default_run_dir
+from trainer.core.run_dir import folder_of_run
 
 _MAY_DIFFER = ("data_dir", "run_dir", "threads", "log_every", "verbosity")  # Between workers.
 
@@ -28,7 +28,7 @@ class TrainingFlags:
           UsageError: a flag cannot be used.
         """
         config, unchecked = experiment_flags.parse(argv)
-        run_dir = pathlib.Path(config.run_dir or default_run_dir())
+        run_dir = folder_of_run(config.run_dir)
         defaults = {name: getattr(Config(), name) for name in _MAY_DIFFER}
         return cls(
             run_dir=run_dir,

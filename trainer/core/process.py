@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import io
 import os
 import resource
 import signal
@@ -14,6 +15,16 @@ _PR_SET_PDEATHSIG = 1
 _MOST_FILES = 2**20  # Some runtimes have no limit, and a program may make tables of that size.
 _soft_files: int | None = None  # The soft limit of open files that this process was started with, once it is raised.
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def make_outputs_usable() -> None:
+    """Lets every print succeed: standard output may be closed (`>&-`), or lack a character (PYTHONIOENCODING=ascii)."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def find_modules_here() -> None:

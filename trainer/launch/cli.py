@@ -1,6 +1,5 @@
 """`python -m trainer.launch`: reads the command and its flags, and runs it."""
 
-import io
 import os
 import signal
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 
 from trainer.core import settings
 from trainer.core.exit_codes import UsageError
+from trainer.core.process import make_outputs_usable
 from trainer.core.safe_text import printable
 from trainer.launch import own_files
 from trainer.launch.codes import LaunchCode, LaunchError
@@ -59,12 +59,7 @@ COMMAND_FLAGS: dict[str, type] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the launcher; returns its exit code."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # It is closed, as with `>&-`.
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # A terminal with another encoding shows what it can.
-            stream.reconfigure(errors="replace")
+    make_outputs_usable()
     try:
         code = _exit_code(*settings.split(list(sys.argv[1:] if argv is None else argv)))
         sys.stdout.flush()

@@ -68,8 +68,8 @@ def on_claim(output: str, run: str, release: str, kube: Kube) -> str:
 
 def observe(kube: Kube, job: Job) -> Seen:
     """The run as the cluster knows it now."""
-    pods = kube.get("/api/v1/namespaces/{namespace}/pods", labelSelector=f"{JOB_NAME}={job.name}")["items"]
-    events = kube.get("/api/v1/namespaces/{namespace}/events", fieldSelector="type=Warning")["items"]
+    pods = kube.list("/api/v1/namespaces/{namespace}/pods", labelSelector=f"{JOB_NAME}={job.name}")["items"]
+    events = kube.list("/api/v1/namespaces/{namespace}/events", fieldSelector="type=Warning")["items"]
     warnings = [Warned.from_json(event) for event in events if concerns(event, job.name)]
     return Seen(
         job=job,

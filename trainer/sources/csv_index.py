@@ -43,7 +43,7 @@ def load(files: Sequence[File], *, quote: str, header: bool) -> list[RowIndex]:
 
 def kind(quote: str, header: bool) -> Kind:
     """The index of files with that quote character, and with or without a header."""
-    return Kind(f"csv {quote} {header}", functools.partial(build, quote=quote, header=header))
+    return Kind(f"csv {quote} {header}", functools.partial(build, quote=quote, header=header), _is_sound)
 
 
 def build(file: File, *, quote: str, header: bool) -> Arrays:
@@ -74,6 +74,14 @@ def build(file: File, *, quote: str, header: bool) -> Arrays:
         "rows": np.asarray(rows, np.uint32),
         "header": np.asarray([header_bytes], np.uint64),
     }
+
+
+def _is_sound(arrays: Arrays, file: File) -> bool:
+    if arrays.keys() != {"starts", "rows", "header"} or len(arrays["header"]) != 1:
+        return False
+    starts, rows = arrays["starts"], arrays["rows"]
+    # A file without rows has one place, its end.
+    return int(arrays["header"][0]) <= file.size and side_index.cut_up(starts, len(rows), file.size)
 
 
 def line_ends(data: bytes, quote: str) -> list[int]:

@@ -92,4 +92,14 @@ def _record_size(file: File, at: int, head: bytes) -> int:
     return size
 
 
-KIND = Kind("tfrecord", build)
+def _is_sound(arrays: Arrays, file: File) -> bool:
+    uniform, starts = arrays.get("uniform"), arrays.get("starts")
+    if uniform is None or len(uniform) != 2 or not arrays.keys() <= {"uniform", "starts"}:
+        return False
+    count, size = (int(number) for number in uniform)
+    if starts is None:
+        return count * size == file.size and (size > 0 or count == 0)
+    return int(starts[:1].sum()) == 0 and side_index.cut_up(starts, count, file.size)
+
+
+KIND = Kind("tfrecord", build, _is_sound)

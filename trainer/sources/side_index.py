@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from absl import logging
 
+from trainer.core import typed_json
 from trainer.output.stores.errors import ConflictError, StorageError
 from trainer.output.stores.opening import open_store
 from trainer.sources.files import File, each
@@ -31,6 +32,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 _MAGIC = b"trainer-index 1\n"
 _ALIGNED = 64
+_TYPES = {"<u8", "<u4"}  # Of the arrays.
 _AT_A_TIME = 2**20  # Bytes.
 
 _refused: set[str] = set()  # Folders that nobody may write to, as was seen.
@@ -42,6 +44,7 @@ class Kind:
 
     name: str  # With the settings that it depends on.
     build: Callable[[File], Arrays]  # Reads the file.
+    is_sound: Callable[[Arrays, File], bool]  # Whether arrays are such as it returns, whoever has written them.
 
 
 def load(files: Sequence[File], kind: Kind, *, say: Callable[[str], None] = logging.info) -> list[Arrays]:
@@ -83,7 +86,7 @@ def _load(file: File, kind: Kind, say: Callable[[str], None]) -> Arrays:
             return arrays
     if not file.is_local and (stored := buckets.describe(beside)) is not None:
         content = buckets.read(stored, 0, stored.size)
-        if _header(content, file, kind) is not None:
+        if _arrays(content, file, kind) is not None:
             return _kept(content, cached, file, kind)
     say(f"making the index of {file.url}")
     content = _content(kind.build(file), file, kind)
@@ -126,11 +129,13 @@ def _header(content: Any, file: File, kind: Kind) -> tuple[int, list[tuple[str, 
         return None
     end = head.find(b"\n", len(_MAGIC))
     try:
-        header = json.loads(head[len(_MAGIC) : end])
+        header = typed_json.an_object(typed_json.loads(head[len(_MAGIC) : end]), "a header")
         found = header["kind"], header["size"], header["version"]
         arrays = [(str(name), str(kind), int(count)) for name, kind, count in header["arrays"]]
+        if not all(kind in _TYPES and count >= 0 for _, kind, count in arrays):
+            return None
         size = sum(np.dtype(kind).itemsize * count for _, kind, count in arrays)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None
     start = -(-(end + 1) // _ALIGNED) * _ALIGNED
     if found != (kind.name, file.size, file.version) or len(content) != start + size:
@@ -147,7 +152,16 @@ def _arrays(content: Any, file: File, kind: Kind) -> Arrays | None:
     for name, dtype, count in described:
         arrays[name] = np.frombuffer(content, dtype, count, at)
         at += arrays[name].nbytes
-    return arrays
+    return arrays if kind.is_sound(arrays, file) else None
+
+
+def cut_up(starts: npt.NDArray[Any], pieces: int, size: int) -> bool:
+    """Whether so many places and an end cut all of a file of that size into pieces, none of them empty."""
+    return (
+        len(starts) == pieces + 1
+        and int(starts[0]) <= int(starts[-1]) == size
+        and bool(np.all(starts[1:] > starts[:-1]))
+    )
 
 
 def _mapped(path: Path, file: File, kind: Kind) -> Arrays | None:

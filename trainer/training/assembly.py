@@ -67,7 +67,7 @@ def assemble(
         loading = pool.submit(_load, experiment, config)
         distribution = strategy.create(config, cluster)
         keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
-        keras.utils.set_random_seed(config.seed)  # Before the model, whose first weights are drawn from it.
+        keras.utils.set_random_seed(config.seed % 2**32)  # Before the model, whose first weights are drawn from it.
         compilations = Compilations()
         noted, read = _noted(config)
         of = f"build_model of --experiment={config.experiment}"

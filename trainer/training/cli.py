@@ -15,7 +15,7 @@ from typing import NoReturn
 from trainer.core import agent_link, experiment_flags, installing, typed_json
 from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
-from trainer.core.run_dir import RESULT, default_run_dir
+from trainer.core.run_dir import RESULT, folder_of_run
 from trainer.core.safe_text import one_line
 from trainer.core.tf_config import Cluster
 from trainer.training.hardware import tf_logging
@@ -45,7 +45,7 @@ def main(argv: list[str], *, began: float) -> int:
         tf_logging.set_up_logging(config.verbosity)
         cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
         _check_shares(config, cluster)
-        run_dir = Path(config.run_dir or default_run_dir())
+        run_dir = folder_of_run(config.run_dir)
         _check_mode(run_dir, config.mode)
         if cluster is None and (run_dir / RESULT).exists():
             print(f"{run_dir} holds a finished run; nothing to do")
@@ -115,6 +115,8 @@ def check_writable(run_dir: Path) -> None:
         with tempfile.TemporaryFile(dir=run_dir) as probe:  # Without a name: another start may be at the same.
             probe.write(bytes(65536))
     except OSError as error:
+        if run_dir.is_symlink() and not run_dir.exists():
+            raise UsageError(f"--run_dir={run_dir} is a link to {run_dir.readlink()}, which is not there") from None
         raise UsageError(
             f"--run_dir={run_dir} cannot be written to ({error.strerror}); make room or name another folder"
         ) from None

@@ -31,8 +31,8 @@ class Nodes:
     def of(cls, kube: Kube, release: str) -> "Nodes | None":
         """Asks for them, leaving out the release's workers, which are replaced; None: this user may not see them."""
         try:
-            nodes = kube.get("/api/v1/nodes")["items"]
-            pods = kube.get("/api/v1/pods", fieldSelector=UNFINISHED)["items"]
+            nodes = kube.list("/api/v1/nodes")["items"]
+            pods = kube.list("/api/v1/pods", fieldSelector=UNFINISHED)["items"]
         except KubeError as error:
             if error.status == 403:
                 return None

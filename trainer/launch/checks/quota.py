@@ -27,7 +27,7 @@ def check_quota(kube: Kube, objects: Sequence[Json], release: str) -> Iterator[C
 
 def unscoped(kube: Kube) -> list[Json]:
     """The namespace's quotas, but for those with a scope: which pods count in these, the API server alone knows."""
-    quotas = kube.get("/api/v1/namespaces/{namespace}/resourcequotas")["items"]
+    quotas = kube.list("/api/v1/namespaces/{namespace}/resourcequotas")["items"]
     return [quota for quota in quotas if not (quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"))]
 
 
@@ -62,8 +62,8 @@ def needed(objects: Sequence[Json]) -> Amounts:
 def _given_back(kube: Kube, release: str) -> Amounts:
     """What the release counts for until it is replaced: its old Job goes when the new one is there."""
     path, labels = "/api/v1/namespaces/{namespace}", release_selector(release)
-    pods = kube.get(f"{path}/pods", labelSelector=labels, fieldSelector=UNFINISHED)["items"]
-    services = kube.get(f"{path}/services", labelSelector=labels)["items"]
+    pods = kube.list(f"{path}/pods", labelSelector=labels, fieldSelector=UNFINISHED)["items"]
+    services = kube.list(f"{path}/services", labelSelector=labels)["items"]
     total: Amounts = collections.defaultdict(float, {"services": float(len(services))})
     for pod in pods:
         for name, amount in _of_pod(pod["spec"]).items():

@@ -6,6 +6,7 @@ The client library and its exceptions stay inside this module and `kubeconfig`.
 import contextlib
 import json
 import socket
+import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,16 +20,20 @@ from trainer.launch.codes import LaunchCode, LaunchError
 _CONNECT_SECONDS = 5.0
 _REQUEST_SECONDS = 30.0
 UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"  # The field selector of pods that use resources.
+_WAITS = (0.5, 1.0, 2.0)  # Seconds before a question is asked again that a busy server has put off.
+_LONGEST_WAIT = 10.0  # Of those that a server asks for.
 _NO_API = -1  # The status of an answer that no API server gives, and which another try would not change.
 
 
 class KubeError(LaunchError):
     """The API server refused, or could not be asked."""
 
-    def __init__(self, text: str, status: int = 0, *, code: LaunchCode = LaunchCode.FAILED) -> None:
-        """`status` is the HTTP status of the answer; 0: there was none."""
+    def __init__(
+        self, text: str, status: int = 0, *, code: LaunchCode = LaunchCode.FAILED, retry_after: float = 0.0
+    ) -> None:
+        """`status` is the HTTP status of the answer; 0: there was none. `retry_after`: seconds that it asks for."""
         super().__init__(text, code)
-        self.status = status
+        self.status, self.retry_after = status, retry_after
 
     @property
     def passing(self) -> bool:
@@ -57,6 +62,7 @@ class ApiServer:
         self.context = access.context or "in-cluster"
         self.namespace = namespace or access.namespace
         self.server = str(configuration.host)
+        self._acts_as = access.acts_as
         self.verified = bool(configuration.verify_ssl)
         if not self.verified:  # A check says it once; urllib3 would warn at every request.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -73,6 +79,10 @@ class ApiServer:
           KubeError: with what the server said.
         """
         return self._json("GET", path, query)
+
+    def get_once(self, path: str, **query: str) -> Json:
+        """As `get`, for who tries again himself where the server is busy."""
+        return self._asked("GET", path, query, None)
 
     def find(self, path: str, **query: str) -> Json | None:
         """As `get`; None where there is no such object."""
@@ -147,6 +157,10 @@ class ApiServer:
         import kubernetes.client
         import kubernetes.stream  # Another client, for websockets, which only this needs.
 
+        if self._acts_as:  # The client sends no more than the credentials.
+            raise KubeError(
+                f"port {port} of pod {pod} cannot be reached as another user; use kubectl port-forward", 403
+            )
         core = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(self._api.configuration))
         try:
             ask = core.connect_get_namespaced_pod_portforward
@@ -164,6 +178,17 @@ class ApiServer:
         return f"/api/v1/namespaces/{{namespace}}/pods/{pod}/log"
 
     def _json(self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None) -> Json:
+        """Asks; what changes nothing is asked again where the server is busy."""
+        for wait in _WAITS if method == "GET" or path.endswith("reviews") else ():
+            try:
+                return self._asked(method, path, query, body)
+            except KubeError as error:
+                if error.status != 429 and error.status < 500:
+                    raise
+                time.sleep(min(max(wait, error.retry_after), _LONGEST_WAIT))
+        return self._asked(method, path, query, body)
+
+    def _asked(self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None) -> Json:
         try:
             with self.open(method, path, query, body) as answer:
                 content = answer.read()
@@ -192,12 +217,14 @@ class ApiServer:
         read: float | None = _REQUEST_SECONDS,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """An open answer. The client library gives only the connections and the credentials."""
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "Content-Type": "application/json"})
         if method == "PATCH":
             headers["Content-Type"] = "application/merge-patch+json"
         fields = list(query.items())
         response = None
-        headers |= self._credentials()
+        headers.update(self._credentials())
+        for name, value in self._acts_as:
+            headers.add(name, value)
         try:
             response = self._api.rest_client.pool_manager.request(
                 method,
@@ -218,7 +245,7 @@ class ApiServer:
             ) from None
         try:
             if response.status >= 400:
-                raise self._refused(response.status, response.read(), method, path)
+                raise self._refused(response, method, path)
             yield response
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise BrokenOffError(_reason(error)) from None
@@ -235,9 +262,11 @@ class ApiServer:
         if errors:
             text = f"context {self.context} gives no credentials: {errors[-1]}; log in to the cluster again"
             raise KubeError(text, 401)
-        return {auth["key"]: auth["value"] for auth in settings}
+        # A file with a token may end in a line break, as kubectl has it.
+        return {auth["key"]: auth["value"].strip() for auth in settings}
 
-    def _refused(self, status: int, body: bytes, method: str, path: str) -> KubeError:
+    def _refused(self, answer: urllib3.BaseHTTPResponse, method: str, path: str) -> KubeError:
+        status, body, after = answer.status, answer.read(), answer.headers.get("Retry-After", "")
         try:
             text = str(json.loads(body)["message"])
         except (ValueError, KeyError, TypeError):
@@ -247,7 +276,7 @@ class ApiServer:
                 f"the API server at {self.server} does not accept the credentials of context {self.context} ({text}): "
                 "they are wrong or have expired; log in to the cluster again"
             )
-        return KubeError(text, status)
+        return KubeError(text, status, retry_after=float(after) if after.isascii() and after.isdecimal() else 0.0)
 
 
 def lines(answer: urllib3.BaseHTTPResponse) -> Iterator[str]:

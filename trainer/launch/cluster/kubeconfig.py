@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import ipaddress
 import logging
 import os
 import pathlib
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainer.launch.codes import LaunchCode, LaunchError
@@ -20,6 +22,7 @@ class Access:
     configuration: Any  # A kubernetes.client.Configuration.
     context: str  # "" inside a cluster, where there is no kubeconfig.
     namespace: str  # The one that is meant where none is named.
+    acts_as: tuple[tuple[str, str], ...] = ()  # The headers that say as whom else requests are made.
 
     @classmethod
     def of(cls, context: str) -> "Access":
@@ -38,7 +41,7 @@ class Access:
         configuration.retries = False
         files = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
-            merger = library.KubeConfigMerger(files)
+            merger = library.KubeConfigMerger(_not_empty(files))
             config = merger.config
             known = [str(entry["name"]) for entry in config.value["contexts"]] if config else []
             chosen = context or str(config.value.get("current-context") or "" if config else "")
@@ -61,13 +64,19 @@ class Access:
         try:
             with logged_errors() as errors:
                 loader.load_and_set(configuration)
+            entries = {name: [entry.value for entry in config.value[name]] for name in ("clusters", "users")}
+            cluster, user = _named(entries, loader.current_context["context"])
         except Exception as error:  # A file that is not there, a provider's library: these, too, raise anything.
             text = f"context {chosen} of the kubeconfig {files} cannot be used: {error_text(error)}"
             raise LaunchError(text) from None
         if errors:
             raise LaunchError(f"context {chosen} gives no credentials: {errors[-1]}; log in to the cluster again")
+        if "proxy-url" not in cluster and _is_here(str(configuration.host)):
+            configuration.proxy = None  # The environment's is for other machines, as kubectl has it.
         namespace = loader.current_context["context"].get("namespace") or "default"
-        return cls(configuration=configuration, context=chosen, namespace=str(namespace))
+        return cls(
+            configuration=configuration, context=chosen, namespace=str(namespace), acts_as=_acts_as(user, chosen)
+        )
 
     @classmethod
     def _inside(cls, configuration: Any, files: str, known: list[str]) -> "Access":
@@ -88,6 +97,56 @@ class Access:
         except OSError:
             namespace = ""
         return cls(configuration=configuration, context="", namespace=namespace or "default")
+
+
+def _not_empty(files: str) -> str:
+    """The files that say something, as KUBECONFIG has them: kubectl passes over those that are empty."""
+
+    def is_empty(path: str) -> bool:
+        try:
+            return not pathlib.Path(path).expanduser().read_text().strip()
+        except (OSError, UnicodeDecodeError):  # The library says what is wrong.
+            return False
+
+    return os.pathsep.join(path for path in files.split(os.pathsep) if path and not is_empty(path))
+
+
+def _named(entries: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The cluster and the user that a context names; of several of that name the first counts."""
+    found = [
+        next((dict(each.get(kind) or {}) for each in entries[f"{kind}s"] if each["name"] == context.get(kind)), {})
+        for kind in ("cluster", "user")
+    ]
+    return found[0], found[1]
+
+
+def _is_here(server: str) -> bool:
+    """Whether a server is on this machine."""
+    host = urllib.parse.urlsplit(server).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _acts_as(user: Mapping[str, Any], context: str) -> tuple[tuple[str, str], ...]:
+    """The headers of a kubeconfig user that acts as another (`as`, `as-uid`, `as-groups`, `as-user-extra`)."""
+    extra = user.get("as-user-extra") or {}
+    headers = [
+        *(("Impersonate-User", name) for name in [user.get("as")] if name),
+        *(("Impersonate-Uid", uid) for uid in [user.get("as-uid")] if uid),
+        *(("Impersonate-Group", group) for group in user.get("as-groups") or ()),
+        *(
+            (f"Impersonate-Extra-{urllib.parse.quote(str(name).lower(), safe='')}", value)
+            for name, values in extra.items()
+            for value in values
+        ),
+    ]
+    if headers and not user.get("as"):
+        raise LaunchError(f"the user of context {context} has as-uid, as-groups or as-user-extra without `as`")
+    if odd := [name for name, value in headers if not (isinstance(value, str) and value.isprintable())]:
+        raise LaunchError(f"the user of context {context} acts as what no header can carry ({odd[0]})")
+    return tuple(headers)
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def remove(release: HelmRelease, kube: Kube) -> bool:
 def _listed(kube: Kube, path: str, release: str) -> list[Json]:
     """The objects of a release at a path."""
     try:
-        items: list[Json] = kube.get(path, labelSelector=release_selector(release))["items"]
+        items: list[Json] = kube.list(path, labelSelector=release_selector(release))["items"]
     except KubeError as error:
         if path == _CODE and error.status == 403:  # A user who may see none has sent none.
             return []

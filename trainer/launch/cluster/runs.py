@@ -11,7 +11,7 @@ _LONGEST_TENSORBOARD_RELEASE = 51  # As the chart cuts it.
 
 def release_jobs(kube: Kube, release: str = "") -> list[Job]:
     """The Jobs of a release in the namespace, oldest first; of all the chart's releases where none is named."""
-    jobs = kube.get("/apis/batch/v1/namespaces/{namespace}/jobs", labelSelector=release_selector(release))
+    jobs = kube.list("/apis/batch/v1/namespaces/{namespace}/jobs", labelSelector=release_selector(release))
     return sorted((Job.from_json(item) for item in jobs["items"]), key=lambda job: job.created)
 
 

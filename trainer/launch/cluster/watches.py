@@ -17,6 +17,7 @@ from trainer.launch.codes import LaunchError
 _WATCH_SECONDS = 300  # The server is asked to end a watch after so long.
 _SILENCE_SECONDS = 150.0  # A watch that is silent for so long is broken: the server sends a bookmark every minute.
 _WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)  # Seconds between tries; all later ones wait as long as the last.
+_PAGE = "500"  # Objects of a list that are asked for at once.
 _SAID_AFTER = 3.0  # Seconds without the API server until a person is told.
 
 
@@ -81,6 +82,14 @@ class Kube(ApiServer):
         self._lost_since: float | None = None
         self._lock = threading.Lock()
 
+    def list(self, path: str, **query: str) -> Json:
+        """The list at a path, as `get` gives it, asked for page by page: a large cluster has tens of thousands of pods.
+
+        Raises:
+          KubeError: with what the server said.
+        """
+        return _paged(self.get, path, query)
+
     def watch(self, kind: str, path: str, tell: Callable[[News], None], **query: str) -> None:
         """Tells of all objects at `path` and then of every change, in a thread of its own, until `close`.
 
@@ -118,7 +127,7 @@ class Kube(ApiServer):
         while not self._closed.is_set():
             try:
                 if version is None:
-                    listed = self.get(path, **query)
+                    listed = _paged(self.get_once, path, query)
                     version = listed["metadata"]["resourceVersion"]
                     self._is_back(tell)
                     tell(Listed(kind, tuple(listed["items"])))
@@ -208,7 +217,8 @@ class Kube(ApiServer):
                 lost_seconds = now - self._lost_since
             if lost_seconds > _SAID_AFTER:
                 tell(Connection(str(error)))
-        self._closed.wait(_WAITS[min(failures, len(_WAITS) - 1)])
+        wait = _WAITS[min(failures, len(_WAITS) - 1)]
+        self._closed.wait(max(wait, min(error.retry_after, _WAITS[-1])) if error else wait)
         return failures + 1
 
     def _is_back(self, tell: Callable[[News], None]) -> None:
@@ -217,3 +227,16 @@ class Kube(ApiServer):
             lost_since, self._lost_since = self._lost_since, None
         if lost_since is not None:
             tell(Connection(None))
+
+
+def _paged(get: Callable[..., Json], path: str, query: Mapping[str, str]) -> Json:
+    try:
+        listed = get(path, **query, limit=_PAGE)
+        while token := listed.get("metadata", {}).get("continue"):
+            page = get(path, **{**query, "limit": _PAGE, "continue": str(token)})
+            listed = {**page, "items": [*listed["items"], *page["items"]]}
+        return listed
+    except KubeError as error:
+        if error.status != 410:
+            raise
+    return get(path, **query)  # The server no longer knows the list that the pages are of.

@@ -15,7 +15,7 @@ from typing import Any
 from trainer.core import experiment_flags, installing, settings, shipped_code, typed_json
 from trainer.core.exit_codes import ExitCode
 from trainer.core.result_figures import figure, metrics
-from trainer.core.run_dir import RESULT, default_run_dir
+from trainer.core.run_dir import RESULT, folder_of_run
 from trainer.launch import code_folder
 from trainer.launch.checks.code_check import check_module
 from trainer.launch.code_folder import Code
@@ -45,7 +45,7 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
         config, unchecked = experiment_flags.parse(trainer_argv)
     if code:
         check_module(code, config.experiment)
-    config = dataclasses.replace(config, run_dir=config.run_dir or default_run_dir())
+    config = dataclasses.replace(config, run_dir=str(folder_of_run(config.run_dir)))
     if importlib.util.find_spec("tensorflow") is None:  # It is not imported here: the launcher may be without it.
         print(
             "error: --local trains on this machine, and this Python has no TensorFlow; install it: "
