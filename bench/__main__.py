@@ -6,10 +6,14 @@
 import importlib
 import sys
 
+from bench import profiled
 from bench.report import table
 
+PROFILED = {"training", "gpu"}  # Their tables come with a profile.
 BENCHMARKS = ("training", "recovery", "scale", "agent_cost", "mirror", "first_words", "data")
 
 for name in sys.argv[1:] or BENCHMARKS:
     print(f"== {name}")
     table.show(importlib.import_module(f"bench.{name}").measure())
+    if name in PROFILED:
+        print(profiled.write(), flush=True)
