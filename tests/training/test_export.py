@@ -90,6 +90,8 @@ class Source:
         return self.x[row], np.int32(self.x[row].sum() > 0)
 
 def load_data(config):
+    if not config.data_dir:
+        raise ValueError("it is not said where the data are")
     return Source(0), Source(1)
 
 def build_model(config):

@@ -16,7 +16,7 @@ def parse(text: str) -> tuple[str, ...]:
     for name in formats:
         if name == "onnx":
             raise UsageError(
-                f"--export={text}: the current onnx does not run beside this TensorFlow (it needs a later ml_dtypes); "
+                f"--export={text}: ONNX's packages do not run beside TensorFlow 2.16 (they need a later ml_dtypes); "
                 "export savedmodel, and turn that into ONNX in an environment of its own (docs/daily.md)"
             )
         if name not in PLACES:

@@ -156,6 +156,8 @@ def test_the_runs_of_a_folder(tmp_path: pathlib.Path, capsys: pytest.CaptureFixt
     assert [row.split()[0] for row in rows] == ["NAME", "two", "one", "three"]
     assert rows[0].split()[3:5] == ["learning_rate", "val_loss"]
     assert rows[3].split() == ["three", "unfinished", "2", "15", "s", "2", "67%"]
+    for sort in ("--sort=loss", "--sort=-loss"):  # By what nobody sees, the order would say nothing.
+        assert "loss" in listed(capsys, f"--output={tmp_path}", sort)[1][0].split()
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def test_why_it_ended_and_what_it_left(tmp_path: pathlib.Path, capsys: pytest.Ca
     assert text.splitlines()[1:] == [
         "  2 worker(s), 3 s, 0 restart(s)", "  --mode=predict", "  predictions.npy has the outputs for 200 examples",
     ]  # fmt: skip
+    write(tmp_path, "begun", **{"checkpoints/step-0000000010.npz": b""})
+    assert shown(capsys, str(tmp_path / "begun"))[1].splitlines()[0] == "begun: unfinished"
     _, text, _ = shown(capsys, str(tmp_path / "early"), "--json")
     assert json.loads(text)["best"] == best
 

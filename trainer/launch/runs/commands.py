@@ -33,7 +33,9 @@ def list_stored(flags: ListFlags) -> int:
     """
     place = places.open_place(flags.output)
     runs = summaries(place)
-    metric = table.chosen_metric((run.metrics for run in runs), flags.metric)
+    sorted_by = flags.sort.removeprefix("-")
+    wanted = flags.metric or (sorted_by if any(sorted_by in run.metrics for run in runs) else "")
+    metric = table.chosen_metric((run.metrics for run in runs), wanted)
     runs = table.in_order(runs, flags.sort, metric)
     if flags.json:
         for run in runs:
@@ -83,10 +85,11 @@ def _print_run(run: RunSummary, curves: Mapping[str, Curve], metric: str) -> Non
     metric = metric or table.chosen_metric([run.metrics])
     value = run.metrics.get(metric)
     reached = f", {metric} {table.number(value)}" if value is not None else ""
+    written = f" {table.when(run.written)}" if run.written else ""
     trained = f"{run.epochs} epoch(s), " if run.epochs or "mode" not in run.flags else ""
     goodput = "" if run.goodput is None else f", goodput {run.goodput:.0%}"
     lines = [
-        f"{one_line(run.name, 200)}: {run.state} {table.when(run.written)}{reached}",
+        f"{one_line(run.name, 200)}: {run.state}{written}{reached}",
         f"  {run.workers or '?'} worker(s), {trained}{duration(run.seconds)}, {run.restarts} restart(s){goodput}",
     ]
     if run.flags:
