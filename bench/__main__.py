@@ -9,12 +9,8 @@ import sys
 from bench import profiled
 from bench.report import table
 
-<<<<<<< b0b1d8f1d26650a12b878c9019086d916f043ef6
-BENCHMARKS = ("training", "recovery", "scale", "agent_cost", "mirror", "first_words", "frozen", "data")
-=======
 PROFILED = {"training", "gpu"}  # Their tables come with a profile.
-BENCHMARKS = ("training", "recovery", "scale", "agent_cost", "mirror", "first_words", "data")
->>>>>>> 56794c8fda3df9d8e165b80d6c16eeff796ed53e
+BENCHMARKS = ("training", "recovery", "scale", "agent_cost", "mirror", "first_words", "frozen", "data")
 
 for name in sys.argv[1:] or BENCHMARKS:
     print(f"== {name}")

@@ -101,34 +101,15 @@ def _flags_of_run(run: str, source: Path) -> list[str]:
     try:
         result = typed_json.an_object(typed_json.loads((source / RESULT).read_bytes(), lenient=True), RESULT)
         said = typed_json.an_object(result.get("experiment") or {}, "experiment")
-<<<<<<< b0b1d8f1d26650a12b878c9019086d916f043ef6
         module, own = experiment_flags.said_by_result(said.get("module", Config.experiment), said)
-=======
         data_dir = typed_json.an_object(result.get("flags") or {}, "flags").get("data_dir")
->>>>>>> 56794c8fda3df9d8e165b80d6c16eeff796ed53e
     except OSError:
         raise UsageError(f"{redacted(run)} holds no {RESULT}: name the folder of a run that has ended") from None
     except ValueError as error:
         raise UsageError(f"{RESULT} in {redacted(run)} is damaged: {error}; name the folder of another run") from None
-<<<<<<< b0b1d8f1d26650a12b878c9019086d916f043ef6
-    plain = {name: value for name, value in own.items() if isinstance(value, str | int | float)}
-    return [f"--experiment={module}", *(f"--{name}={value}" for name, value in plain.items())]
-=======
-    # It may come from a bucket: beside this nothing but an experiment's own flags is taken from it, no --flagfile.
     place = [f"--data_dir={data_dir}"] if isinstance(data_dir, str) else []
-    ours = {
-        *dir(Config),
-        *(field.name for field in dataclasses.fields(Config)),
-        "module",
-        "help",
-        "flagfile",
-        "undefok",
-    }
-    plain = {name: value for name, value in said.items() if isinstance(value, str | int | float)}
-    own = {name: value for name, value in plain.items() if name.isidentifier() and name not in ours}
-    module = str(said.get("module", Config().experiment))
-    return [f"--experiment={module}", *place, *(f"--{name}={value}" for name, value in own.items())]
->>>>>>> 56794c8fda3df9d8e165b80d6c16eeff796ed53e
+    plain = {name: value for name, value in own.items() if isinstance(value, str | int | float)}
+    return [f"--experiment={module}", *place, *(f"--{name}={value}" for name, value in plain.items())]
 
 
 def _examples(config: Config, experiment: Experiment, count: int) -> Any:

@@ -76,15 +76,14 @@ def default_run_dir() -> str:
     return time.strftime("logs/fit/%Y%m%d-%H%M%S")
 
 
-<<<<<<< b50251fd5a9549e00bcf0c8b27460da2c01a4e6a
 def sent_code_key(digest: str) -> str:
     """The key, from the output's address, of the code of that SHA-256; helm/templates/_job.tpl makes the same."""
     return f".code/{digest}.tar.gz"
-=======
+
+
 def folder_of_run(given: str) -> Path:
     """The run directory that a flag names, or the default; no shell has replaced the ~ of --run_dir=~/x."""
     return Path(os.path.expanduser(given or default_run_dir()))
->>>>>>> 0eb5e923f13c230d59694cd6c9eb7417dde9b1e4
 
 
 def checkpoint_name(step: int) -> str:
