@@ -34,9 +34,7 @@ def main() -> None:
                 run.summary.update({f"final/{name}": value for name, value in asked["result"].items()})
                 run.finish(exit_code=asked["code"])
         except ModuleNotFoundError:
-            answer = (
-                f"refused: wandb is not installed; unset WANDB_API_KEY, or install it: {installing.package('wandb')}"
-            )
+            answer = f"refused: wandb is not installed; {installing.package('wandb')}, or unset WANDB_API_KEY"
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             refused = type(error).__name__ in ("AuthenticationError", "UsageError")
