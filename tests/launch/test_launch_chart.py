@@ -174,7 +174,8 @@ def test_a_number_in_a_file_is_no_tag(
 def test_contradictions_are_said(helm: str, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("workers: 5\nworker: {gpus: 0}\nglobal: {imageRegistry: m.test}\nimage: {tag: a}\n")
-    arguments = ("--workers=6", "--set=workers=7", "--image=r.test/m:b", "--set=output=gs://b")
+    arguments = ("--workers=6", "--set=workers=7", "--image=r.test/m:b", "--set=output=gs://a", "--set=output=gs://b",
+                 "--set=worker.extraEnv[0].name=A", "--set=worker.extraEnv[1].name=B")  # fmt: skip
     assert cli.main([CHART, "--dry_run", helm, f"--values={values}", *arguments]) == LaunchCode.DONE
     said = capsys.readouterr()
     assert said.err.splitlines() == [
@@ -182,6 +183,7 @@ def test_contradictions_are_said(helm: str, tmp_path: pathlib.Path, capsys: pyte
         f"note  values: image.tag is b, by the launcher's flags, and not a, by --values={values}",
         f'note  values: global.imageRegistry is "", by the launcher\'s flags, and not m.test, by --values={values}',
         "note  values: workers is 7, by --set, and not 6, by the launcher's flags",
+        "note  values: output is gs://b, by a --set, and not gs://a, by an earlier one",
     ]
     made = job_in(parse(said.out))
     assert made["spec"]["completions"] == 7

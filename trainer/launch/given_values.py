@@ -106,7 +106,8 @@ def contradictions(sources: Sequence[Source]) -> Iterator[str]:
             if keys in seen and seen[keys][1] != value:
                 before, other = seen[keys]
                 key = ".".join(keys)
-                yield f"{key} is {_shown(value)}, by {source.name}, and not {_shown(other)}, by {before}"
+                earlier = "an earlier one" if before == source.name else before
+                yield f"{key} is {_shown(value)}, by {source.name}, and not {_shown(other)}, by {earlier}"
             seen[keys] = (source.name, value)
 
 
@@ -115,6 +116,12 @@ def value(chart: str, sources: Sequence[Source], keys: Keys) -> Any:
     found = [_at(source.values, keys) for source in sources]
     given = [each for each in found if each is not None]
     return given[-1] if given else _at(_read(chart, "values.yaml"), keys)
+
+
+def without_lists(values: Json) -> Json:
+    """The values but for lists, of which one --set may give one item, and another the next."""
+    inside = {key: without_lists(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: value for key, value in inside.items() if not isinstance(value, list)}
 
 
 def leaves(values: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:

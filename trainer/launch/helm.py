@@ -59,7 +59,8 @@ class HelmRelease:
 
     def contradictions(self) -> list[str]:
         """What the files, the flags and --set give differently, and which of them counts; of a file's own nothing."""
-        return list(given_values.contradictions(self._sources()))
+        apart = [Source("a --set", given_values.without_lists(helm_set.parse(text))) for text in self.sets]
+        return [*given_values.contradictions(self._sources()), *given_values.contradictions(apart)]
 
     def gives(self, *keys: str) -> bool:
         """Whether the user's files, the flags or --set give the value at these keys, rather than the chart alone.
