@@ -15,6 +15,7 @@ from trainer.core import experiment_flags
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, TrainerError, UsageError
 from trainer.core.settings import setting
+from trainer.training.experiment import load
 from trainer.training.stepping import Stepping
 
 
@@ -327,6 +328,20 @@ def test_a_flag_that_build_model_reads_is_honoured() -> None:
         given={"learning_rate"}, learning_rate=0.25,
     )  # fmt: skip
     assert float(parts.model.optimizer.learning_rate) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("function", "count"),
+    [("def build_model(): ...", 1), ("def preprocess(x, y): ...", 4), ("def load_data(a, b): ...", 1)],
+)
+def test_a_function_that_does_not_take_what_it_is_given(
+    function: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"takes_other_{count}_{len(function)}"
+    (tmp_path / f"{name}.py").write_text(f"def load_data(config): ...\ndef build_model(config): ...\n{function}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=rf"is called with {count} argument\(s\) and does not take them"):
+        load(name)
 
 
 @pytest.mark.parametrize("name", ["check", "own_flags", "epochs", "help"])
