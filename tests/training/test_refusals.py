@@ -358,6 +358,13 @@ def test_a_weight_that_nothing_depends_on_is_named(caplog: pytest.LogCaptureFixt
     assert "unused" in caplog.text
 
 
+def test_a_model_from_a_file_says_nothing_of_xla(tmp_path: Path) -> None:
+    """Keras writes into it what it chose itself."""
+    network().save(tmp_path / "model.keras")
+    parts = put_together(model=lambda _: keras.models.load_model(tmp_path / "model.keras"), jit_compile="true")
+    assert parts.trainer.jit_compile
+
+
 def test_an_optimizer_that_does_not_end_as_fit_does_says_so(caplog: pytest.LogCaptureFixture) -> None:
     put_together(model=lambda _: network(optimizer=keras.optimizers.ScheduleFreeAdamW()))
     assert "ScheduleFreeAdamW is computed as published" in caplog.text
