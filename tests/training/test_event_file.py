@@ -6,7 +6,10 @@ import os
 import random
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 from absl import logging
 
 from tests.support.event_reader import points
@@ -95,6 +98,21 @@ def test_summaries_wait_for_room_and_say_so(tmp_path: Path, caplog: pytest.LogCa
     again.epoch(8, step=80, train={"loss": 0.5}, validation={"loss": 8})
     assert again.flush()
     assert len(list((tmp_path / "train").iterdir())) == 1  # Nothing twice.
+
+
+def test_a_model_too_large_for_a_picture_of_its_layers_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.use_python_logging(quiet=True)
+    matrix = keras.initializers.Constant(np.linspace(0, 1, 500_000, dtype=np.float32).reshape(5000, 100))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Embedding(5000, 100, embeddings_initializer=matrix)])
+    with tf.Graph().as_default() as graph:
+        tf.constant(1.0)
+    Summaries(tmp_path).model(model, graph)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "no picture of the layers: their configuration is" in said
+    (path,) = (tmp_path / "train").iterdir()
+    assert 0 < path.stat().st_size < 2**20  # The graph of the steps is there.
 
 
 def test_a_successor_whose_clock_is_behind_writes_a_file_that_comes_later(

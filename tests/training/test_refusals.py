@@ -15,6 +15,7 @@ from trainer.core import experiment_flags
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, TrainerError, UsageError
 from trainer.core.settings import setting
+from trainer.training.model.experiment import load
 from trainer.training.stepping import Stepping
 
 
@@ -329,6 +330,20 @@ def test_a_flag_that_build_model_reads_is_honoured() -> None:
     assert float(parts.model.optimizer.learning_rate) == 0.25
 
 
+@pytest.mark.parametrize(
+    ("function", "count"),
+    [("def build_model(): ...", 1), ("def preprocess(x, y): ...", 4), ("def load_data(a, b): ...", 1)],
+)
+def test_a_function_that_does_not_take_what_it_is_given(
+    function: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"takes_other_{count}_{len(function)}"
+    (tmp_path / f"{name}.py").write_text(f"def load_data(config): ...\ndef build_model(config): ...\n{function}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=rf"is called with {count} argument\(s\) and does not take them"):
+        load(name)
+
+
 @pytest.mark.parametrize("name", ["check", "own_flags", "epochs", "help"])
 def test_a_flag_of_the_experiment_with_a_name_that_is_taken(name: str) -> None:
     flags = dataclasses.make_dataclass("Flags", [(name, int, setting(3, "mine"))], frozen=True, kw_only=True)
@@ -341,6 +356,13 @@ def test_a_weight_that_nothing_depends_on_is_named(caplog: pytest.LogCaptureFixt
     put_together(model=lambda _: between(Unused()))
     assert "the loss does not depend on" in caplog.text
     assert "unused" in caplog.text
+
+
+def test_a_model_from_a_file_says_nothing_of_xla(tmp_path: Path) -> None:
+    """Keras writes into it what it chose itself."""
+    network().save(tmp_path / "model.keras")
+    parts = put_together(model=lambda _: keras.models.load_model(tmp_path / "model.keras"), jit_compile="true")
+    assert parts.trainer.jit_compile
 
 
 def test_an_optimizer_that_does_not_end_as_fit_does_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -43,17 +43,24 @@ class Compilations:
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
         """Notes the calls in here."""
-        original = Trainer.compile
+        original, from_file = Trainer.compile, Trainer.compile_from_config
 
         def compile_(model: Any, *args: Any, **kwargs: Any) -> Any:
             self._jit_compile[id(model)] = kwargs.get("jit_compile", "auto")
             return original(model, *args, **kwargs)
 
+        def compile_from_config(model: Any, config: Any) -> Any:
+            compiled = from_file(model, config)
+            # A file holds what Keras chose where it was written, as if its user had said it.
+            self._jit_compile.pop(id(model), None)
+            return compiled
+
         Trainer.compile = compile_  # Where Keras itself looks whether a model has a compile of its own.
+        Trainer.compile_from_config = compile_from_config
         try:
             yield
         finally:
-            Trainer.compile = original
+            Trainer.compile, Trainer.compile_from_config = original, from_file
 
 
 def check_model(model: Any, experiment: str) -> None:

@@ -17,6 +17,8 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from trainer.core.run_dir import TRAIN, VALIDATION
 from trainer.training.progress.event_file import EventFile
 
+_MOST_OF_LAYERS = 2**23  # Characters of a model's configuration.
+
 
 class Summaries:
     """Writes the event files of one run directory."""
@@ -32,16 +34,23 @@ class Summaries:
 
         def layers(tag: str) -> Any:
             summary = tf.compat.v1.Summary()
-            value = summary.value.add(tag=tag, tensor=tf.make_tensor_proto(model.to_json()))
+            value = summary.value.add(tag=tag, tensor=tf.make_tensor_proto(text))
             value.metadata.plugin_data.plugin_name = "graph_keras_model"
             value.metadata.plugin_data.content = b"1"
             return summary
 
         try:
-            model.to_json()
-            described = {"keras": layers}
+            text = model.to_json()
         except Exception:  # A model whose configuration cannot be written has no picture of its layers.
-            described = {}
+            text = ""
+        if len(text) > _MOST_OF_LAYERS:
+            logging.warning(
+                "TensorBoard gets no picture of the layers: their configuration is %d MiB, as where an initializer "
+                "holds an array; set_weights gives a layer its values without that",
+                len(text) >> 20,
+            )
+            text = ""
+        described = {"keras": layers} if text else {}
         if self._write(TRAIN, 0, described) or not described:
             self._add(TRAIN, graph_def=graph.as_graph_def().SerializeToString())
         self.flush()
