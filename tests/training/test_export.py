@@ -49,6 +49,17 @@ def build_model(config):
     layers = [keras.Input((28, 28)), keras.layers.LSTM(4), keras.layers.Dense(10, activation="softmax")]
     return keras.Sequential(layers)
 """
+WHOLE_NUMBERS_NOT_IN_TFLITE = """
+import keras
+from trainer.mnist import load_data, preprocess
+
+def build_model(config):
+    x = keras.Input((28, 28))
+    return keras.Model(x, keras.layers.Dense(10, "softmax")(keras.layers.Lambda(odd)(keras.layers.Flatten()(x))))
+
+def odd(x):
+    return keras.ops.cast(keras.ops.bitwise_and(keras.ops.cast(x, "int32"), 1), "float32")
+"""
 SUBCLASSED = """
 import keras
 from trainer.mnist import Flags, load_data, preprocess
@@ -159,18 +170,22 @@ def test_several_inputs_and_outputs_of_two_workers_have_the_names_of_one(trainin
                 np.testing.assert_allclose(value, expected[key], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("text", "uses"),
+    [(NOT_IN_TFLITE, "sequential uses tf.TensorList"), (WHOLE_NUMBERS_NOT_IN_TFLITE, "functional uses tf.BitwiseAnd,")],
+)
 def test_a_format_that_the_model_cannot_have_is_refused_before_the_first_step(
-    training: Training, tmp_path: Path
+    training: Training, tmp_path: Path, text: str, uses: str
 ) -> None:
-    environ = experiment(tmp_path, NOT_IN_TFLITE)
+    environ = experiment(tmp_path, text)
     flags = ("--experiment=exported", f"--run_dir={tmp_path / 'run'}", "--export=savedmodel,tflite")
     workers = [training.start(*flags, environ=environ)]
     for worker in workers:
         assert worker.wait() == 64, worker.text
         assert not worker.progress
-        assert worker.lines[-1].startswith("error: --export=savedmodel,tflite: the model sequential uses tf.TensorList")
+        assert worker.lines[-1].startswith(f"error: --export=savedmodel,tflite: the model {uses}")
         assert worker.lines[-1].endswith("leave that format out, or change the model")
-        assert "loc(" not in worker.text
+        assert [part for part in ("loc(", "Details:", "TF Select") if part in worker.text] == []
 
 
 @pytest.mark.parametrize("value", ["onnx", "savedmodel,pb"])

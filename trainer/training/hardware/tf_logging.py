@@ -53,7 +53,10 @@ class _QuietImport:
 
 
 # What TFLite's converter writes beside the error that it raises.
-CONVERTER = re.compile(rb"(?:loc\(|error: |<unknown>:0: |Summary on the non-converted|\s*[-\d*]|\s*$).*\n?")
+CONVERTER = re.compile(
+    rb"(?:loc\(|error: |<unknown>:0: |Summary on the non-converted|\s*[-\d*]|\s*$"
+    rb"|Some ops are not supported by the native TFLite|TF Select ops: |Details:|\s+tf\.\w+\().*\n?"
+)
 
 
 @contextlib.contextmanager

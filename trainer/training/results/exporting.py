@@ -28,6 +28,7 @@ EXAMPLES = 100  # With which an export is compared with the model.
 _TOLERANCE = 1e-4  # Of the largest output, at least 1: what other kernels round otherwise.
 _TOLERANCE_BFLOAT16 = 2e-2
 _SIGNATURE = "serving_default"
+_NO_OPERATION = re.compile(r"'(tf\.\w+)' op is neither|error: '(tf\.\w+)'|operation '(tf\.\w+)'")
 
 
 class ExportError(Exception):
@@ -140,7 +141,7 @@ def _attempted(name: str, model: Any, make: Callable[[], Any], verbosity: int) -
     except (OSError, MemoryError, tf.errors.ResourceExhaustedError):
         raise
     except Exception as error:
-        if operations := sorted(set(re.findall(r"error: '(tf\.\w+)'|operation '(tf\.\w+)'", str(error)))):
+        if operations := sorted(set(_NO_OPERATION.findall(str(error)))):
             missing = ", ".join(dict.fromkeys("".join(pair) for pair in operations))
             raise ExportError(f"the model {model.name} uses {missing}, which {name} does not have") from None
         raise ExportError(f"the model {model.name} cannot be had as {name}: {words(error, 300)}") from None
