@@ -20,7 +20,7 @@ from trainer.sources.row_groups import Group, RowGroups
 from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.parquet", "*.pq")
-CACHE_BYTES = 512 * 2**20
+CACHE_BYTES = 128 * 2**20  # Decoding takes as much and more besides: allocators keep what they had once.
 _MODULE = ("pyarrow.parquet", "pyarrow", "tables")
 _MOST_OPEN = 64  # Files whose footers are kept.
 
