@@ -2,7 +2,7 @@
 
 import csv
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,35 +30,41 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def write(folder: Path, images: Images, labels: Labels, *, shards: int = 3) -> None:
+def write(
+    folder: Path, images: Images, labels: Labels, *, shards: int = 3, formats: Collection[str] = tuple(READERS)
+) -> None:
     """Writes a sub-folder a format, the examples in their order over several files."""
-    for name in READERS:
+    for name in formats:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    np.save(folder / "npy" / "y.npy", labels)
+    if "npy" in formats:
+        np.save(folder / "npy" / "y.npy", labels)
     edges = np.linspace(0, len(images), shards + 1).astype(int)
     for shard, (begin, end) in enumerate(itertools.pairwise(edges)):
         some = list(zip(images[begin:end], map(int, labels[begin:end]), strict=True))
-        np.save(folder / "npy" / f"x-{shard}.npy", images[begin:end])
-        with (folder / "tfrecord" / f"data-{shard}-of-{shards}.tfrecord").open("wb") as file:
+        if "npy" in formats:
+            np.save(folder / "npy" / f"x-{shard}.npy", images[begin:end])
+        if "tfrecord" in formats:
+            with (folder / "tfrecord" / f"data-{shard}-of-{shards}.tfrecord").open("wb") as file:
+                for image, label in some:
+                    file.write(record(serialized(image, label)))
+        if "array_record" in formats:
+            path = folder / "array_record" / f"data-{shard}.array_record"
+            writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
             for image, label in some:
-                file.write(record(serialized(image, label)))
-        path = folder / "array_record" / f"data-{shard}.array_record"
-        writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
-        for image, label in some:
-            writer.write(bytes([label, *image.shape]) + image.tobytes())
-        writer.close()
-        table = pa.table(
-            {
+                writer.write(bytes([label, *image.shape]) + image.tobytes())
+            writer.close()
+        if "parquet" in formats:
+            columns = {
                 "image": pa.array([image.tobytes() for image, _ in some], pa.binary()),
                 "height": [image.shape[0] for image, _ in some],
                 "label": [label for _, label in some],
             }
-        )
-        pq.write_table(table, folder / "parquet" / f"data-{shard}.parquet", row_group_size=64)
-        with (folder / "csv" / f"data-{shard}.csv").open("w", newline="") as text:
-            cells = csv.writer(text)
-            cells.writerow(["label", "height", "image"])
-            cells.writerows([label, image.shape[0], image.tobytes().hex()] for image, label in some)
+            pq.write_table(pa.table(columns), folder / "parquet" / f"data-{shard}.parquet", row_group_size=64)
+        if "csv" in formats:
+            with (folder / "csv" / f"data-{shard}.csv").open("w", newline="") as text:
+                cells = csv.writer(text)
+                cells.writerow(["label", "height", "image"])
+                cells.writerows([label, image.shape[0], image.tobytes().hex()] for image, label in some)
 
 
 def write_image_folder(folder: Path, images: Images, labels: Labels) -> None:

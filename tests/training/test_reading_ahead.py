@@ -42,6 +42,19 @@ class Source:
         return [self[row] for row in rows]
 
 
+class Meeting(Source):
+    """Once training has begun, goes on only where two threads read at the same time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.two = threading.Barrier(2, timeout=30)
+
+    def __getitem__(self, row: int) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            self.two.wait()
+        return super().__getitem__(row)
+
+
 class Empty(Source):
     """Fails as a list does that is too short."""
 
@@ -78,13 +91,11 @@ def test_blocks_stay_as_they_were_read_while_others_are(processes: int) -> None:
 
 
 def test_the_first_block_is_read_alone_and_by_several_threads() -> None:
-    source = Source(LARGE)
+    source = Meeting(LARGE)
     ahead = reading(source)
-    until(10, "the first block", lambda: len(source.read) == BATCH)
-    threads = {thread for _, thread in source.read}
-    assert len(threads) > 1
+    until(30, "the first block", lambda: len(source.read) == BATCH)
     assert rows_of(ahead.next()) == list(range(BATCH))
-    until(10, "two more", lambda: len(source.read) == 3 * BATCH)
+    until(30, "two more", lambda: len(source.read) == 3 * BATCH)
 
 
 def test_memory_that_processes_write_to_is_used_again_and_bounded() -> None:

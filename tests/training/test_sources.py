@@ -75,6 +75,7 @@ def test_whatever_reads_the_batches_are_the_same(training: Training, tmp_path: P
     started = children(worker.process.pid)
     assert bool(started) == ("--reader_processes=2" in flags)
     assert worker.wait() == 0, worker.text
+    assert "resource_tracker" not in worker.text
     assert all(line.data_wait is not None for line in worker.progress)
     order = np.random.default_rng([0, 0]).permutation(EXAMPLES)
     expected = np.ones(EXAMPLES)

@@ -52,7 +52,7 @@ class Columns:
     def group(self, table: Any) -> Group:
         """A decoded table of Arrow's, as examples are made of it."""
         if self.parse is not None:
-            return Group([_objects(table.column(name)) for name in table.column_names], {})
+            return Group([_values(table.column(name)) for name in table.column_names], {})
         arrays, damaged = {}, dict[int, str]()
         for name in self.needed or []:
             arrays[name], missing = _array(table.column(name))
@@ -152,6 +152,28 @@ def _array(column: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
                 inner = flat.to_numpy(zero_copy_only=False).reshape(len(column), -1)
                 return inner.astype(np.float32) if inner.dtype == np.float64 else inner, missing
     return _objects(column), missing
+
+
+class _Bytes:
+    """Bytes or text as Arrow holds them; a row becomes Python's when it is asked for.
+
+    As objects they would lie about the heaps of all threads that decode, and keep these from shrinking.
+    """
+
+    def __init__(self, column: Any) -> None:
+        self._column, self.nbytes = column, int(column.nbytes)
+
+    def __getitem__(self, row: int) -> Any:
+        return self._column[row].as_py()
+
+
+def _values(column: Any) -> Any:
+    import pyarrow as pa
+
+    kind = column.type
+    late = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    late = late or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return _Bytes(column) if late else _objects(column)
 
 
 def _objects(column: Any) -> npt.NDArray[Any]:

@@ -105,9 +105,14 @@ class SourceFeed:
     def __init__(
         self, config: Config, split: SourceSplit, shares: Shares, steps_per_epoch: int, readers: Readers
     ) -> None:
-        """Reads nothing yet."""
+        """Reads nothing yet.
+
+        Raises:
+          UsageError: the source cannot be sent to the processes that are to read it.
+        """
         self._config, self._split, self._shares, self._readers = config, split, shares, readers
         self._steps_per_epoch = steps_per_epoch
+        readers.start(split)
         # All workers must end their blocks at the same steps: so nothing here may differ between them.
         largest = max(shares.of_replicas) * len(shares.devices) * split.reader.bytes_per_example
         self.depth = Depth.of(config, largest)

@@ -8,6 +8,8 @@ import collections
 import concurrent.futures
 import dataclasses
 import multiprocessing
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -99,6 +101,15 @@ class Readers:
         self._damaged: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
 
+    def start(self, split: SourceSplit) -> None:
+        """Starts the processes that will read a split: they take seconds, in which a model is compiled.
+
+        Raises:
+          UsageError: its source cannot be sent to them.
+        """
+        if self._processes:
+            self._pool(split)[0].submit(os.getpid)
+
     def room(self, split: SourceSplit, examples: int) -> Room:
         """Memory for so many examples, where what reads can write to."""
         if self._processes:
@@ -130,6 +141,9 @@ class Readers:
         with self._lock:
             if id(split) not in self._pools:
                 memory = SharedMemory()
+                # The training process ends at once and leaves the pool's semaphores to multiprocessing's tracker, whose
+                # warning of them would be the last line of the log.
+                sys.warnoptions.append("ignore:resource_tracker:UserWarning")
                 executor = ProcessPoolExecutor(
                     self._processes,
                     mp_context=multiprocessing.get_context("spawn"),
