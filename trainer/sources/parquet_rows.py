@@ -20,13 +20,8 @@ from trainer.sources.row_groups import Group, RowGroups
 from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.parquet", "*.pq")
-<<<<<<< 4e955cf37c76ed66a23b9616452a5acc2df8d16e
-CACHE_BYTES = 512 * 2**20
-_MODULE = ("pyarrow.parquet", "pyarrow")
-=======
 CACHE_BYTES = 128 * 2**20  # Decoding takes as much and more besides: allocators keep what they had once.
-_MODULE = ("pyarrow.parquet", "pyarrow", "tables")
->>>>>>> c34854a6aa2710d676d11b207eb1a2d63480e5f8
+_MODULE = ("pyarrow.parquet", "pyarrow")
 _MOST_OPEN = 64  # Files whose footers are kept.
 
 
