@@ -4,7 +4,7 @@
 #   docker build -t REGISTRY/mnist-train:1.0.0-gpu --build-arg ACCELERATOR=gpu .  NVIDIA GPU
 #
 # With --build-arg LINE=-current either has the newest TensorFlow; its tag then ends with -current, by which the launcher
-# knows what its GPUs have to be. For linux/arm64 the CPU image has all its wheels; not built yet.
+# knows what its GPUs have to be. `--platform linux/arm64` builds the CPU image for that; it has not been tried yet.
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
 FROM ${BASE}
@@ -24,7 +24,9 @@ ARG ACCELERATOR=cpu
 # CUDA's libraries from pip lie where the loader does not look (tensorflow#63362): its cache is told of them, which
 # takes a wildcard, as LD_LIBRARY_PATH does not.
 ARG LINE=
-COPY requirements/${ACCELERATOR}${LINE}.txt /opt/requirements.txt
+# "amd64" or "arm64", set by the builder itself: BuildKit (`docker build`, since 23.0) or buildah.
+ARG TARGETARCH
+COPY requirements/${ACCELERATOR}${LINE}-${TARGETARCH}.txt /opt/requirements.txt
 RUN python3 -m venv /opt/venv \
  && pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary=:all: --requirement /opt/requirements.txt \
  && printf '%s\n' /opt/venv/lib/python3.*/site-packages/nvidia/*/lib >/etc/ld.so.conf.d/nvidia.conf \

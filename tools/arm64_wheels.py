@@ -1,7 +1,7 @@
 """`python -m tools.arm64_wheels [--download]`: what the CPU image for linux/arm64 is made of, from wheels alone.
 
 Resolves both lines of TensorFlow for each Python that they have, with the versions of the constraints; --download gets
-each line's wheels for Python 3.11, as in the image, and checks them by hash. Needs `uv` (`pip install uv`), because pip
+the wheels that the images' requirements name, and checks them by hash. Needs `uv` (`pip install uv`), because pip
 resolves for the machine that it runs on.
 """
 
@@ -10,17 +10,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tools.locked_requirements import ROOT, platforms, written
+
 PYTHONS = {"": ("3.11", "3.12"), "-current": ("3.11", "3.12", "3.13")}
 IMAGE = "3.11"
-NEWEST_GLIBC = 36  # Debian bookworm's, which the image is made of: 2.36.
 
 
 def resolved(line: str, python: str, path: Path) -> int:
-    """Writes the requirements with their hashes to a file; returns how many there are."""
+    """Writes the requirements to a file; returns how many there are."""
     command = [
         "uv", "pip", "compile", "--quiet", "--python-platform=aarch64-manylinux_2_28", f"--python-version={python}",
-        "--only-binary=:all:", "--no-header", "--no-annotate", "--generate-hashes", f"--extra=cpu{line}",
+        "--only-binary=:all:", "--no-header", "--no-annotate", f"--extra=cpu{line}",
         f"--constraint=constraints{line}.txt", f"--output-file={path}", "pyproject.toml",
     ]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -35,10 +35,9 @@ def resolved(line: str, python: str, path: Path) -> int:
 
 def downloaded(path: Path, folder: Path) -> int:
     """Downloads what a file of requirements names; returns how many bytes that is."""
-    tags = [f"manylinux_2_{minor}_aarch64" for minor in range(17, NEWEST_GLIBC + 1)] + ["manylinux2014_aarch64"]
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
-        "--implementation=cp", f"--python-version={IMAGE}", *(f"--platform={tag}" for tag in tags),
+        "--implementation=cp", f"--python-version={IMAGE}", *(f"--platform={name}" for name in platforms("arm64")),
         f"--dest={folder}", f"--requirement={path}",
     ]  # fmt: skip
     subprocess.run(command, check=True)
@@ -52,7 +51,8 @@ def main(argv: list[str]) -> None:
                 path = Path(folder, "requirements.txt")
                 said = f"cpu{line}, Python {python}: {resolved(line, python, path)} wheels"
                 if "--download" in argv and python == IMAGE:
-                    said += f", {downloaded(path, Path(folder, 'wheels')) / 1e6:.0f} MB, hashes are right"
+                    size = downloaded(written(f"cpu{line}", "arm64"), Path(folder, "wheels"))
+                    said += f", {size / 1e6:.0f} MB, hashes are right"
                 print(said, flush=True)
 
 

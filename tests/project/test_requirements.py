@@ -10,20 +10,20 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.support.paths import ROOT
-from tools.locked_requirements import ACCELERATORS, constraints, direct, written
+from tools.locked_requirements import IMAGES, PROCESSORS, constraints, direct, written
 from tools.release import base_of
 from trainer.core import installing
 
 LINE = re.compile(r"([\w.-]+)==([\w.+!]+) --hash=sha256:[0-9a-f]{64}")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
-each_image = pytest.mark.parametrize("accelerator", ACCELERATORS)
+each_image = pytest.mark.parametrize(("accelerator", "processor"), IMAGES)
 
 
-def pins(accelerator: str) -> dict[str, str]:
+def pins(accelerator: str, processor: str = "amd64") -> dict[str, str]:
     """The version of each package, by its canonical name."""
     found: dict[str, str] = {}
-    for line in written(accelerator).read_text().splitlines():
+    for line in written(accelerator, processor).read_text().splitlines():
         if not line.startswith("#"):
             match = LINE.fullmatch(line)
             assert match, line
@@ -32,20 +32,20 @@ def pins(accelerator: str) -> dict[str, str]:
 
 
 @each_image
-def test_what_pyproject_asks_for_is_there(accelerator: str) -> None:
-    pinned = pins(accelerator)
+def test_what_pyproject_asks_for_is_there(accelerator: str, processor: str) -> None:
+    pinned = pins(accelerator, processor)
     for text in direct(accelerator):
         requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate():
+        if requirement.marker and not requirement.marker.evaluate({"platform_machine": PROCESSORS[processor]}):
             continue
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), text
 
 
 @each_image
-def test_versions_are_those_that_the_tests_run(accelerator: str) -> None:
+def test_versions_are_those_that_the_tests_run(accelerator: str, processor: str) -> None:
     lines = constraints(accelerator).read_text().split()
     tested = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
-    pinned = pins(accelerator)
+    pinned = pins(accelerator, processor)
     assert {name: version for name, version in pinned.items() if name in tested} == {
         name: version for name, version in tested.items() if name in pinned
     }
@@ -72,6 +72,14 @@ def test_all_that_these_need_is_there_and_nothing_else() -> None:
     assert set(pins("cpu")) == needed
 
 
+@pytest.mark.parametrize("accelerator", ["cpu", "cpu-current"])
+def test_both_processors_have_the_same_packages_in_the_same_versions(accelerator: str) -> None:
+    """But that TensorFlow for CPUs is called tensorflow on arm64."""
+    amd64, arm64 = pins(accelerator), pins(accelerator, "arm64")
+    amd64["tensorflow"] = amd64.pop("tensorflow-cpu")
+    assert amd64 == arm64
+
+
 def test_the_image_installs_these_alone() -> None:
     installs = re.findall(r"pip install (.*?)(?: \\)?\n", DOCKERFILE)
     assert len(installs) == 2
@@ -79,7 +87,7 @@ def test_the_image_installs_these_alone() -> None:
     assert "--require-hashes" in locked
     assert "--only-binary=:all:" in locked
     assert "--no-deps --no-build-isolation" in own  # Which asks no index.
-    assert "COPY requirements/${ACCELERATOR}${LINE}.txt " in DOCKERFILE
+    assert "COPY requirements/${ACCELERATOR}${LINE}-${TARGETARCH}.txt " in DOCKERFILE
 
 
 def test_a_release_says_whether_its_base_is_only_a_tag(capsys: pytest.CaptureFixture[str]) -> None:
