@@ -24,7 +24,7 @@ EXPERIMENT = """
 import numpy as np
 from trainer import sources
 from trainer.mnist import Flags, build_model, preprocess
-from trainer.training import idx_files
+from trainer.training.data import idx_files
 
 
 def parse(record):

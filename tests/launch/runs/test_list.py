@@ -11,7 +11,7 @@ from tests.support.servers import BUCKET, s3_environ, s3_server
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
-from trainer.launch.runs import summary
+from trainer.launch.runs import places, summary
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import Store
 
@@ -182,3 +182,27 @@ def test_bad_input(
     assert error.startswith("error: ")
     assert words in error
     assert len(error.splitlines()) == 1
+
+
+def test_flags_that_only_a_sweep_knows_are_of_the_types_of_a_result(tmp_path: pathlib.Path) -> None:
+    """A result has no flag that was given its default: the list of trials has it, as text."""
+    write(tmp_path, "one", **{"result.json": {**RESULT, "flags": {"seed": 7}}})
+    said = {
+        "learning_rate": "1e-3",
+        "epochs": "3",
+        "warm_spare": "true",
+        "optimizer": "sgd",
+        "clip": "nan",
+        "seed": "8",
+    }
+    found = summary.summary(places.RunFolder(places.open_place(str(tmp_path)), "one"), "one", said)
+    assert found
+    typed = {name: found.flags[name] for name in said}
+    assert typed == {
+        "learning_rate": 0.001,
+        "epochs": 5,
+        "warm_spare": True,
+        "optimizer": "sgd",
+        "clip": "nan",
+        "seed": 7,
+    }

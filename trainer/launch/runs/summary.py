@@ -1,7 +1,9 @@
 """What a run's files say of it, in a line's worth: for lists of runs, and for one that is shown."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -99,7 +101,7 @@ def summary(run: Readable, name: str, flags: Mapping[str, Plain] | None = None) 
     for seconds in (0.0, *_WAITS):
         time.sleep(seconds)
         try:
-            return _read(run, name, flags or {})
+            return _read(run, name, {flag: _typed(value) for flag, value in (flags or {}).items()})
         except UnreachableError as error:  # A thousand runs are thousands of requests; any store refuses some of them.
             problem = one_line(str(error), 200)
     return RunSummary(name=name, state=BROKEN, problem=problem)
@@ -177,6 +179,15 @@ def flags_in(result: Mapping[str, Any]) -> dict[str, Plain]:
     flags |= {name: said[name] for name in ("epochs", "global_batch_size") if name in said}
     given = said.get("flags")
     return {**flags, **own, **(given if isinstance(given, dict) else {})}
+
+
+def _typed(value: Plain) -> Plain:
+    """A flag's value as a result has it: what a command line said is text there, though it may be a number."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            if isinstance(value, str) and math.isfinite(number := kind(value)):
+                return number
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 def _flat(result: Mapping[str, Any], name: str) -> dict[str, Plain]:
