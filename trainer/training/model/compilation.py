@@ -1,7 +1,7 @@
 """The model as it is trained: compiled by its user, or by the flags; built; and refused where it cannot be honoured."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -160,41 +160,45 @@ def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest) -> None
     model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
 
 
-def check_labels(model: Any, y: Nest, outputs: Nest, *, split: str, rows: Any = None) -> None:
-    """Refuses labels that are none of a loss's classes, before they give a loss that means nothing.
+class LabelCheck:
+    """Refuses labels that are none of a loss's classes, before they give a loss that means nothing; in any thread."""
 
-    Args:
-      model: compiled, its losses built.
-      y: labels of a split, as arrays.
-      outputs: what the model gives for some of its examples.
-      split: what the split is called.
-      rows: the numbers of the examples, where they are not 0, 1, 2 …
+    def __init__(self, model: Any, outputs: Nest, *, split: str) -> None:
+        """Takes what the labels are for.
 
-    Raises:
-      DataError: names the label and where it stands.
-    """
-    try:
-        found = objective.given(model, y, outputs)
-    except (ValueError, KeyError, IndexError, TypeError):  # What does not fit is said where the losses are tried.
-        return
-    for part, (labels, output, _) in zip(_losses(model), found, strict=True):
-        if labels is None or np.asarray(labels).dtype.kind not in "biuf":
-            continue
-        if _is_sparse(part.loss):
-            _check_classes(np.asarray(labels), output.shape[-1], part.loss, split, rows)
-        elif _is_binary(part.loss):
-            _check_probabilities(np.asarray(labels), part.loss, split, rows)
+        Args:
+          model: compiled, its losses built.
+          outputs: what the model gives for some of its examples.
+          split: what the split is called.
+        """
+        self._labels, self._outputs, self._split = objective.Labels(model), outputs, split
+
+    def __call__(self, y: Nest, rows: Any = None) -> None:
+        """Looks at labels.
+
+        Args:
+          y: labels of the split, as arrays.
+          rows: the numbers of the examples, where they are not 0, 1, 2 …
+
+        Raises:
+          DataError: names the label and where it stands.
+        """
+        try:
+            found = self._labels.given(y, self._outputs)
+        except (ValueError, KeyError, IndexError, TypeError):  # What does not fit is said where the losses are tried.
+            return
+        for part, (labels, output, _) in zip(self._labels.losses, found, strict=True):
+            if labels is None or np.asarray(labels).dtype.kind not in "biuf":
+                continue
+            if _is_sparse(part.loss):
+                _check_classes(np.asarray(labels), output.shape[-1], part.loss, self._split, rows)
+            elif _is_binary(part.loss):
+                _check_probabilities(np.asarray(labels), part.loss, self._split, rows)
 
 
 def has_classes(model: Any) -> bool:
-    """Whether one of a model's losses takes labels that `check_labels` looks at."""
-    return any(_is_sparse(part.loss) or _is_binary(part.loss) for part in _losses(model))
-
-
-def _losses(model: Any) -> Sequence[Any]:
-    """The single losses of a compiled model, with the path of what each is of; none before they are built."""
-    compiled = model._compile_loss
-    return compiled._flat_losses if compiled is not None and compiled.built else ()
+    """Whether one of a model's losses takes labels that `LabelCheck` looks at."""
+    return any(_is_sparse(part.loss) or _is_binary(part.loss) for part in objective.Labels(model).losses)
 
 
 _FIX = "mend the labels, or give the model an output a class"

@@ -5,7 +5,6 @@ Whatever does not fit together is said here, on every worker alike, before anyth
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,10 +18,9 @@ from trainer.core.exit_codes import UsageError
 from trainer.training.data import random_state
 from trainer.training.data.arrays import Arrays
 from trainer.training.data.feeding import Split
-from trainer.training.data.order import Rows
 from trainer.training.data.source_split import SourceSplit
 from trainer.training.explaining import explained
-from trainer.training.model.compilation import check_labels, compile_by_flags, has_classes
+from trainer.training.model.compilation import LabelCheck, compile_by_flags, has_classes
 from trainer.training.model.experiment import Preprocess
 from trainer.training.model.preparation import prepare
 from trainer.training.nests import Nest
@@ -141,7 +139,7 @@ def _score(model: Any, x: Nest, y: Nest, outputs: Nest, weight: Nest, split: str
         for what, nest in (("y", y), ("sample_weight", weight)):
             _check_output_keys(model, nest, outputs, f"load_data's {what} of the {split} data")
         if has_classes(model) and y is not None:  # A label that is no class is data's fault, and says so.
-            check_labels(model, keras.tree.map_structure(np.asarray, y), outputs, split=split)
+            LabelCheck(model, outputs, split=split)(keras.tree.map_structure(np.asarray, y))
         raise
     if set(results) != set(expected):
         more = ", ".join(sorted(set(results) ^ set(expected)))
@@ -162,16 +160,13 @@ def _head(split: Split, preprocess: Preprocess | None, examples: int) -> tuple[N
 def _check_all_labels(model: Any, split: Split, preprocess: Preprocess | None, outputs: Nest) -> None:
     """Of arrays now; of a source as far as it was read, and of the rest as it is read."""
     own = _leaves_labels(split, preprocess)
+    check = LabelCheck(model, outputs, split=split.name)
     if isinstance(split, SourceSplit):
-        check_labels(model, split.y if own else _head(split, preprocess, split.at_hand)[1], outputs, split=split.name)
+        check(split.y if own else _head(split, preprocess, split.at_hand)[1])
         if own:
-            split.check_labels = functools.partial(_check_labels_of, model, outputs, split.name)
+            split.check_labels = check
     else:
-        check_labels(model, split.y if own else _made_labels(split, preprocess), outputs, split=split.name)
-
-
-def _check_labels_of(model: Any, outputs: Nest, name: str, y: Nest, rows: Rows) -> None:
-    check_labels(model, y, outputs, split=name, rows=rows)
+        check(split.y if own else _made_labels(split, preprocess))
 
 
 def _leaves_labels(split: Split, preprocess: Preprocess | None) -> bool:

@@ -133,29 +133,37 @@ def share_losses(model: Any, kinds: Sequence[str]) -> list[SharedLoss]:
     return shared
 
 
-def given(model: Any, y: Any, outputs: Any, weight: Any = None) -> list[tuple[Any, Any, Any]]:
-    """The labels, outputs and weights that each loss of a compiled model gets: as Keras finds them, by name or place.
+class Labels:
+    """Finds the labels, outputs and weights of each loss of a compiled model, as Keras does: by name or place.
 
-    Raises:
-      ValueError, KeyError, IndexError, TypeError: they do not fit the losses.
+    It asks a copy of what the model is compiled with, so any thread may use it, whatever the model does meanwhile.
     """
-    compiled = model._compile_loss
-    if compiled is None:
-        return []
-    found: list[tuple[Any, Any, Any]] = []
 
-    def noted(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
-        found.append((y_true, y_pred, sample_weight))
-        return 0.0
+    def __init__(self, model: Any) -> None:
+        """Takes a model whose losses are built, or one without."""
+        compiled = model._compile_loss
+        there = compiled is not None and compiled.built
+        self.losses: tuple[Any, ...] = tuple(compiled._flat_losses) if there else ()  # Each with its path.
+        self._kind, self._compiled = type(compiled), dict(vars(compiled)) if there else {}
 
-    losses = compiled._flat_losses
-    compiled._flat_losses = [part._replace(loss=noted) for part in losses]
-    try:
-        with keras.StatelessScope():  # Which the means of single losses stay out of.
-            compiled.call(y, outputs, weight)
-    finally:
-        compiled._flat_losses = losses
-    return found
+    def given(self, y: Any, outputs: Any, weight: Any = None) -> list[tuple[Any, Any, Any]]:
+        """One of each for a loss.
+
+        Raises:
+          ValueError, KeyError, IndexError, TypeError: they do not fit the losses.
+        """
+        found: list[tuple[Any, Any, Any]] = []
+
+        def noted(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+            found.append((y_true, y_pred, sample_weight))
+            return 0.0
+
+        if self.losses:
+            compiled = object.__new__(self._kind)
+            vars(compiled).update(self._compiled, _flat_losses=[part._replace(loss=noted) for part in self.losses])
+            with keras.StatelessScope():  # Which the means of single losses stay out of.
+                compiled.call(y, outputs, weight)
+        return found
 
 
 def kind_of(whole: Any, parts: Sequence[Any], shares: Sequence[int]) -> str | None:

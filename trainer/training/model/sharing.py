@@ -101,10 +101,10 @@ class Sharing:
 
     def _kinds_of_losses(self, look: FirstLook) -> list[str]:
         kinds = []
-        compiled = self._model._compile_loss
+        labels = objective.Labels(self._model)
         batches = [(look.y, look.outputs, look.weight), *(part[1:] for part in self._parts)]
-        found = [objective.given(self._model, *batch) for batch in batches]
-        for index, part in enumerate(compiled._flat_losses if compiled is not None else ()):
+        found = [labels.given(*batch) for batch in batches]
+        for index, part in enumerate(labels.losses):
             whole, *parts = [of_batch[index] for of_batch in found]
             values = [objective.each(part.loss, y, outputs) for y, outputs, _ in (whole, *parts)]
             if values[0] is not None:
