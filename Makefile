@@ -74,6 +74,10 @@ e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMA
 e2e-smoke: setup ## the shortest of those tests (2 min)
 	tests/e2e/run -m smoke $(ARGS)
 
+.PHONY: e2e-ipv6
+e2e-ipv6: setup ## the same on a cluster whose nodes, pods and Services have addresses of IPv6 alone (3 min)
+	FAMILY=ipv6 tests/e2e/run -m smoke $(ARGS)
+
 .PHONY: soak
 soak: local-soak e2e-soak ## long runs with failures and attacks, here and then on a cluster (2 h)
 
