@@ -17,7 +17,7 @@ $(error TENSORFLOW=$(TENSORFLOW) is no line of TensorFlow; expected classic or c
 endif
 # What test-current runs: what TensorFlow does, and what reads buckets without it.
 on_both := $(addprefix tests/,training/test_training.py training/test_exactness.py training/test_checkpoint.py \
-	training/test_both_lines.py output/test_event_files.py \
+	training/test_both_lines.py training/test_onnx.py output/test_event_files.py \
 	$(addprefix output/test_mirror_training.py::test_,a_lost_disk_and_tensorboard_all_the_while \
 	trains_on_data_in_a_bucket a_model_in_a_bucket_predicts_into_a_bucket) \
 	$(addprefix agent/test_agent_training.py::test_,whatever_ends_training_processes_changes_nothing \
@@ -39,7 +39,7 @@ setup: $(venv)/.ready ## the virtual environment, in .venv; make setup TENSORFLO
 $(venv)/.ready: pyproject.toml $(constraints)
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 to $(newest) with venv was found; install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(venv)
-	$(python) -m pip install --quiet --disable-pip-version-check --constraint $(constraints) --editable '.[cpu$(line),dev]'
+	$(python) -m pip install --quiet --disable-pip-version-check --constraint $(constraints) --editable '.[cpu$(line),dev$(line)]'
 	@touch $@
 
 .PHONY: train

@@ -113,8 +113,8 @@ class Config:
     )
     export: str = setting(
         "",
-        "formats, by commas, in which the trained model is written, too: savedmodel, tflite; each is loaded again and "
-        "compared with the model before the run counts as done",
+        "formats, by commas, in which the trained model is written, too: savedmodel, tflite, onnx (this one with the "
+        "current TensorFlow); each is loaded again and compared with the model before the run counts as done",
     )
     histogram_freq: int = setting(1, "epochs between histograms of the weights; 0 writes none", minimum=0)
     profile_steps: str = setting(

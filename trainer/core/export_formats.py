@@ -1,9 +1,9 @@
-"""The formats in which a trained model can be handed to other programs: `--export=savedmodel,tflite`."""
+"""The formats in which a trained model can be handed to other programs: `--export=savedmodel,tflite,onnx`."""
 
 from trainer.core.exit_codes import UsageError
-from trainer.core.run_dir import SAVED_MODEL, TFLITE
+from trainer.core.run_dir import ONNX, SAVED_MODEL, TFLITE
 
-PLACES = {"savedmodel": SAVED_MODEL, "tflite": TFLITE}  # Where each lies in the run directory.
+PLACES = {"savedmodel": SAVED_MODEL, "tflite": TFLITE, "onnx": ONNX}  # Where each lies in the run directory.
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -14,11 +14,6 @@ def parse(text: str) -> tuple[str, ...]:
     """
     formats = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in formats:
-        if name == "onnx":
-            raise UsageError(
-                f"--export={text}: ONNX's packages do not run beside TensorFlow 2.16 (they need a later ml_dtypes); "
-                "export savedmodel, and turn that into ONNX in an environment of its own (docs/daily.md)"
-            )
         if name not in PLACES:
             raise UsageError(
                 f"--export={text}: {name!r} is none of: {', '.join(PLACES)}; give one, or several by commas"

@@ -33,7 +33,9 @@ CODE = "code.tar.gz"
 MODEL = "model.keras"
 WEIGHTS = "model.weights.h5"  # In the place of a model that cannot be written whole.
 EXPORTS = "export"
-SAVED_MODEL, TFLITE = f"{EXPORTS}/saved_model", f"{EXPORTS}/model.tflite"  # The first is a folder.
+SAVED_MODEL, TFLITE, ONNX = (
+    f"{EXPORTS}/{name}" for name in ("saved_model", "model.tflite", "model.onnx")
+)  # A folder, files.
 PROFILES = f"{TRAIN}/plugins/profile"  # Where TensorBoard looks for them; a folder each.
 UNFINISHED_PROFILE = ".tmp.profile"
 PREDICTIONS = ("predictions.npy", "predictions.parquet")
@@ -124,7 +126,7 @@ def newest_step(run_dir: Path) -> int:
 
 def is_exported(key: str) -> bool:
     """Whether that is the path, from the run directory, of a file of an export, and nothing that leads elsewhere."""
-    if key == TFLITE:
+    if key in (TFLITE, ONNX):
         return True
     parts = key.removeprefix(f"{SAVED_MODEL}/").split("/")
     return key.startswith(f"{SAVED_MODEL}/") and 1 <= len(parts) <= 2 and all(map(_is_plain_name, parts))

@@ -1,6 +1,6 @@
 """A trained model in the formats of other programs: written, loaded again, compared, and only then given its name.
 
-TFLite is made of the SavedModel: on this TensorFlow its converter does not take a model of Keras 3 itself.
+TFLite and ONNX are made of the SavedModel: their converters do not take a model of Keras 3 itself.
 """
 
 import os
@@ -18,11 +18,12 @@ import tensorflow as tf
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.export_formats import PLACES
-from trainer.core.run_dir import EXPORTS, SAVED_MODEL, TFLITE
+from trainer.core.run_dir import EXPORTS, ONNX, SAVED_MODEL, TFLITE
 from trainer.training.explaining import words
 from trainer.training.hardware import tf_logging
 from trainer.training.model.first_look import call
 from trainer.training.nests import Nest
+from trainer.training.results import onnx_file
 
 EXAMPLES = 100  # With which an export is compared with the model.
 _TOLERANCE = 1e-4  # Of the largest output, at least 1: what other kernels round otherwise.
@@ -88,18 +89,24 @@ def write(model: Any, x: Nest, formats: Sequence[str], run_dir: Path, *, verbosi
 
 def _make(model: Any, x: Nest, formats: Sequence[str], folder: Path, verbosity: int) -> None:
     """Makes the exports in a folder, and compares them."""
+    if "onnx" in formats:
+        onnx_file.check()
     expected = call(model, x, training=False)
     bfloat16 = any(layer.compute_dtype == "bfloat16" for layer in model._flatten_layers())
     tolerance = _TOLERANCE_BFLOAT16 if bfloat16 else _TOLERANCE
     saved = folder / SAVED_MODEL
     loaded = _attempted("savedmodel", model, lambda: _saved_and_loaded(model, x, saved), verbosity)
     _compare("savedmodel", expected, _attempted("savedmodel", model, lambda: loaded.serve(x), verbosity), tolerance)
+    named = {name: np.asarray(leaf) for name, leaf in zip(_names(x), keras.tree.flatten(x), strict=True)}
     if "tflite" in formats:
         content = _attempted("tflite", model, lambda: _converted(saved), verbosity)
-        named = {name: np.asarray(leaf) for name, leaf in zip(_names(x), keras.tree.flatten(x), strict=True)}
         answer = _attempted("tflite", model, lambda: _run_tflite(content, named), verbosity)
         _compare("tflite", dict(loaded.signatures[_SIGNATURE](**_tensors(named))), answer, tolerance)
         (folder / TFLITE).write_bytes(content)
+    if "onnx" in formats:
+        _attempted("onnx", model, lambda: onnx_file.converted(saved, folder / ONNX), verbosity)
+        answer = _attempted("onnx", model, lambda: onnx_file.outputs(folder / ONNX, named), verbosity)
+        _compare("onnx", dict(loaded.signatures[_SIGNATURE](**_tensors(named))), answer, tolerance)
 
 
 def _saved_and_loaded(model: Any, x: Nest, path: Path) -> Any:
