@@ -46,7 +46,7 @@ def test_each_goes_on_with_a_checkpoint_of_the_other(lines: dict[str, Training],
     for first, second in (("classic", "current"), ("current", "classic")):
         run_dir = tmp_path / first
         worker = lines[first].start(f"--run_dir={run_dir}", *FLAGS)
-        worker.wait_for(lambda line: (progress := Progress.parse(line)) and progress.ends_epoch)
+        worker.wait_for(lambda line: (progress := Progress.parse(line)) and progress.saved)  # It is on the disk.
         worker.kill()
         assert worker.wait() == -9, worker.text
         (resumed,) = lines[second].run(f"--run_dir={run_dir}", *FLAGS)
