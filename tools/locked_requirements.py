@@ -47,7 +47,7 @@ def written(accelerator: str, processor: str) -> Path:
 
 def locked(accelerator: str, processor: str) -> str:
     """Asks the package index: the text of the file of an image."""
-    wanted = direct(accelerator) if processor == "amd64" else _pins_of_arm64(accelerator)
+    wanted = direct(accelerator) if processor == "amd64" else arm64_pins(accelerator)
     options = ["--dry-run", "--ignore-installed", "--only-binary=:all:", f"--python-version={PYTHON}"]
     options += [f"--platform={name}" for name in platforms(processor)]
     if processor != "amd64":
@@ -70,9 +70,10 @@ def locked(accelerator: str, processor: str) -> str:
     return header + "".join(sorted(lines, key=str.lower))
 
 
-def _pins_of_arm64(accelerator: str) -> list[str]:
+def arm64_pins(accelerator: str, python: str = PYTHON) -> list[str]:
+    """What an extra needs on arm64, each package with its version; `uv` must be there."""
     command = [
-        "uv", "pip", "compile", "--quiet", "--python-platform=aarch64-manylinux_2_28", f"--python-version={PYTHON}",
+        "uv", "pip", "compile", "--quiet", "--python-platform=aarch64-manylinux_2_28", f"--python-version={python}",
         "--only-binary=:all:", "--no-header", "--no-annotate", f"--extra={accelerator}",
         f"--constraint={constraints(accelerator)}", "pyproject.toml",
     ]  # fmt: skip

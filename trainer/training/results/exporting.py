@@ -101,12 +101,12 @@ def _make(model: Any, x: Nest, formats: Sequence[str], folder: Path, verbosity: 
     if "tflite" in formats:
         content = _attempted("tflite", model, lambda: _converted(saved), verbosity)
         answer = _attempted("tflite", model, lambda: _run_tflite(content, named), verbosity)
-        _compare("tflite", dict(loaded.signatures[_SIGNATURE](**_tensors(named))), answer, tolerance)
+        _compare("tflite", _served(loaded, named), answer, tolerance)
         (folder / TFLITE).write_bytes(content)
     if "onnx" in formats:
         _attempted("onnx", model, lambda: onnx_file.converted(saved, folder / ONNX), verbosity)
         answer = _attempted("onnx", model, lambda: onnx_file.outputs(folder / ONNX, named), verbosity)
-        _compare("onnx", dict(loaded.signatures[_SIGNATURE](**_tensors(named))), answer, tolerance)
+        _compare("onnx", _served(loaded, named), answer, tolerance)
 
 
 def _saved_and_loaded(model: Any, x: Nest, path: Path) -> Any:
@@ -137,8 +137,9 @@ def _run_tflite(content: bytes, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[
     return dict(tf.lite.Interpreter(model_content=content).get_signature_runner(_SIGNATURE)(**inputs))
 
 
-def _tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tf.Tensor]:
-    return {name: tf.constant(array) for name, array in arrays.items()}
+def _served(loaded: Any, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, tf.Tensor]:
+    """What the SavedModel gives, by the names of its outputs."""
+    return dict(loaded.signatures[_SIGNATURE](**{name: tf.constant(array) for name, array in inputs.items()}))
 
 
 def _attempted(name: str, model: Any, make: Callable[[], Any], verbosity: int) -> Any:
