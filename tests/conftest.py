@@ -1,3 +1,4 @@
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,12 @@ from tests.support.training_processes import Training
 
 # Of launchers, agents and whatever else a test starts; pyproject.toml has the same for the tests' own process.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STRICT), os.environ.get("PYTHONPATH")]))
+
+
+def pytest_collection_finish() -> None:
+    """What the tests import stays: it is not looked through for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 TF_CONFIG in the environment makes it one of several workers; without it, it trains alone.
 """
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -25,6 +26,7 @@ from trainer.training.signals import StopWish
 
 def main(argv: list[str], *, began: float) -> int:
     """Runs one attempt; returns the process's exit code."""
+    gc.disable()  # What is imported stays, and looking for garbage among it is a quarter of a start's computing.
     stop = StopWish()
     if spare := agent_link.is_spare():
         tf_logging.set_up_logging(verbosity=0)
@@ -59,9 +61,11 @@ def main(argv: list[str], *, began: float) -> int:
         if config.mode != "train":
             from trainer.training import applying
 
+            _collect_garbage_again()
             return applying.apply(config=config, experiment=experiment, cluster=cluster, run_dir=run_dir, began=began)
         from trainer.training import loop  # TensorFlow takes seconds to import: what can be refused is refused before.
 
+        _collect_garbage_again()
         return loop.train(
             config=config,
             given=experiment_flags.given(experiment.flags, argv),
@@ -74,6 +78,12 @@ def main(argv: list[str], *, began: float) -> int:
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _collect_garbage_again() -> None:
+    """From what is made from now on alone."""
+    gc.freeze()
+    gc.enable()
 
 
 def _check_tensorflow() -> None:

@@ -1,0 +1,30 @@
+"""Where XLA compiles the steps, every kind of model that it can compile ends as with Keras' `fit`."""
+
+import numpy as np
+import pytest
+
+from tests.training.oracle.every_kind import KINDS
+from tests.training.oracle.results import SOME, Oracle, check_ends_as_fit, check_same_bits
+
+COMPILED = [name for name, kind in KINDS.items() if kind.xla]
+
+
+@pytest.mark.parametrize("kind", COMPILED)
+def test_ends_as_keras_fit_does(oracle: Oracle, kind: str) -> None:
+    check_ends_as_fit(oracle, "1x", kind)
+
+
+def test_the_length_of_chunks_changes_no_bit(oracle: Oracle) -> None:
+    check_same_bits(oracle.ended("1x:7", *SOME), oracle.ended("1x"), SOME)
+    check_same_bits(oracle.ended("2x:5", *SOME), oracle.ended("2x", *SOME), SOME)
+
+
+def test_read_from_sources_changes_no_bit(oracle: Oracle) -> None:
+    check_same_bits(oracle.ended("1xs", *SOME), oracle.ended("1x"), SOME)
+
+
+def test_two_replicas_end_as_fit_does(oracle: Oracle) -> None:
+    theirs, ours = oracle.ended("fit"), oracle.ended("2x", *SOME)
+    for kind in SOME:
+        for one, other in zip(ours[kind]["weights"], theirs[kind]["weights"], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4, err_msg=kind)
