@@ -16,6 +16,7 @@ from trainer.training.data.source_split import SourceSplit
 
 EXAMPLES, BATCH, LATE = 100, 25, 60  # The first 48 are looked at before any step.
 X = np.zeros(3, np.float32)
+MASKED = np.ma.MaskedArray(X, mask=True)  # type: ignore[no-untyped-call]
 
 
 @dataclasses.dataclass
@@ -30,6 +31,21 @@ class Source:
 
     def __getitem__(self, row: int) -> Any:
         return self.example(row)
+
+
+class Shrinking(Source):
+    """Loses examples while it is read."""
+
+    left = EXAMPLES
+
+    def __len__(self) -> int:
+        return self.left
+
+    def __getitem__(self, row: int) -> Any:
+        if row >= LATE:
+            self.left = LATE
+            raise IndexError(row)
+        return super().__getitem__(row)
 
 
 class NothingAtOnce(Source):
@@ -123,6 +139,7 @@ def read(source: Any, processes: int = 0) -> list[Any]:
         (Source(lambda _: (np.datetime64("2020-01-01"), 1)), "gives datetime64"),
         (Source(lambda _: (np.complex64(1j), 1)), "gives complex64"),
         (Source(lambda _: (np.zeros(2, [("a", "f4")]), 1)), "gives ..'a'"),
+        (Source(lambda _: (MASKED, 1)), r"Source\[0\] is a masked array"),
     ],
 )
 def test_what_is_seen_before_the_first_step_is_refused(source: Source, said: str) -> None:
@@ -148,6 +165,16 @@ def test_what_a_source_raises_later_is_a_crash_that_names_the_example(
         read(Source(late(failing(error))))
     assert not isinstance(caught.value, TrainerError)
     assert f"Source[{LATE}] of the training data" in caught.value.__notes__[0]
+
+
+def test_a_mask_that_comes_later_is_refused() -> None:
+    with pytest.raises(UsageError, match=f"^a part of example {LATE} of the training data is a masked array"):
+        read(Source(late((MASKED, np.int64(0)))))
+
+
+def test_a_source_that_shrinks_is_named_as_data() -> None:
+    with pytest.raises(DataError, match=f"^Shrinking of the training data has {LATE} examples now, and had {EXAMPLES}"):
+        read(Shrinking())
 
 
 def test_data_without_labels_are_read() -> None:

@@ -274,6 +274,7 @@ def raises(config: Any) -> Any:
         (UsageError, "none of Keras'; use one of keras.optimizers", {"model": lambda _: with_no_optimizer()}),
         (UsageError, "draws random numbers by RandomStandardNormal", {"preprocess": shaken}),
         (UsageError, "cannot be run with x of float32 [8, 4]", {"data": ((X[:, :4], Y), None)}),
+        (UsageError, "training x is a masked array", {"data": ((np.ma.MaskedArray(X, mask=True), Y), None)}),
         (UsageError, "holds text, which a compiled step", {"data": ((np.array(["a"] * 40), Y), None)}),
         (UsageError, "training data is a generator", {"data": ((row for row in X), None)}),
         (UsageError, "load_data returned a tuple; expected two", {"data": (*GOOD, GOOD[1])}),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer.core.exit_codes import DataError, UsageError
+from trainer.training.data.masks import check_unmasked
 from trainer.training.nests import Nest
 
 _PAIR = "expected a pair (x, y) or a triple (x, y, sample_weight) of arrays, or of dicts, lists or tuples of arrays"
@@ -138,6 +139,7 @@ def _nest(value: Any, what: str) -> Nest:
     if isinstance(value, list | tuple) and not all(isinstance(part, bool | int | float) for part in value):
         parts = [_part(part, f"{what}[{index}]") for index, part in enumerate(value)]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    check_unmasked(value, f"load_data's {what}")
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:

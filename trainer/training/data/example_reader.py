@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from trainer.core.exit_codes import DataError, TrainerError, UsageError
 from trainer.sources.errors import DamagedRecord
+from trainer.training.data.masks import check_unmasked
 from trainer.training.data.order import Rows
 from trainer.training.nests import Nest, leaves_of, packed
 
@@ -57,6 +58,7 @@ class ExampleReader:
         Raises:
           UsageError: it can be made no number without a loss. Text and objects are refused where arrays are, too.
         """
+        check_unmasked(leaf, f"{self._name} data: a part of {type(self._source).__name__}[0]")
         array = np.asarray(leaf)
         if array.dtype.kind in "cmM" or array.dtype.type is np.void:
             raise UsageError(
@@ -137,7 +139,10 @@ class ExampleReader:
             if not self._may_skip:
                 raise
             return False
-        columns = [np.asarray(leaf) for leaf in leaves_of(given, self._template)]
+        columns = list(leaves_of(given, self._template))
+        for column in columns:
+            check_unmasked(column, f"{self._name} data: a part of {type(self._source).__name__}.stacked")
+        columns = [np.asarray(column) for column in columns]
         alike = [(len(rows), *first.shape, first.dtype) for first in self._shapes]
         if [(*column.shape, column.dtype) for column in columns] != alike:
             return False
@@ -153,6 +158,7 @@ class ExampleReader:
         except DataError as error:
             raise DataError(f"example {row} of the {self._name} data: {error}") from None
         for leaf, room, first in zip(leaves, out, self._shapes, strict=True):
+            check_unmasked(leaf, f"a part of example {row} of the {self._name} data")
             array = np.asarray(leaf)
             if array.shape != first.shape or array.dtype != first.dtype:
                 raise DataError(
@@ -169,7 +175,7 @@ class ExampleReader:
         for column, first, part in zip(columns, self._shapes, self._template, strict=False):
             if isinstance(part, dict | tuple | list) or not isinstance(column[0], np.ndarray | np.number):
                 return False
-            if first.dtype.kind not in "biuf":
+            if first.dtype.kind not in "biuf" or isinstance(column[0], np.ma.MaskedArray):
                 return False
             if {type(leaf) for leaf in column} != {type(column[0])}:
                 return False
@@ -234,6 +240,11 @@ class ExampleReader:
         """What a source raised, with a word on where. That a thread of it exits is an error like any other."""
         if isinstance(error, TrainerError):
             return error
+        if isinstance(error, IndexError | KeyError) and (left := len(self._source)) < self._count:
+            return DataError(
+                f"{type(self._source).__name__} of the {self._name} data has {left} examples now, and had "
+                f"{self._count} at the start; a run's data must stay as they are"
+            )
         if isinstance(error, SystemExit):
             error = RuntimeError(f"the source called sys.exit({error.code})")
         error.add_note(f"It was raised by {type(self._source).__name__}{call} of the {self._name} data.")
