@@ -16,7 +16,7 @@ from trainer.training.data.source_split import SourceSplit
 
 EXAMPLES, BATCH, LATE = 100, 25, 60  # The first 48 are looked at before any step.
 X = np.zeros(3, np.float32)
-MASKED = np.ma.MaskedArray(X, mask=True)  # type: ignore[no-untyped-call]
+MASKED: Any = np.ma.MaskedArray(X, mask=True)  # type: ignore[no-untyped-call]
 
 
 @dataclasses.dataclass

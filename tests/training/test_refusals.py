@@ -156,6 +156,10 @@ def by_name(other: str = "q", p: Any = Y) -> Any:
     return X, {"p": p, other: X[:, :1]}
 
 
+def masked() -> Any:
+    return np.ma.MaskedArray(X, mask=True)  # type: ignore[no-untyped-call]
+
+
 def text() -> Any:
     layer = keras.layers.StringLookup(vocabulary=["0", "1"], output_mode="one_hot")
     lookup = keras.layers.Lambda(lambda x: layer(tf.strings.as_string(tf.cast(x[:, :1], tf.int32))))
@@ -274,7 +278,7 @@ def raises(config: Any) -> Any:
         (UsageError, "none of Keras'; use one of keras.optimizers", {"model": lambda _: with_no_optimizer()}),
         (UsageError, "draws random numbers by RandomStandardNormal", {"preprocess": shaken}),
         (UsageError, "cannot be run with x of float32 [8, 4]", {"data": ((X[:, :4], Y), None)}),
-        (UsageError, "training x is a masked array", {"data": ((np.ma.MaskedArray(X, mask=True), Y), None)}),
+        (UsageError, "training x is a masked array", {"data": ((masked(), Y), None)}),
         (UsageError, "holds text, which a compiled step", {"data": ((np.array(["a"] * 40), Y), None)}),
         (UsageError, "training data is a generator", {"data": ((row for row in X), None)}),
         (UsageError, "load_data returned a tuple; expected two", {"data": (*GOOD, GOOD[1])}),
