@@ -11,9 +11,9 @@ import pytest
 from trainer.agent.coordination.coordinator import Coordinator
 from trainer.agent.coordination.coordinator_http import RemoteCoordinator, authorization
 from trainer.agent.coordination.messages import Begin, Ended, Failure, Finish, Hold, Join, Over
+from trainer.agent.port.refusals import Refusals
+from trainer.agent.port.server import AgentServer
 from trainer.agent.pulse import Pulse
-from trainer.agent.refusals import Refusals
-from trainer.agent.server import AgentServer
 from trainer.agent.status import Status
 from trainer.core.causes import Cause
 from trainer.core.free_ports import free_ports

@@ -14,7 +14,7 @@ from trainer.agent.pulse import Pulse
 
 FOR_EVER = ("sh", "-c", "sleep 600")
 SOON_HUNG = "from trainer.agent import server; server.HUNG_SECONDS = 2.0\n"
-HANGS = "from trainer.agent.watchdog import Watchdog; import time; Watchdog.check = lambda _: time.sleep(600)"
+HANGS = "from trainer.agent.processes.watchdog import Watchdog; import time; Watchdog.check = lambda _: time.sleep(600)"
 
 
 def test_a_main_loop_that_hangs_is_told(tmp_path: pathlib.Path) -> None:
@@ -68,10 +68,10 @@ def test_the_time_without_a_beat_is_counted_as_far_as_this_process_could_run(mon
 @pytest.mark.parametrize(
     "breaks",
     [
-        "from trainer.agent.worker_log import WorkerLog; WorkerLog._add = lambda *_: 1 / 0",  # Its own thread.
+        "from trainer.agent.records.worker_log import WorkerLog; WorkerLog._add = lambda *_: 1 / 0",  # Its own thread.
         "from trainer.agent.agent import Agent; Agent._take_line = lambda *_: 1 / 0",  # The child's readers.
         "from trainer.agent.coordination.coordinator import Coordinator; Coordinator.look = lambda _: 1 / 0",
-        "from trainer.agent.connections import Connections; Connections.close_silent = lambda _: 1 / 0",
+        "from trainer.agent.port.connections import Connections; Connections.close_silent = lambda _: 1 / 0",
     ],
 )
 def test_no_agent_lives_on_without_one_of_its_threads(tmp_path: pathlib.Path, breaks: str) -> None:

@@ -16,8 +16,8 @@ from tests.support.few_threads import few_threads
 from tests.support.forging import connected
 from tests.support.paths import ROOT
 from tests.support.waiting import until
-from trainer.agent.children import Children
 from trainer.agent.events import Events, OutputFinished
+from trainer.agent.processes.children import Children
 from trainer.core.tf_config import Cluster
 
 FILES = 128

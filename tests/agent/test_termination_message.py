@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from trainer.agent import attempt_log, finishing
-from trainer.agent.attempt_log import Span
+from trainer.agent import finishing
 from trainer.agent.coordination.messages import Begin, Ended, Failure, Finish, Over
+from trainer.agent.records import attempt_log
+from trainer.agent.records.attempt_log import Span
 from trainer.agent.status import Status
 from trainer.core import attempts, termination_message
 from trainer.core.causes import Cause

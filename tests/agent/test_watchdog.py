@@ -9,12 +9,12 @@ from typing import cast
 
 import pytest
 
-from trainer.agent.child import Child
 from trainer.agent.coordination.coordinator import Coordinator
 from trainer.agent.coordination.messages import Begin, Ended, Finish, Join, Over
 from trainer.agent.flags import AgentConfig
+from trainer.agent.processes.child import Child
+from trainer.agent.processes.watchdog import Watchdog
 from trainer.agent.status import Status
-from trainer.agent.watchdog import Watchdog
 from trainer.core import exit_codes
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import ExitCode, ExitRule, PodEnd

@@ -10,7 +10,7 @@ import pytest
 from tests.support.agents import running, wait_until_gone
 from tests.support.full_disk import no_room_beyond
 from tests.support.worker_logs import a_log, write
-from trainer.agent import attempt_log
+from trainer.agent.records import attempt_log
 from trainer.core.run_dir import log_key, logs_on_disk
 from trainer.output.segments import SEGMENT_BYTES
 

@@ -28,7 +28,7 @@ from tests.support.hostile_bucket import (
     taken_over,
 )
 from tests.support.mirrored_run import Clock, Training, a_mirror, point
-from trainer.agent.attempt_history import AttemptHistory
+from trainer.agent.records.attempt_history import AttemptHistory
 from trainer.agent.status import Status
 from trainer.core import tfrecord
 from trainer.core.exit_codes import DataError

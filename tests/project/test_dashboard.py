@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
-from trainer.agent.refusals import Refusals
+from trainer.agent.port.refusals import Refusals
 from trainer.agent.status import Status
 from trainer.core.log_lines import Progress
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.memory_store import MemoryStore
 from tests.support.mirrored_run import Clock, Training, a_mirror, point
-from trainer.agent.attempt_history import AttemptHistory
+from trainer.agent.records.attempt_history import AttemptHistory
 from trainer.agent.status import Status
 from trainer.core import tfrecord
 from trainer.core.exit_codes import TrainerError

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from trainer.agent.worker_log import WorkerLog
+from trainer.agent.records.worker_log import WorkerLog
 from trainer.core.run_dir import log_key
 
 

@@ -9,19 +9,19 @@ import time
 from collections.abc import Mapping, Sequence
 
 from trainer.agent import finishing
-from trainer.agent.attempt_history import AttemptHistory
-from trainer.agent.child import Child
-from trainer.agent.children import Children
 from trainer.agent.coordination.messages import Begin, Ended, Finish, Over
 from trainer.agent.events import Events, FirstStep, OutputOpened
 from trainer.agent.flags import AgentConfig
 from trainer.agent.identity import Identity
-from trainer.agent.log import AgentLog
+from trainer.agent.processes.child import Child
+from trainer.agent.processes.children import Children
+from trainer.agent.processes.watchdog import Watchdog
+from trainer.agent.records.agent_log import AgentLog
+from trainer.agent.records.attempt_history import AttemptHistory
 from trainer.agent.rendezvous import Rendezvous
 from trainer.agent.status import Status
 from trainer.agent.trackers.chosen import Trackers
 from trainer.agent.training_flags import TrainingFlags
-from trainer.agent.watchdog import Watchdog
 from trainer.core import agent_link, run_token
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError, meaning

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from trainer.agent.coordination.coordinator import Coordinator
 from trainer.agent.coordination.messages import Ended, Finish
 from trainer.agent.events import Events, OutputFinished
-from trainer.agent.log import AgentLog
+from trainer.agent.records.agent_log import AgentLog
 from trainer.agent.status import Status
 from trainer.core import formats, termination_message, threads, typed_json
 from trainer.core.causes import KILLED_BY_AGENT, Cause

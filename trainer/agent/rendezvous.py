@@ -4,17 +4,17 @@ import dataclasses
 import time
 import uuid
 
-from trainer.agent.attempt_history import AttemptHistory
 from trainer.agent.coordination.coordinator import Coordinator
 from trainer.agent.coordination.coordinator_http import RemoteCoordinator
 from trainer.agent.coordination.messages import Begin, Ended, Finish, Hold, Join
 from trainer.agent.events import Events
 from trainer.agent.flags import AgentConfig
 from trainer.agent.identity import Identity
-from trainer.agent.log import AgentLog
 from trainer.agent.name_look_ups import NameLookUps
-from trainer.agent.refusals import Refusals
-from trainer.agent.server import AgentServer
+from trainer.agent.port.refusals import Refusals
+from trainer.agent.port.server import AgentServer
+from trainer.agent.records.agent_log import AgentLog
+from trainer.agent.records.attempt_history import AttemptHistory
 from trainer.agent.status import Status
 from trainer.core import tf_config
 from trainer.core.causes import Cause

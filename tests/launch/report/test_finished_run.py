@@ -6,9 +6,9 @@ import pathlib
 import pytest
 
 from tests.support.memory_store import MemoryStore
-from trainer.agent import attempt_log
-from trainer.agent.attempt_log import Span
 from trainer.agent.coordination.messages import Begin, Ended, Failure, Over
+from trainer.agent.records import attempt_log
+from trainer.agent.records.attempt_log import Span
 from trainer.core import attempts
 from trainer.core.causes import Cause
 from trainer.launch.codes import LaunchCode, LaunchError

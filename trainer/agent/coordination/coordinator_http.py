@@ -1,4 +1,4 @@
-"""The coordinator over HTTP: how the agents of the other workers ask it; `trainer.agent.server` answers.
+"""The coordinator over HTTP: how the agents of the other workers ask it; `trainer.agent.port.server` answers.
 
 A request is a POST of one JSON object, which says under "ask" what is asked:
 

@@ -20,14 +20,14 @@ from typing import Any
 
 import prometheus_client
 
-from trainer.agent import http_messages
-from trainer.agent.connections import Connections
 from trainer.agent.coordination.coordinator import Coordinator
 from trainer.agent.coordination.coordinator_http import PATH, Answer, answer_body, authorization, keep_alive, question
 from trainer.agent.coordination.messages import MOST_BYTES, Finish, Hold, Join
-from trainer.agent.http_messages import Head
+from trainer.agent.port import http_messages
+from trainer.agent.port.connections import Connections
+from trainer.agent.port.http_messages import Head
+from trainer.agent.port.refusals import Refusals
 from trainer.agent.pulse import HUNG_SECONDS, Pulse
-from trainer.agent.refusals import Refusals
 from trainer.agent.status import Status
 from trainer.core import threads, typed_json
 from trainer.core.exit_codes import UsageError

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from trainer.agent.child import Child
+from trainer.agent.processes.child import Child
 
 _LONGEST_VARIABLE = 2**16  # Bytes; the kernel takes at most twice as many in one variable of an environment.
 _PAUSE = 10.0  # Seconds before a spare or a TensorBoard that ended by itself is started again.

@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from trainer.agent.worker_log import WorkerLog
+from trainer.agent.records.worker_log import WorkerLog
 from trainer.core.run_dir import log_key
 from trainer.core.safe_text import one_line
 

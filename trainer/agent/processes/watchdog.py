@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
-from trainer.agent.child import Child
 from trainer.agent.coordination.messages import Ended, Over
 from trainer.agent.flags import AgentConfig
+from trainer.agent.processes.child import Child
 from trainer.agent.status import Status
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import rule

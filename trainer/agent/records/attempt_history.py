@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainer.agent import attempt_log
 from trainer.agent.coordination.messages import Begin, Failure, Over
+from trainer.agent.records import attempt_log
 from trainer.agent.status import Status
 from trainer.core import attempts, typed_json
 from trainer.core.run_dir import ATTEMPTS, newest_step

@@ -1,0 +1,1 @@
+"""What an agent writes down: its worker's log, and in worker 0's agent a line for each attempt, in attempts.jsonl."""
