@@ -8,8 +8,9 @@ import sys
 from typing import NoReturn
 
 from trainer.core.exit_codes import ExitCode, TrainerError
-from trainer.sources import csv_index, csv_rows, record_index, side_index, tfrecords
 from trainer.sources.files import File, find
+from trainer.sources.formats import csv_rows, tfrecords
+from trainer.sources.indexes import csv_index, record_index, side_index
 
 
 class _Parser(argparse.ArgumentParser):

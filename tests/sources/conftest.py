@@ -8,8 +8,9 @@ import pytest
 from tests.support.object_stores import Server, environ, started
 from tests.support.servers import BUCKET
 from trainer.output.stores.opening import open_store
-from trainer.sources import files, side_index
+from trainer.sources import files
 from trainer.sources.files import attempts, bucket
+from trainer.sources.indexes import side_index
 
 Upload = Callable[[Path], str]
 servers = pytest.mark.servers

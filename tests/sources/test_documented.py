@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.support.paths import ROOT
 from trainer.core.tfrecord import record
-from trainer.sources.tf_example import _EXAMPLE
+from trainer.sources.formats.tf_example import _EXAMPLE
 
 PAGE = (ROOT / "docs" / "data.md").read_text()
 EXAMPLES = [

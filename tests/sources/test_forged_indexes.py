@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.core import tfrecord
-from trainer.sources import csv_index, record_index, side_index
-from trainer.sources.csv_rows import CsvRows
 from trainer.sources.files import find
-from trainer.sources.tfrecords import TFRecords
+from trainer.sources.formats.csv_rows import CsvRows
+from trainer.sources.formats.tfrecords import TFRecords
+from trainer.sources.indexes import csv_index, record_index, side_index
 
 NUMBERS = st.sampled_from([0, 1, 2, 5, 17, 21, 42, 2**31, 2**63, 2**64 - 1])
 ARRAYS = st.dictionaries(

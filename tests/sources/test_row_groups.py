@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from trainer.sources.row_groups import Group, RowGroups
+from trainer.sources.formats.row_groups import Group, RowGroups
 
 
 @pytest.mark.parametrize(("group_bytes", "most"), [(2**24, 4), (2**27, 1), (1000, 16)])

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from tests.sources.conftest import Upload
 from tests.sources.reading import check_source
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.sources import CsvRows, DamagedRecord, ParquetRows, csv_index
+from trainer.sources import CsvRows, DamagedRecord, ParquetRows
 from trainer.sources.files import find
+from trainer.sources.indexes import csv_index
 
 COUNT = 500
 RANDOM = random.Random(1)

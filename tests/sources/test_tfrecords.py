@@ -21,8 +21,9 @@ from tests.sources.reading import check_source
 from tests.support.paths import ROOT
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.tfrecord import record
-from trainer.sources import DamagedRecord, TFRecords, example, files, record_index, side_index
+from trainer.sources import DamagedRecord, TFRecords, example, files
 from trainer.sources.files import find, together
+from trainer.sources.indexes import record_index, side_index
 
 RECORDS = [b"%d " % number * (number % 50) for number in range(200)]
 in_any_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from trainer import sources
 from trainer.core.tfrecord import record
-from trainer.sources.tf_example import _EXAMPLE
+from trainer.sources.formats.tf_example import _EXAMPLE
 
 Images = npt.NDArray[np.uint8]  # [count, height, width]
 Labels = npt.NDArray[np.integer[Any]]  # [count]

@@ -5,15 +5,15 @@ also have `__getitems__(indices)`, several examples read together, from any numb
 which a resume sees that the data are still the same. docs/data.md says which one is for which data.
 """
 
-from trainer.sources.array_records import ArrayRecords
-from trainer.sources.csv_rows import CsvRows
 from trainer.sources.decoded import Decoded
 from trainer.sources.errors import DamagedRecord, StoreAwayError
-from trainer.sources.images import ImageFolder
-from trainer.sources.npy import NpyFiles
-from trainer.sources.parquet_rows import ParquetRows
-from trainer.sources.tf_example import example
-from trainer.sources.tfrecords import TFRecords
+from trainer.sources.formats.array_records import ArrayRecords
+from trainer.sources.formats.csv_rows import CsvRows
+from trainer.sources.formats.images import ImageFolder
+from trainer.sources.formats.npy import NpyFiles
+from trainer.sources.formats.parquet_rows import ParquetRows
+from trainer.sources.formats.tf_example import example
+from trainer.sources.formats.tfrecords import TFRecords
 
 __all__ = [
     "ArrayRecords",

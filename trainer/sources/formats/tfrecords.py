@@ -6,10 +6,11 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from trainer.core import tfrecord
-from trainer.sources import identity, record_index
+from trainer.sources import identity
 from trainer.sources.errors import parsed
 from trainer.sources.files import File, find, read_many
 from trainer.sources.files.finding import Address
+from trainer.sources.indexes import record_index
 from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*tfrecord*",)

@@ -9,9 +9,9 @@ import numpy as np
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import identity
 from trainer.sources.errors import DamagedRecord
-from trainer.sources.extras import needed
 from trainer.sources.files import File, entries, read_many
 from trainer.sources.files.file import join
+from trainer.sources.formats.extras import needed
 from trainer.sources.sequences import Rows, RowSource
 
 SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -8,9 +8,9 @@ from typing import Any, SupportsIndex
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import identity
 from trainer.sources.errors import DamagedRecord, parsed
-from trainer.sources.extras import needed
 from trainer.sources.files import File, each, find
 from trainer.sources.files.finding import Address
+from trainer.sources.formats.extras import needed
 from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.array_record*", "*.arrayrecord*")

@@ -11,12 +11,12 @@ from absl import logging
 
 from trainer.core.exit_codes import DataError, TrainerError
 from trainer.sources import identity
-from trainer.sources.columns import Columns, Parse, Spec
 from trainer.sources.errors import DamagedRecord
-from trainer.sources.extras import needed
 from trainer.sources.files import File, each, find, read
 from trainer.sources.files.finding import Address
-from trainer.sources.row_groups import Group, RowGroups
+from trainer.sources.formats.columns import Columns, Parse, Spec
+from trainer.sources.formats.extras import needed
+from trainer.sources.formats.row_groups import Group, RowGroups
 from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.parquet", "*.pq")

@@ -10,7 +10,7 @@ from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources import identity
 from trainer.sources.files import File, each, find, read, read_many
 from trainer.sources.files.finding import Address
-from trainer.sources.mapped import MappedRows
+from trainer.sources.formats.mapped import MappedRows
 from trainer.sources.sequences import Numbers, Rows
 
 Where = Any  # An address or a list of them, or a dict or tuple of these.

@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from trainer.core import tfrecord
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.sources import side_index
 from trainer.sources.errors import DamagedRecord
 from trainer.sources.files import File, read
-from trainer.sources.side_index import Arrays, Kind
+from trainer.sources.indexes import side_index
+from trainer.sources.indexes.side_index import Arrays, Kind
 
 BLOCK = 4 * 2**20  # Bytes that are read at once.
 # Bytes of a record that are rather left out than read along: they take as long as a request for the next head.

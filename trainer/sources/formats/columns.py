@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.sources.errors import DamagedRecord, parsed
-from trainer.sources.row_groups import Group
+from trainer.sources.formats.row_groups import Group
 
 Spec = Any  # A column's name, a list of names, or a dict or tuple of these.
 Parse = Callable[[dict[str, Any]], Any]

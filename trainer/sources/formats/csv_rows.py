@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, SupportsIndex
 
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.sources import csv_index, identity
-from trainer.sources.columns import Columns, Parse, Spec
-from trainer.sources.extras import needed
+from trainer.sources import identity
 from trainer.sources.files import each, find, read, read_many
 from trainer.sources.files.finding import Address
-from trainer.sources.row_groups import Group, RowGroups
+from trainer.sources.formats.columns import Columns, Parse, Spec
+from trainer.sources.formats.extras import needed
+from trainer.sources.formats.row_groups import Group, RowGroups
+from trainer.sources.indexes import csv_index
 from trainer.sources.sequences import Rows, RowSource
 
 NAMES = ("*.csv", "*.tsv")

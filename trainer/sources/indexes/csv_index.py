@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.sources import side_index
 from trainer.sources.errors import DamagedRecord
 from trainer.sources.files import File, read
+from trainer.sources.indexes import side_index
+from trainer.sources.indexes.side_index import Arrays, Kind
 from trainer.sources.sequences import Rows
-from trainer.sources.side_index import Arrays, Kind
 
 BLOCK = 4 * 2**20  # Bytes that are read at once.
 GROUP_BYTES = 32 * 2**10  # After which a group ends with its row; decoding so much takes about as long as the call.
