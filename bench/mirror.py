@@ -28,8 +28,8 @@ from tests.support.servers.refusing_proxy import RefusingProxy, refusing_proxy
 from tests.support.waiting import until
 from trainer.core.run_dir import VALIDATION, log_key
 from trainer.core.tfrecord import record
-from trainer.output.mirror import Mirror
-from trainer.output.segments import SEGMENT_BYTES
+from trainer.output.mirror.mirror import Mirror
+from trainer.output.mirror.segments import SEGMENT_BYTES
 from trainer.output.stores.opening import open_store
 
 FLUSHES = int(os.environ.get("FLUSHES", "10000"))

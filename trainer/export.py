@@ -59,9 +59,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _fetched(address: str, folder: Path) -> Path:
     """Brings what is needed of a run in a bucket into a folder."""
+    from trainer.output.mirror.whole_files import fetch_file
     from trainer.output.stores.errors import StorageError
     from trainer.output.stores.opening import open_store
-    from trainer.output.whole_files import fetch_file
 
     store = open_store(address.rstrip("/"))
     try:

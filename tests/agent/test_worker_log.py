@@ -12,7 +12,7 @@ from tests.support.full_disk import no_room_beyond
 from tests.support.worker_logs import a_log, write
 from trainer.agent.records import attempt_log
 from trainer.core.run_dir import log_key, logs_on_disk
-from trainer.output.segments import SEGMENT_BYTES
+from trainer.output.mirror.segments import SEGMENT_BYTES
 
 
 def test_every_attempt_of_every_worker_has_its_log_in_the_run_directory(tmp_path: pathlib.Path) -> None:

@@ -34,7 +34,7 @@ from trainer.core import tfrecord
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import ATTEMPTS, EVENT_FOLDERS, MANIFEST, highest_attempt
 from trainer.output import reader
-from trainer.output.marks import _MARK_TAG
+from trainer.output.mirror.marks import _MARK_TAG
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.support.worker_logs import a_log, write
 from trainer.core.exit_codes import DataError, OutputError, UsageError
 from trainer.core.run_dir import logs_in_order
 from trainer.output import reader
-from trainer.output.mirror import Mirror
+from trainer.output.mirror.mirror import Mirror
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import Store
 

@@ -14,8 +14,8 @@ from tests.support.mirrored_run import KEEP, Clock, Training, a_mirror, steps_in
 from tests.support.waiting import until
 from trainer.core.exit_codes import DataError, OutputError
 from trainer.core.run_dir import MANIFEST, log_key, newest_checkpoint
-from trainer.output.event_stream import EventStream
-from trainer.output.mirror import Mirror
+from trainer.output.mirror.event_stream import EventStream
+from trainer.output.mirror.mirror import Mirror
 from trainer.output.outage import Outage
 from trainer.output.stores.errors import StorageError, UnreachableError
 from trainer.output.stores.store import StoredObject

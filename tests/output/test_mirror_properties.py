@@ -22,8 +22,8 @@ from trainer.core.run_dir import (
     newest_checkpoint,
     newest_step,
 )
-from trainer.output.mirror import Mirror
-from trainer.output.mirror_manifest import MirrorManifest
+from trainer.output.mirror.mirror import Mirror
+from trainer.output.mirror.mirror_manifest import MirrorManifest
 from trainer.output.owned_object import SupersededError
 from trainer.output.stores.errors import StorageError
 from trainer.output.stores.store import PIECES, StoredObject

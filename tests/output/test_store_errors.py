@@ -12,7 +12,7 @@ from tests.support.object_stores import Server, opened
 from tests.support.servers import BUCKET, SECRET, s3_environ, s3_server, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.core.exit_codes import OutputError, UsageError
-from trainer.output.mirror import Mirror
+from trainer.output.mirror.mirror import Mirror
 from trainer.output.stores.errors import AddressError, NoBucketError, RefusedError, UnreachableError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import StoredObject

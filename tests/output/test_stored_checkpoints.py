@@ -8,12 +8,12 @@ import pytest
 
 from tests.support.memory_store import WHOLE_BYTES, MemoryStore
 from trainer.core.exit_codes import DataError
-from trainer.output.mirror_manifest import MirrorManifest
+from trainer.output.mirror.mirror_manifest import MirrorManifest
+from trainer.output.mirror.stored_checkpoints import fetch_best, fetch_checkpoint, put_checkpoint
+from trainer.output.mirror.whole_files import put_and_read_back
 from trainer.output.owned_object import SupersededError
-from trainer.output.stored_checkpoints import fetch_best, fetch_checkpoint, put_checkpoint
 from trainer.output.stores.errors import ConflictError, UnreachableError
 from trainer.output.stores.store import StoredObject
-from trainer.output.whole_files import put_and_read_back
 
 ONE, TWO, THREE = (f"step-000000000{step}.npz" for step in (1, 2, 3))
 

@@ -12,8 +12,8 @@ from trainer.core import formats
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import MANIFEST, checkpoint_names
 from trainer.output import reader
-from trainer.output.mirror import Mirror
-from trainer.output.mirror_manifest import MirrorManifest
+from trainer.output.mirror.mirror import Mirror
+from trainer.output.mirror.mirror_manifest import MirrorManifest
 
 SAMPLES = Path(__file__).parent / "written_by_0_1_0"
 

@@ -16,7 +16,7 @@ from trainer.agent.status import Status
 from trainer.core import tfrecord
 from trainer.core.exit_codes import TrainerError
 from trainer.core.run_dir import ATTEMPTS, EVENT_FOLDERS, MANIFEST, RESULT
-from trainer.output.marks import _MARK_TAG, _varint
+from trainer.output.mirror.marks import _MARK_TAG, _varint
 from trainer.output.stores.store import Store, StoredObject
 
 VICTIM = "a victim"

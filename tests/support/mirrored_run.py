@@ -7,8 +7,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from trainer.core import tfrecord
 from trainer.core.run_dir import BEST, EVENT_FOLDERS, checkpoint_name, newest_step
-from trainer.output.marks import Mark
-from trainer.output.mirror import Mirror
+from trainer.output.mirror.marks import Mark
+from trainer.output.mirror.mirror import Mirror
 from trainer.output.stores.store import Store, StoredObject
 
 KEEP = 2

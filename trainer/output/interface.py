@@ -97,7 +97,7 @@ def open_output(
     if not settings.output:
         return LocalOutput(run_dir)
     # The stores' clients are large, and a worker without an output does not need them.
-    from trainer.output.mirror import Mirror
+    from trainer.output.mirror.mirror import Mirror
     from trainer.output.stores.opening import open_store
 
     return Mirror(

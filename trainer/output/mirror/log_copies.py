@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.core.run_dir import logs_on_disk
-from trainer.output.growing_file import GrowingFile
+from trainer.output.mirror.growing_file import GrowingFile
 from trainer.output.outage import waiting_bytes
 from trainer.output.owned_object import SupersededError
 from trainer.output.stores.store import Store

@@ -14,8 +14,8 @@ from pathlib import Path
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import EVENT_FILE, is_event_file
 from trainer.core.tfrecord import HEAD, first_record_size, whole_records
-from trainer.output.marks import Mark, end_position, marked_parts
-from trainer.output.segments import SEGMENT_BYTES, Segments
+from trainer.output.mirror.marks import Mark, end_position, marked_parts
+from trainer.output.mirror.segments import SEGMENT_BYTES, Segments
 from trainer.output.stores.errors import UnreachableError
 from trainer.output.stores.store import Store
 

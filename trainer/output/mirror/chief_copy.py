@@ -16,14 +16,14 @@ from trainer.core.run_dir import (
     newest_checkpoint,
     profile_files,
 )
-from trainer.output.event_stream import EventStream
-from trainer.output.growing_file import GrowingFile
-from trainer.output.mirror_manifest import MirrorManifest
+from trainer.output.mirror.event_stream import EventStream
+from trainer.output.mirror.growing_file import GrowingFile
+from trainer.output.mirror.mirror_manifest import MirrorManifest
+from trainer.output.mirror.stored_checkpoints import put_checkpoint
+from trainer.output.mirror.whole_files import put_and_read_back, put_file
 from trainer.output.outage import Growing, waiting_bytes
 from trainer.output.owned_object import SupersededError
-from trainer.output.stored_checkpoints import put_checkpoint
 from trainer.output.stores.store import Store
-from trainer.output.whole_files import put_and_read_back, put_file
 
 
 class ChiefCopy:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from trainer.output.mirror_manifest import Fingerprint, MirrorManifest
+from trainer.output.mirror.mirror_manifest import Fingerprint, MirrorManifest
 from trainer.output.stores.errors import ConflictError, MissingError, UnreachableError
 from trainer.output.stores.store import Store
 

@@ -20,11 +20,11 @@ from trainer.core.run_dir import (
     is_exported,
     newest_checkpoint,
 )
-from trainer.output.chief_copy import ChiefCopy
-from trainer.output.log_copies import LogCopies
-from trainer.output.stored_checkpoints import fetch_best, fetch_checkpoint
+from trainer.output.mirror.chief_copy import ChiefCopy
+from trainer.output.mirror.log_copies import LogCopies
+from trainer.output.mirror.stored_checkpoints import fetch_best, fetch_checkpoint
+from trainer.output.mirror.whole_files import fetch_file
 from trainer.output.stores.store import PIECES, Store
-from trainer.output.whole_files import fetch_file
 
 _PIECE = re.compile(r"[\w-]+", re.ASCII)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import BEST, CHECKPOINTS, best_names, checkpoint_names, checkpoint_step
-from trainer.output.mirror_manifest import Fingerprint, MirrorManifest
+from trainer.output.mirror.mirror_manifest import Fingerprint, MirrorManifest
+from trainer.output.mirror.whole_files import fetch_file, put_file
 from trainer.output.stores.store import Store
-from trainer.output.whole_files import fetch_file, put_file
 
 
 def put_checkpoint(store: Store, manifest: MirrorManifest, run_dir: Path, name: str) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer.core.exit_codes import DataError, OutputError, UsageError
-from trainer.output.chief_copy import ChiefCopy
-from trainer.output.copy_thread import CopyThread
-from trainer.output.log_copies import LogCopies
+from trainer.output.mirror.chief_copy import ChiefCopy
+from trainer.output.mirror.copy_thread import CopyThread
+from trainer.output.mirror.log_copies import LogCopies
+from trainer.output.mirror.takeover import Takeover
 from trainer.output.outage import Growing, Outage, retry_seconds, waiting_bytes
 from trainer.output.stores.errors import (
     AddressError,
@@ -23,7 +24,6 @@ from trainer.output.stores.errors import (
     UnreachableError,
 )
 from trainer.output.stores.store import Store
-from trainer.output.takeover import Takeover
 
 REFUSED_SECONDS = 60.0  # A cloud's identity can lag behind the pod that it is given to.
 
