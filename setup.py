@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 _CARRIED = {"helm": "trainer/launch/chart", "k8s": "trainer/launch/manifests"}
-"""The folders of this repository, and where `trainer.launch.own_files` looks for them in an installed package."""
+"""The folders of this repository, and where `trainer.launch.helm.own_files` looks for them in an installed package."""
 
 
 class _WithChart(build_py):

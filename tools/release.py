@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Sequence
 
 from tools.locked_requirements import ACCELERATORS
-from trainer.launch.pulled_chart import THIS_MACHINE
+from trainer.launch.helm.pulled_chart import THIS_MACHINE
 
 ROOT = pathlib.Path(__file__).parents[1]
 PROGRAMS = ("git", "helm", "cosign", "syft")

@@ -16,8 +16,8 @@ from trainer.launch.checks import output_access, preflight
 from trainer.launch.checks.check_result import CheckResult
 from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import SubmitFlags
-from trainer.launch.helm import HelmRelease
-from trainer.launch.helm_values import values_of
+from trainer.launch.helm.helm_values import values_of
+from trainer.launch.helm.release import HelmRelease
 
 CHART = f"--chart={ROOT}/helm"
 

@@ -15,9 +15,9 @@ from trainer.launch import cli
 from trainer.launch.checks.check_result import CheckResult
 from trainer.launch.checks.output_access import check_tensorboard
 from trainer.launch.codes import LaunchCode
-from trainer.launch.helm import HelmRelease
-from trainer.launch.helm_program import HelmError, version
-from trainer.launch.rendered import job_in, parse
+from trainer.launch.helm.helm_program import HelmError, version
+from trainer.launch.helm.release import HelmRelease
+from trainer.launch.helm.rendered import job_in, parse
 
 pytestmark = pytest.mark.chart
 
@@ -111,7 +111,7 @@ def test_a_dry_run_finds_the_gpus_out_as_submit_does(
 def test_a_dry_run_waits_only_so_long_for_a_cluster(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trainer.launch.dry_run._ASK_SECONDS", 0.5)
+    monkeypatch.setattr("trainer.launch.submission.dry_run._ASK_SECONDS", 0.5)
     done = threading.Event()
 
     def answer(*_: object) -> None:

@@ -9,7 +9,6 @@ from trainer.core import settings
 from trainer.core.exit_codes import UsageError
 from trainer.core.process import make_outputs_usable
 from trainer.core.safe_text import printable
-from trainer.launch import own_files
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import (
     PROGRAM,
@@ -21,6 +20,7 @@ from trainer.launch.flags import (
     SubmitFlags,
     check,
 )
+from trainer.launch.helm import own_files
 from trainer.launch.runs.flags import ListFlags, ShowFlags
 from trainer.launch.sweep.flags import SweepFlags
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 from trainer.core.safe_text import printable
-from trainer.launch import dry_run, submission
 from trainer.launch.checks import preflight
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.cluster.objects import Seen
@@ -18,7 +17,7 @@ from trainer.launch.cluster.runs import newest_job, next_command, release_jobs
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import AttachFlags, ClusterFlags, LogsFlags, ReleaseFlags, StatusFlags, SubmitFlags
-from trainer.launch.helm_program import HelmError
+from trainer.launch.helm.helm_program import HelmError
 from trainer.launch.lookup import existing_release, find_run, observe, on_claim, read_logs
 from trainer.launch.report.finished_run import FinishedRun
 from trainer.launch.report.run_logs import RunLogs
@@ -29,6 +28,7 @@ from trainer.launch.report.view import JsonView, TableView, View, open_view
 from trainer.launch.report.watch import Watch
 from trainer.launch.report.watched_run import End, watched_verdict
 from trainer.launch.report.worker_activity import WorkerActivity
+from trainer.launch.submission import dry_run, submission
 
 
 def submit(flags: SubmitFlags, trainer_argv: Sequence[str]) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Container
 
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.run_dir import RESULT, WORKERS, run_name
-from trainer.launch import rendered
 from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.labels import JOB_NAME
 from trainer.launch.cluster.objects import Job, Pod, Seen, Warned, concerns, in_order, output_of, seconds
@@ -13,8 +12,9 @@ from trainer.launch.cluster.runs import no_such_run, release_jobs, tensorboard_n
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.codes import LaunchError
 from trainer.launch.flags import ReleaseFlags, StatusFlags
-from trainer.launch.helm import HelmRelease
-from trainer.launch.helm_program import HelmError
+from trainer.launch.helm import rendered
+from trainer.launch.helm.helm_program import HelmError
+from trainer.launch.helm.release import HelmRelease
 from trainer.launch.report import finished_run
 from trainer.launch.report.finished_run import FinishedRun
 from trainer.launch.report.time_spent import Timeline

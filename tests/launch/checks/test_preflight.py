@@ -18,8 +18,8 @@ from trainer.launch import cli
 from trainer.launch.checks import quota
 from trainer.launch.checks.nodes import Nodes, check_nodes
 from trainer.launch.codes import LaunchCode
-from trainer.launch.helm import HelmRelease
-from trainer.launch.rendered import job_in, parse
+from trainer.launch.helm.release import HelmRelease
+from trainer.launch.helm.rendered import job_in, parse
 
 MINE = {"app.kubernetes.io/name": "mnist-train", "app.kubernetes.io/instance": "mnist-train"}
 Told = Callable[..., tuple[int, str, str]]

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator
 
 from trainer.core.json_types import Json
-from trainer.launch import rendered
 from trainer.launch.checks import quantity
 from trainer.launch.checks.capacity import GPU, Capacity, capacity, gpus_for_each, requests
 from trainer.launch.checks.check_result import CheckResult, Mark
@@ -12,6 +11,7 @@ from trainer.launch.checks.gpu_nodes import check_gpu_nodes
 from trainer.launch.cluster.api_server import UNFINISHED, KubeError
 from trainer.launch.cluster.labels import JOB_NAME, release_labels
 from trainer.launch.cluster.watches import Kube
+from trainer.launch.helm import rendered
 
 _UNKNOWN = "this user may not list nodes and pods; whether there is room is not known"
 _WHERE = (

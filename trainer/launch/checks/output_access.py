@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from trainer.core.json_types import Json
 from trainer.core.safe_text import redacted
-from trainer.launch import rendered
 from trainer.launch.checks.check_result import CheckResult, Mark, unless_forbidden
 from trainer.launch.cluster.objects import output_of
 from trainer.launch.cluster.watches import Kube
+from trainer.launch.helm import rendered
 from trainer.output import reader
 from trainer.output.stores.errors import NoBucketError, StorageError
 from trainer.output.stores.opening import open_store

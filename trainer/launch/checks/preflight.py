@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Sequence
 
 from trainer.core.json_types import Json
-from trainer.launch import helm_program, rendered
 from trainer.launch.checks.admission import check_admission, check_gang, check_queue
 from trainer.launch.checks.check_result import CheckResult, Mark, unless_forbidden
 from trainer.launch.checks.enforcement import check_enforcement
@@ -18,6 +17,7 @@ from trainer.launch.cluster.objects import output_of
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.codes import LaunchError
 from trainer.launch.flags import SubmitFlags
+from trainer.launch.helm import helm_program, rendered
 
 
 def check_helm(helm: str) -> CheckResult:

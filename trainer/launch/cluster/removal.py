@@ -8,7 +8,7 @@ from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.labels import release_selector
 from trainer.launch.cluster.watches import Changed, Gone, Kube, Listed, News
 from trainer.launch.codes import LaunchError
-from trainer.launch.helm import HelmRelease
+from trainer.launch.helm.release import HelmRelease
 
 _SECONDS = 300.0  # As long as helm has.
 _JOBS_AND_PODS = ("/apis/batch/v1/namespaces/{namespace}/jobs", "/api/v1/namespaces/{namespace}/pods")

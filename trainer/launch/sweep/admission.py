@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from trainer.launch import submission
 from trainer.launch.checks import preflight, quota
 from trainer.launch.checks.capacity import Amounts
 from trainer.launch.checks.check_result import CheckResult, Mark
@@ -10,6 +9,7 @@ from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import SubmitFlags
+from trainer.launch.submission import submission
 from trainer.launch.sweep.flags import SweepFlags
 
 

@@ -19,9 +19,9 @@ import yaml
 import trainer
 from trainer.core.exit_codes import UsageError
 from trainer.core.safe_text import one_line
-from trainer.launch import helm_program
 from trainer.launch.codes import LaunchCode, LaunchError
-from trainer.launch.helm_program import HelmError
+from trainer.launch.helm import helm_program
+from trainer.launch.helm.helm_program import HelmError
 
 SCHEME = "oci://"
 _ADDRESS = re.compile(r"(oci://(?P<host>\[[0-9a-f:]+\](?::\d+)?|[^/@\s]+)/[a-z0-9._/-]+)(?::(?P<version>[\w.+-]+))?")

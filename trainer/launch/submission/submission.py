@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from trainer.core.json_types import Json
 from trainer.core.safe_text import redacted
-from trainer.launch import rendered
 from trainer.launch.checks import preflight
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.checks.code_check import check_code, check_module
@@ -20,9 +19,10 @@ from trainer.launch.cluster.watches import Kube
 from trainer.launch.code_folder import Code
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import SubmitFlags
-from trainer.launch.helm import HelmRelease
-from trainer.launch.helm_program import HelmError
-from trainer.launch.plan import (
+from trainer.launch.helm import rendered
+from trainer.launch.helm.helm_program import HelmError
+from trainer.launch.helm.release import HelmRelease
+from trainer.launch.submission.plan import (
     GPUS_KEY,
     check_name,
     code_of,

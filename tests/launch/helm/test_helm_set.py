@@ -11,8 +11,8 @@ import yaml
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.json_types import Json
-from trainer.launch.helm import HelmRelease
-from trainer.launch.helm_set import parse
+from trainer.launch.helm.helm_set import parse
+from trainer.launch.helm.release import HelmRelease
 
 TAKEN: dict[str, Any] = {
     "": {},

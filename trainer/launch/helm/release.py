@@ -13,9 +13,9 @@ import yaml
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.json_types import Json
-from trainer.launch import given_values, helm_program, helm_set, rendered
-from trainer.launch.given_values import Source
-from trainer.launch.helm_program import HelmError
+from trainer.launch.helm import given_values, helm_program, helm_set, rendered
+from trainer.launch.helm.given_values import Source
+from trainer.launch.helm.helm_program import HelmError
 
 _NOT_GIVEN = object()
 _COMPLAINT = re.compile(r"^\s*- at '(.*?)': (.*)$", re.MULTILINE)  # Of the schema: a JSON pointer, and what is wrong.

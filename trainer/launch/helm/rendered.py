@@ -6,7 +6,7 @@ import yaml
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.json_types import Json
-from trainer.launch.helm_program import HelmError
+from trainer.launch.helm.helm_program import HelmError
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

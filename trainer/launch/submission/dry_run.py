@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import yaml
 
 from trainer.core.safe_text import one_line, redacted
-from trainer.launch import rendered
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.checks.code_check import check_module
 from trainer.launch.checks.nodes import Nodes, check_nodes
@@ -16,7 +15,8 @@ from trainer.launch.cluster.watches import Kube
 from trainer.launch.code_folder import Code
 from trainer.launch.codes import LaunchError
 from trainer.launch.flags import SubmitFlags
-from trainer.launch.plan import (
+from trainer.launch.helm import rendered
+from trainer.launch.submission.plan import (
     GPUS_KEY,
     check_name,
     code_of,

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.core.json_types import Json
-from trainer.launch import code_folder, own_files, pulled_chart, rendered
+from trainer.launch import code_folder
 from trainer.launch.checks.capacity import GPU
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.cluster import labels
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.code_folder import Code
 from trainer.launch.flags import SubmitFlags
-from trainer.launch.helm import HelmRelease
-from trainer.launch.helm_values import values_of
+from trainer.launch.helm import own_files, pulled_chart, rendered
+from trainer.launch.helm.helm_values import values_of
+from trainer.launch.helm.release import HelmRelease
 
 GPUS_KEY = ("worker", "gpus")  # Where the chart's values have a worker's GPUs.
 
