@@ -58,7 +58,7 @@ def kueue(folder: pathlib.Path) -> Iterator[None]:
 
 def _objects(address: str) -> list[dict[str, Any]]:
     """What its installation has, but for the manager's pod: the API server is to reach it at `address`."""
-    manifests = run("kubectl", "kustomize", str(source("sigs.k8s.io/kueue") / "config/default")).stdout
+    manifests = run("kubectl", "kustomize", str(source("kueue") / "config/default")).stdout
     kinds = ("Namespace", _CONVERTED, *_WEBHOOKS)
     objects = [value for value in yaml.safe_load_all(manifests) if value["kind"] in kinds]
     for value in objects:

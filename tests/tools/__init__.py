@@ -1,6 +1,7 @@
 """Programs of others that the tests run: see ./build."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,8 +14,9 @@ def tool(name: str) -> Path:
     return Path(done.stdout.strip()) / name
 
 
-def source(module: str) -> Path:
-    """The folder of a module that a program comes from: what else is in it."""
-    command = ("go", "mod", "download", "-json", module)
+def source(name: str) -> Path:
+    """The folder of the module that a program comes from which is built from its own go.mod: what else is in it."""
+    (found,) = re.findall(rf"\[{name}\]=(\S+)/cmd/\S+(@\S+)", (_HERE / "build").read_text())
+    command = ("go", "mod", "download", "-json", "".join(found))
     done = subprocess.run(command, cwd=_HERE, check=True, capture_output=True, text=True)
     return Path(json.loads(done.stdout)["Dir"])
