@@ -157,6 +157,26 @@ def namespace() -> Iterator[Release]:
     until(120, f"the end of the pods in {name}", lambda: not release.get("pods")["items"])
 
 
+def idle_pod(name: str, *, node: str = "", requests: dict[str, str] | None = None) -> Json:
+    """A pod of this run's image that does nothing, on a node if one is named."""
+    container = {
+        "name": "image",
+        "image": os.environ["IMAGE"],
+        "args": ["sleep", "infinity"],
+        "resources": {"requests": requests or {}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "nodeSelector": {"kubernetes.io/hostname": node} if node else {},
+        "securityContext": security,
+        "containers": [container],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
 def _timed(text: str) -> Iterator[tuple[float, Progress]]:
     for line in text.splitlines():
         stamp, _, rest = line.partition(" ")

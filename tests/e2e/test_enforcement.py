@@ -2,13 +2,12 @@
 
 import fcntl
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.e2e.release import NAME, VALUES, Json, Release, enforcement, namespace, run
+from tests.e2e.release import NAME, VALUES, Release, enforcement, idle_pod, namespace, run
 from tests.support.paths import TESTS
 from tests.support.waiting import until
 
@@ -54,8 +53,8 @@ def test_a_network_that_enforces_policies_and_one_that_does_not(training: Releas
 
 def who_reaches_what(training: Release, elsewhere: Release) -> None:
     chief = training.pod(0)["status"]["podIP"]
-    training.kubectl("apply", "--filename", "-", text=json.dumps(_pod("foreign")))
-    elsewhere.kubectl("apply", "--filename", "-", text=json.dumps(_pod("stranger")))
+    training.kubectl("apply", "--filename", "-", text=json.dumps(idle_pod("foreign")))
+    elsewhere.kubectl("apply", "--filename", "-", text=json.dumps(idle_pod("stranger")))
     for release, name in ((training, "foreign"), (elsewhere, "stranger")):
         release.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
     worker = training.pod(1)["metadata"]["name"]
@@ -109,20 +108,3 @@ def _until_it_is(expected: dict[str, set[int]], seen: Callable[[], dict[str, set
 def _reached(release: Release, pod: str, address: str) -> set[int]:
     command = ("exec", pod, "--", "python", "-c", CONNECT, address, *map(str, PORTS))
     return {int(port) for port in release.kubectl(*command).split()}
-
-
-def _pod(name: str) -> Json:
-    container = {
-        "name": "image",
-        "image": os.environ["IMAGE"],
-        "args": ["sleep", "infinity"],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {
-        "terminationGracePeriodSeconds": 0,
-        "automountServiceAccountToken": False,
-        "securityContext": security,
-        "containers": [container],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}

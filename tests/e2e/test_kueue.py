@@ -73,6 +73,42 @@ spec:
 """
 
 
+# Racks, and a queue whose quota leaves it to them what fits.
+RACKS = """
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: Topology
+metadata: {name: racks}
+spec:
+  levels: [{nodeLabel: cloud.provider.com/topology-rack}]
+---
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ResourceFlavor
+metadata: {name: racked}
+spec:
+  nodeLabels: {kubernetes.io/os: linux}
+  topologyName: racks
+---
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ClusterQueue
+metadata: {name: racked}
+spec:
+  namespaceSelector: {}
+  resourceGroups:
+    - coveredResources: [cpu, memory]
+      flavors:
+        - name: racked
+          resources:
+            - {name: cpu, nominalQuota: 100}
+            - {name: memory, nominalQuota: 1000Gi}
+---
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: LocalQueue
+metadata: {name: training}
+spec: {clusterQueue: racked}
+"""
+RACK = "cloud.provider.com/topology-rack"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def cluster_queue(own_cluster: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Kueue, with a quota for one job that a more urgent one may take."""
@@ -136,6 +172,58 @@ def test_a_job_waits_for_quota_and_goes_on_after_preemption(
     assert attempts[-1]["attempt"] == 2
     assert attempts[-1]["step_from"] > 0
     assert json.loads(claim.read("*/result.json"))["weights_sha256"] == short_weights
+
+
+@pytest.fixture
+def racks(release: Release) -> Iterator[Release]:
+    """A namespace that has the queue `training` on nodes of two racks."""
+    for node in ("node1", "node2"):
+        run("kubectl", "label", "node", node, f"{RACK}=rack-of-{node}")
+    release.kubectl("apply", "--filename", "-", text=RACKS)
+    yield release
+    Launching.end_all()
+    run("kubectl", "label", "nodes", "--all", f"{RACK}-")
+
+
+def test_all_workers_in_one_rack_or_none(racks: Release) -> None:
+    (cpus,) = {int(node["status"]["allocatable"]["cpu"]) for node in racks.get("nodes")["items"]}
+
+    def asks(share: int, *more: str) -> list[str]:
+        return submission(racks, f"--set=worker.resources.requests.cpu={cpus * share}m", *more)
+
+    def topology(annotation: str) -> str:
+        return f"--set=worker.podAnnotations.kueue\\.x-k8s\\.io/{annotation}={RACK}"
+
+    # Two workers of 0.4 of a node fit one rack; the scheduler by itself gives each worker the emptier node.
+    code, text = launched(*asks(400, "--set=job.queue=", "--detach"))
+    assert code == LaunchCode.DONE, text
+    until(60, "two nodes", lambda: placed(racks) == {"node1", "node2"})
+    racks.kubectl("delete", "jobs", "--all")
+    until(60, "its end", lambda: not placed(racks))
+
+    launching = Launching(*asks(400, topology("podset-required-topology")), trainer=("--epochs=1",))
+    launching.says("progress worker=0/2")
+    pods = racks.pods()
+    assert len(pods) == 2
+    (node,) = placed(racks)
+    assert [pod["spec"]["nodeSelector"][RACK] for pod in pods] == [f"rack-of-{node}"] * 2
+    assert launching.ends() == LaunchCode.DONE, launching.text
+    racks.kubectl("delete", "jobs", "--all")
+
+    # Two of 0.6 fit no rack, and do fit the cluster.
+    required = topology("podset-required-topology")
+    waiting = Launching(*asks(600, required, "--pending_timeout=8"), trainer=("--epochs=1",))
+    waiting.says("Kueue has not admitted the job to queue training: ")
+    assert waiting.ends() == LaunchCode.NOT_STARTED
+    assert "topology" in waiting.text
+    preferred = Launching(*asks(600, topology("podset-preferred-topology")), trainer=("--epochs=1",))
+    assert preferred.ends() == LaunchCode.DONE, preferred.text
+
+
+def placed(release: Release) -> set[str]:
+    """The nodes that workers have."""
+    pods = release.get("pods", "--selector=trainer/role=worker")["items"]
+    return {pod["spec"]["nodeName"] for pod in pods if "nodeName" in pod["spec"]}
 
 
 def admitted(release: Release) -> Json | None:

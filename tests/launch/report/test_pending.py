@@ -1,7 +1,7 @@
 """Why workers do not run."""
 
 from tests.support.run_objects import failed, job, pod, running, seen, warned
-from trainer.launch.cluster.objects import Pod, Seen, Warned
+from trainer.launch.cluster.objects import Job, Pod, Seen, Warned
 from trainer.launch.report.pending import never_began, none_ran, reasons, unstarted
 
 
@@ -79,6 +79,21 @@ def test_what_the_scheduler_does_not_place_has_its_reason() -> None:
         why_held("SchedulerError", "no plugin x")[1] == "the scheduler does not place it (SchedulerError): no plugin x"
     )
     assert why_held("Unschedulable", "0/2 nodes")[0] == "unschedulable"
+
+
+def test_a_gang_waits_for_its_last_node() -> None:
+    group = "pod group is unschedulable, minCount (2) cannot be satisfied: 1 scheduled, 0 remaining"  # 1.37.2's.
+    said = "0/2 nodes are available: 2 Insufficient cpu."
+    fits, does_not = reasons(seen(pod(0, node="", unschedulable=group), pod(1, node="", unschedulable=said), gang=2))
+    text = "it gets a node when the others do (job.gang): minCount (2) cannot be satisfied: 1 scheduled, 0 remaining"
+    assert (fits.word, fits.text, fits.workers) == ("gang", text, (0,))
+    assert (does_not.word, does_not.workers) == ("unschedulable", (1,))
+    (alone,) = reasons(seen(pod(0, node=""), running(1, phase="Succeeded", exit_code=0), gang=2))
+    assert "when 2 of the workers have a pod that has not ended (job.gang)" in alone.text
+    scheduling = {"schedulingPolicy": {"gang": {"minCount": 2}}}
+    metadata = {"name": "x", "uid": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    assert Job.from_json({"metadata": metadata, "spec": {"scheduling": scheduling}}).gang == 2
+    assert Job.from_json({"metadata": metadata, "spec": {}}).gang == 0
 
 
 def test_a_replacement_that_is_refused_has_its_reason() -> None:

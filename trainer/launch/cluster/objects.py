@@ -27,6 +27,7 @@ class Job:
     suspended: bool = False
     output: str = ""  # Where its run is kept: an address, pvc:NAME, or "".
     queue: str = ""  # The LocalQueue through which Kueue is to admit the Job.
+    gang: int = 0  # So many workers get their nodes together, or none does; 0: each for itself.
     ended: str = ""  # "complete" or "failed"; "" while it goes on.
     reason: str = ""  # Why it failed, in one word of Kubernetes: "BackoffLimitExceeded".
     message: str = ""
@@ -56,6 +57,7 @@ class Job:
             suspended=bool(spec.get("suspend")),
             output=output_of(item),
             queue=labels.get(QUEUE, ""),
+            gang=spec.get("scheduling", {}).get("schedulingPolicy", {}).get("gang", {}).get("minCount", 0),
             ended=_ENDS.get(end.get("type", ""), ""),
             reason=end.get("reason", ""),
             message=end.get("message", ""),

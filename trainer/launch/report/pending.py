@@ -4,10 +4,11 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from trainer.launch.cluster.objects import Pod, Seen, Warned, forbidden
+from trainer.launch.cluster.objects import Job, Pod, Seen, Warned, forbidden
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 _STARTING = {"ContainerCreating", "PodInitializing"}
+_GROUP = "pod group is unschedulable, "  # Said of a pod that a node could take, were there room for the others.
 _HELD = {"SchedulingGated": "gated", "SchedulerError": "scheduler error"}
 
 
@@ -68,7 +69,7 @@ def _grouped(seen: Seen, waiting: Sequence[Pod]) -> list[Reason]:
         warned[warning.uid].append(warning)
     groups: dict[tuple[str, str], list[int]] = collections.defaultdict(list)
     for pod in waiting:
-        groups[_why_not_running(pod, warned[pod.uid])].append(pod.index)
+        groups[_why_not_running(seen.job, pod, warned[pod.uid])].append(pod.index)
     grouped = [Reason(word, text, tuple(sorted(workers))) for (word, text), workers in groups.items()]
     grouped.sort(key=lambda reason: -len(reason.workers))
     refused = _refused(seen)
@@ -107,7 +108,9 @@ def _why_not_made(seen: Seen, refusals: Sequence[Warned]) -> tuple[str, str] | N
     return "not made", f"Kubernetes does not make the pods: {text}"
 
 
-def _why_not_running(pod: Pod, warned: Sequence[Warned]) -> tuple[str, str]:
+def _why_not_running(job: Job, pod: Pod, warned: Sequence[Warned]) -> tuple[str, str]:
+    if pod.unschedulable.startswith(_GROUP):
+        return "gang", f"it gets a node when the others do (job.gang): {pod.unschedulable.removeprefix(_GROUP)}"
     if pod.unschedulable:
         return "unschedulable", f"no node can take it: {pod.unschedulable}"
     if pod.held:
@@ -124,4 +127,6 @@ def _why_not_running(pod: Pod, warned: Sequence[Warned]) -> tuple[str, str]:
         if failed:
             return "starting", f"{failed[-1].reason}: {failed[-1].message}"
         return "starting", "the node pulls the image and starts the container"
+    if job.gang:
+        return "new", f"the scheduler places it when {job.gang} of the workers have a pod that has not ended (job.gang)"
     return "new", "the scheduler has not looked at it yet"
