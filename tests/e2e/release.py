@@ -100,6 +100,13 @@ class Release:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.story()}") from None
 
+    def end_jobs(self) -> None:
+        """By force: a container that does not catch SIGTERM yet ignores it for all of its grace period."""
+        pods = "--selector=batch.kubernetes.io/job-name"
+        self.kubectl("delete", "jobs", "--all")
+        self.kubectl("delete", "pods", pods, "--force", "--grace-period=0", check=False)
+        until(60, "the end of the jobs' pods", lambda: not self.get("pods", pods)["items"])
+
     def message(self, index: int = 0) -> Json:
         """The newest termination message of a worker."""
         for pod in reversed(self.pods(index)):

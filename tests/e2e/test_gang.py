@@ -68,8 +68,7 @@ def test_no_worker_takes_a_node_while_another_has_none(release: Release) -> None
     code, text = launched(*submission(release, "--workers=2", ask, "--name=alone", "--detach"))
     assert code == LaunchCode.DONE, text
     until(30, "one worker of a job without a gang on a node", lambda: len(placed(release)) == 1)
-    release.kubectl("delete", "jobs", "--all")
-    until(60, "its end", lambda: not workers(release))
+    release.end_jobs()
 
     launching = Launching(*together(release, ask), trainer=(*flags(), "--epochs=1"))
     launching.says("it gets a node when the others do (job.gang): minCount (2) cannot be satisfied: 1 scheduled")

@@ -198,8 +198,7 @@ def test_all_workers_in_one_rack_or_none(racks: Release) -> None:
     code, text = launched(*asks(400, "--set=job.queue=", "--detach"))
     assert code == LaunchCode.DONE, text
     until(60, "two nodes", lambda: placed(racks) == {"node1", "node2"})
-    racks.kubectl("delete", "jobs", "--all")
-    until(60, "its end", lambda: not placed(racks))
+    racks.end_jobs()
 
     launching = Launching(*asks(400, topology("podset-required-topology")), trainer=("--epochs=1",))
     launching.says("progress worker=0/2")
@@ -208,7 +207,7 @@ def test_all_workers_in_one_rack_or_none(racks: Release) -> None:
     (node,) = placed(racks)
     assert [pod["spec"]["nodeSelector"][RACK] for pod in pods] == [f"rack-of-{node}"] * 2
     assert launching.ends() == LaunchCode.DONE, launching.text
-    racks.kubectl("delete", "jobs", "--all")
+    racks.end_jobs()
 
     # Two of 0.6 fit no rack, and do fit the cluster.
     required = topology("podset-required-topology")
