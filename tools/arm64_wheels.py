@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from tools.locked_requirements import PYTHON, arm64_pins, constraints, platforms, written
 
 PYTHONS = {"": ("3.11", "3.12"), "-current": ("3.11", "3.12", "3.13")}
@@ -17,11 +19,16 @@ PYTHONS = {"": ("3.11", "3.12"), "-current": ("3.11", "3.12", "3.13")}
 
 def resolved(line: str, python: str) -> int:
     """Resolves the extra of a line, with versions that the tests run; returns how many packages there are."""
-    pinned = {pin.partition(" ")[0].lower().replace("_", "-") for pin in arm64_pins(f"cpu{line}", python)}
-    known = constraints(f"cpu{line}").read_text().lower().replace("_", "-").split()
-    if missing := sorted(pinned - set(known)):
+    pinned = {_canonical(pin.partition(" ")[0]) for pin in arm64_pins(f"cpu{line}", python)}
+    known = {_canonical(pin) for pin in constraints(f"cpu{line}").read_text().split()}
+    if missing := sorted(pinned - known):
         sys.exit(f"error: constraints{line}.txt lacks {', '.join(missing)}; add them")
     return len(pinned)
+
+
+def _canonical(pin: str) -> str:
+    name, _, version = pin.partition("==")
+    return f"{canonicalize_name(name)}=={version}"
 
 
 def downloaded(path: Path, folder: Path) -> int:

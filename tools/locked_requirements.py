@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ACCELERATORS = ("cpu", "gpu", "cpu-current", "gpu-current")  # As pyproject.toml calls the extras.
 PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64"}  # As images call them, and as Python does.
+EXTRA = "profile"  # Which every image has, too: TensorBoard's page for profiles.
 IMAGES = [*((name, "amd64") for name in ACCELERATORS), ("cpu", "arm64"), ("cpu-current", "arm64")]
 PYTHON = "3.11"
 HEADER = """# All that the image {accelerator} installs, with checksums of the wheels: Python {python} on {processor}.
@@ -32,7 +33,8 @@ def platforms(processor: str) -> list[str]:
 def direct(accelerator: str) -> list[str]:
     """The requirements that pyproject.toml itself names for an image."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [*project["dependencies"], *project["optional-dependencies"][accelerator]]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *extras[accelerator], *extras[EXTRA]]
 
 
 def constraints(accelerator: str) -> Path:
@@ -73,9 +75,9 @@ def locked(accelerator: str, processor: str) -> str:
 def arm64_pins(accelerator: str, python: str = PYTHON) -> list[str]:
     """What an extra needs on arm64, each package with its version; `uv` must be there."""
     command = [
-        "uv", "pip", "compile", "--quiet", "--python-platform=aarch64-manylinux_2_28", f"--python-version={python}",
+        "uv", "pip", "compile", "--quiet", "--python-platform=aarch64-manylinux_2_36", f"--python-version={python}",
         "--only-binary=:all:", "--no-header", "--no-annotate", f"--extra={accelerator}",
-        f"--constraint={constraints(accelerator)}", "pyproject.toml",
+        f"--extra={EXTRA}", f"--constraint={constraints(accelerator)}", "pyproject.toml",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return [line for line in done.stdout.splitlines() if not line.startswith(("#", " "))]

@@ -3,13 +3,15 @@
 Where TensorFlow reads object stores (`trainer.core.tensorflow_line`), TensorBoard reads them through it: gs:// by its
 own file system, s3:// by that of tensorflow-io, which has to be imported first. TensorBoard's own fast reader of gs://
 does not know service accounts (tensorflow/tensorboard#5850). Elsewhere a process beside this one brings the event
-files to a folder of this disk as they grow (`trainer.output.event_files`), and TensorBoard reads that.
+files to a folder of this disk as they grow (`trainer.output.event_files`), and TensorBoard reads that. The profiles of
+a bucket come to the disk that way on both lines: the plugin that shows them reads no s3://.
 
 Local files need no TensorFlow, and without it TensorBoard takes a quarter of the memory. It does without when there is
 a module of the name `tensorboard.compat.notf`.
 
 The projector is left out: it hands out any file that this process may read, credentials too, to whoever can put a
-`projector_config.pbtxt` among the logs (tensorflow/tensorboard#7115, #7119).
+`projector_config.pbtxt` among the logs (tensorflow/tensorboard#7115, #7119). The plugin for profiles, where it is
+installed, is held by `trainer.profile_page` to what it is given.
 """
 
 import atexit
@@ -29,11 +31,11 @@ _ADDRESS = re.compile("(?:gs|s3)://[^,]*")  # --logdir_spec has several, with co
 _LEFT_OUT = "projector"
 
 
-def _brought_here(address: re.Match[str]) -> str:
-    """A folder to which another process brings the event files of an address."""
+def _brought_here(address: str, *options: str) -> str:
+    """A folder to which another process brings the event files of an address, and profiles."""
     folder = tempfile.mkdtemp(prefix="tensorboard-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    process = spawn([sys.executable, "-m", "trainer.output.event_files", address[0], folder], os.environ)
+    process = spawn([sys.executable, "-m", "trainer.output.event_files", address, folder, *options], os.environ)
 
     def end_with_it() -> None:  # What has stopped growing must not look like a run that has.
         code = process.wait()
@@ -55,7 +57,7 @@ def main() -> None:
     """Serves until it is killed, as `tensorboard.main` does."""
     sys.argv[0] = "tensorboard"
     if not tensorflow_line.reads_buckets():
-        sys.argv[1:] = [_ADDRESS.sub(_brought_here, argument) for argument in sys.argv[1:]]
+        sys.argv[1:] = [_ADDRESS.sub(lambda found: _brought_here(found[0]), given) for given in sys.argv[1:]]
     if any(_ADDRESS.search(argument) for argument in sys.argv):
         _read_through_tensorflow()
     else:
@@ -66,8 +68,13 @@ def main() -> None:
     from tensorboard import default, main_lib, program
     from tensorboard.plugins import base_plugin
 
+    from trainer import profile_page
+
     main_lib.global_init()
     plugins = [plugin for plugin in default.get_plugins() if getattr(plugin, "plugin_name", "") != _LEFT_OUT]
+    if profile_page.is_installed():
+        plugins = [plugin for plugin in plugins if not plugin.__module__.startswith(profile_page.REPLACED)]
+        plugins.append(profile_page.Loader(lambda address: _brought_here(address, "profiles")))
     tensorboard = program.TensorBoard(plugins=plugins)
     try:
         app.run(tensorboard.main, flags_parser=tensorboard.configure)

@@ -18,6 +18,7 @@ from trainer.output.stores.ranges import Entry
 from trainer.output.stores.store import Store
 
 pytestmark = pytest.mark.servers
+PROFILE = "run/train/plugins/profile/2026_11_28_10_33_28/host.xplane.pb"
 FIRST, SECOND = "train/events.out.tfevents.0000000000", "train/events.out.tfevents.0000000001"
 
 
@@ -54,6 +55,36 @@ def test_what_grows_is_brought_and_nothing_else(store: Store, brought: EventFile
     read.close()
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_profiles_come_whole(store: Store, tmp_path: Path, alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With event files, or without them; beside them lies nothing that has their name and is a part."""
+    monkeypatch.setattr(event_files, "PART_BYTES", 1000)
+    content = os.urandom(2500)
+    store.create(FIRST, b"a record")
+    store.create(PROFILE, content)
+    for other in ("plugins/profile/host.xplane.pb", "plugins/other/1/host.xplane.pb", f"{PROFILE}.txt"):
+        store.create(other, b"no profile")
+    brought = EventFiles(store.url, tmp_path, profiles_alone=alone)
+    read, seen = brought._read, []
+
+    def half_way(*arguments: object) -> bytes:
+        seen.append((tmp_path / PROFILE).exists())
+        return read(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(brought, "_read", half_way)
+    brought.fetch()
+    assert not any(seen)
+    events = {} if alone else {FIRST: b"a record"}
+    assert on_disk(tmp_path) == {PROFILE: content, **events}
+    store.delete(PROFILE)
+    store.create(PROFILE, b"another one")
+    brought.fetch()
+    assert on_disk(tmp_path) == {PROFILE: b"another one", **events}
+    store.delete(PROFILE)
+    brought.fetch()
+    assert on_disk(tmp_path) == events
+
+
 def test_a_file_of_several_requests(
     store: Store, brought: EventFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,8 +119,13 @@ def test_what_is_there_already_is_not_asked_for(
 
 
 @pytest.mark.parametrize(
-    "name", ["../../x.tfevents", "/etc/x.tfevents", "a/../../x.tfevents", "a//x.tfevents", "./x.tfevents", "..tfevents"]
-)
+    "name",
+    [
+        "../../x.tfevents", "/etc/x.tfevents", "a/../../x.tfevents", "a//x.tfevents", "./x.tfevents", "..tfevents",
+        "../plugins/profile/x/h.xplane.pb", "plugins/profile/../h.xplane.pb", "/plugins/profile/x/h.xplane.pb",
+        "plugins/profile//h.xplane.pb", "plugins/profile/x/.xplane.pb", "plugins/profile/x/a\nb.xplane.pb",
+    ],
+)  # fmt: skip
 def test_no_name_in_the_bucket_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     """No server here takes such a name; what another says is in its bucket is not known."""
 

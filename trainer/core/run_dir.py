@@ -20,7 +20,7 @@ In an output the same names are the keys of objects, and mirror.json says who wr
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 TRAIN, VALIDATION = "train", "validation"
@@ -37,6 +37,7 @@ SAVED_MODEL, TFLITE, ONNX = (
     f"{EXPORTS}/{name}" for name in ("saved_model", "model.tflite", "model.onnx")
 )  # A folder, files.
 PROFILES = f"{TRAIN}/plugins/profile"  # Where TensorBoard looks for them; a folder each.
+PROFILE = ".xplane.pb"  # How the name of each of its files ends.
 UNFINISHED_PROFILE = ".tmp.profile"
 PREDICTIONS = ("predictions.npy", "predictions.parquet")
 RESULT = "result.json"
@@ -147,6 +148,11 @@ def profile_files(run_dir: Path) -> list[str]:
 def is_event_file(name: str) -> bool:
     """Whether that is the name of an event file, and nothing that leads out of its folder."""
     return EVENT_FILE in name and _is_plain_name(name)
+
+
+def is_profile(folders: Sequence[str], name: str) -> bool:
+    """Whether a file of that name, and in these folders, is one of a profile, wherever the run directory lies."""
+    return tuple(folders[-3:-1]) == ("plugins", "profile") and name.endswith(PROFILE) and _is_plain_name(name)
 
 
 def _is_plain_name(name: str) -> bool:

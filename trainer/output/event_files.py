@@ -1,7 +1,8 @@
-"""`python -m trainer.output.event_files ADDRESS FOLDER`: brings event files from a bucket to a folder as they grow.
+"""`python -m trainer.output.event_files ADDRESS FOLDER [profiles]`: brings event files from a bucket as they grow.
 
-`trainer.board` starts it beside a TensorBoard that reads disks alone. It ends with a usage error when the address, or
-a credential in the environment, can never be right; whatever else a store says, it tries again.
+And profiles; or with `profiles` these alone. `trainer.board` starts it beside a TensorBoard that reads disks alone, or
+whose plugin for profiles does. It ends with a usage error when the address, or a credential in the environment, can
+never be right; whatever else a store says, it tries again.
 """
 
 import concurrent.futures
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from trainer.core.exit_codes import UsageError
-from trainer.core.run_dir import is_event_file
+from trainer.core.run_dir import PROFILE, is_event_file, is_profile
 from trainer.core.safe_text import one_line
 from trainer.output.stores.errors import ConflictError, MissingError, StorageError
 from trainer.output.stores.opening import open_ranges, split
@@ -24,13 +25,16 @@ from trainer.output.stores.store import PART_BYTES
 PAUSE_SECONDS = 5.0  # As long as TensorBoard waits before it looks at its folder again.
 _SAY_EVERY = 60.0  # Seconds.
 _FOLDERS_AT_ONCE = 16  # Of the files of one folder each is whole before the next begins, as TensorBoard must see them.
+_PART = ".part"  # What a profile is called until all of it is there.
 _TAIL = 16  # Bytes: the last record's checksum is among them.
 
 
 class EventFiles:
     """The event files below an address, and what of them is in a folder of this disk. Nothing else writes there."""
 
-    def __init__(self, address: str, folder: Path, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, address: str, folder: Path, environ: Mapping[str, str] = os.environ, *, profiles_alone: bool = False
+    ) -> None:
         """Nothing is asked of the store yet.
 
         Raises:
@@ -39,6 +43,7 @@ class EventFiles:
         scheme, bucket, self._path = split(address)
         self._ranges: Ranges = open_ranges(scheme, bucket, environ)
         self._folder = folder
+        self._profiles_alone = profiles_alone
         self._versions: dict[str, str] = {}  # Of each key, once all of that version is on the disk.
 
     def fetch(self) -> None:
@@ -59,9 +64,10 @@ class EventFiles:
                 pass
 
     def _is_wanted(self, key: str) -> bool:
-        """Whether it is an event file's, and leads to a place below the folder: anybody may have written the bucket."""
+        """Whether it is to be brought, and leads to a place below the folder: anybody may have written the bucket."""
         *above, name = self._below(key).split("/")
-        return is_event_file(name) and all(
+        is_one = is_profile(above, name) or (is_event_file(name) and not self._profiles_alone)
+        return is_one and all(
             part not in ("", ".", "..") and part.isprintable() and len(part.encode()) <= 255 for part in above
         )
 
@@ -73,7 +79,8 @@ class EventFiles:
             if self._versions.get(entry.key) != entry.version:
                 # Meanwhile it has grown, or is gone: it and those after it come with the next call.
                 try:
-                    self._bring(entry, self._folder / self._below(entry.key))
+                    path = self._folder / self._below(entry.key)
+                    (self._bring_whole if path.name.endswith(PROFILE) else self._bring)(entry, path)
                 except (ConflictError, MissingError):
                     return
                 self._versions[entry.key] = entry.version
@@ -93,6 +100,15 @@ class EventFiles:
                 data = self._read(entry, at, PART_BYTES)
                 file.write(data)
                 at += len(data)
+
+    def _bring_whole(self, entry: Entry, path: Path) -> None:
+        """A profile has its name once it is whole: half of one is none to TensorBoard's plugin."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(_PART)
+        with part.open("wb") as file:
+            while (at := file.tell()) < entry.size:
+                file.write(self._read(entry, at, PART_BYTES))
+        part.replace(path)
 
     def _read(self, entry: Entry, start: int, most: int) -> bytes:
         return self._ranges.read(entry.key, start, min(most, entry.size - start), entry.version)
@@ -123,10 +139,10 @@ def pauses(seconds: float) -> Iterator[None]:
         time.sleep(seconds)
 
 
-def main(address: str, folder: str) -> None:
+def main(address: str, folder: str, what: str = "") -> None:
     """Brings them until it is killed."""
     try:
-        event_files = EventFiles(address, Path(folder))
+        event_files = EventFiles(address, Path(folder), profiles_alone=what == "profiles")
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
