@@ -1,5 +1,6 @@
 """What people do every day, on the cluster: a run that stops in time, what is made of it, and who is told of it."""
 
+import contextlib
 import io
 import json
 import pathlib
@@ -13,13 +14,15 @@ from tests.e2e.release import VALUES, Release
 from tests.e2e.store_pod import StorePod
 from tests.support.servers import BUCKET
 from tests.support.servers.mlflow_server import mlflow_server
+from tests.support.tensorboard_client import ProfilePage
+from tests.support.waiting import until
 from trainer.launch.codes import LaunchCode
 from trainer.training.data import idx_files
 
 pytestmark = pytest.mark.e2e
 
 OUTPUT = f"s3://{BUCKET}/daily"
-STORE = "credentials.s3Secret=store,tensorboard.enabled=false"
+STORE = "credentials.s3Secret=store"
 FLAGS = (
     "--epochs=6", "--threads=1", "--log_every=1", "--histogram_freq=0",
     # No epoch is better by so much: whatever the machine, the third one is the last.
@@ -35,7 +38,8 @@ def test_a_run_that_stops_in_time_is_measured_and_used(release: Release, reached
     release.kubectl("create", "secret", "generic", "store", *secret)
 
     def submitted(name: str, *more: str, trainer: tuple[str, ...]) -> str:
-        ours = (f"--name={name}", f"--output={OUTPUT}", *more)
+        shown = f"--set=tensorboard.enabled={str(name == 'first').lower()}"
+        ours = (f"--name={name}", f"--output={OUTPUT}", shown, *more)
         code, text = launched(*ours, *submission(release, f"--set={STORE}"), trainer=trainer)
         assert code == LaunchCode.DONE, f"{text}\n{release.story()}"
         return text
@@ -55,13 +59,16 @@ def test_a_run_that_stops_in_time_is_measured_and_used(release: Release, reached
     kept = [key.removeprefix(f"daily/{run}/") for key in store.objects() if key.startswith(f"daily/{run}/")]
     assert {"report.html", "export/model.tflite", "export/saved_model/saved_model.pb"} <= set(kept)
     assert len([key for key in kept if key.startswith("best/step-")]) == 2
-    assert [key for key in kept if key.startswith("train/plugins/profile/")]
+    (profile,) = {key.split("/")[3] for key in kept if key.startswith("train/plugins/profile/")}
+    shows_the_profile(release, f"{run}/train/{profile}")
     assert "</html>" in store.read(f"daily/{run}/report.html")
 
     text = submitted("second", "--workers=1", trainer=("--mode=evaluate", f"--model={OUTPUT}/{run}", "--threads=1"))
     assert f"succeeded: second reached validation accuracy {result['val_accuracy']:.4f} in" in text
 
-    release.install(*VALUES, "--set", f"mode=predict,train.model={OUTPUT}/{run},output={OUTPUT},{STORE}")
+    release.install(
+        *VALUES, "--set", f"mode=predict,train.model={OUTPUT}/{run},output={OUTPUT},{STORE},tensorboard.enabled=false"
+    )
     assert release.ended(300)[0] == "Complete", release.story()
     assert release.message()["outputs"]["examples"] == 10000
     (key,) = [key for key in store.objects() if key.endswith("/predictions.npy")]
@@ -81,6 +88,28 @@ def test_a_run_that_stops_in_time_is_measured_and_used(release: Release, reached
     rates = list(shown["curves"]["learning_rate"].values())
     assert len(rates) == 3
     assert 0.001 > rates[0] > rates[1] > rates[2] > 0  # It falls as in a run of six epochs.
+
+
+def shows_the_profile(release: Release, name: str) -> None:
+    """The chart's TensorBoard does, in a pod of the image, of what is in the store; and it captures none."""
+    (pod,) = release.get("pods", "--selector", "trainer/role=tensorboard")["items"]
+    page = ProfilePage(6006, host=pod["status"]["podIP"])  # On a node, which is this machine.
+
+    def is_there() -> bool:
+        with contextlib.suppress(OSError, json.JSONDecodeError):
+            return name in json.loads(page.get("/runs")[1])
+        return False
+
+    until(120, "the profile", is_there)
+    overview = page.json("/data", run=name, tag="overview_page")
+    assert any(table["p"].get("device_type") == "CPU" for table in overview if "p" in table)
+    assert "train" in page.get("/data", run=name, tag="trace_viewer@")[1]
+    assert page.get("/capture_profile", service_addr="127.0.0.1:1")[0] == 404
+    assert page.get("/runs", session_path="/tmp")[0] == 400
+    until(60, "the page in TensorBoard's list", page.is_active)
+    # The page needs more memory than all else that TensorBoard does.
+    (pod,) = release.get("pods", "--selector", "trainer/role=tensorboard")["items"]
+    assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]
 
 
 def test_mlflow_is_told_of_a_run(release: Release, own_cluster: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -1,64 +1,22 @@
 """TensorBoard's page for profiles, of a real one: what it shows, and that it can do nothing beside showing it."""
 
-import contextlib
-import gzip
-import http.client
-import json
 import os
 import shutil
 import subprocess
 import sys
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.browser import needs_chromium, page
 from tests.support.object_stores import Server
 from tests.support.paths import ROOT
-from tests.support.tensorboard_client import tensorboard, wait_for_page
+from tests.support.tensorboard_client import ProfilePage, tensorboard, wait_for_page
 from tests.support.training_processes import Training
 from tests.support.waiting import until
 from trainer.core.free_ports import free_ports
 from trainer.profile_page import Shelf
-
-Answer = tuple[int, str]
-
-
-class Board:
-    """The page of a TensorBoard of this machine."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def ask(self, path: str, *, method: str = "GET") -> Answer:
-        """The status and the body, unpacked."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        with contextlib.closing(connection):
-            connection.request(method, path)
-            answer = connection.getresponse()
-            body = answer.read()
-        return answer.status, (
-            gzip.decompress(body) if answer.getheader("Content-Encoding") == "gzip" else body
-        ).decode()
-
-    def get(self, path: str, *, method: str = "GET", **query: str) -> Answer:
-        """What the page for profiles answers."""
-        return self.ask(f"/data/plugin/profile{path}?{urllib.parse.urlencode(query)}", method=method)
-
-    def json(self, path: str, **query: str) -> Any:
-        status, text = self.get(path, **query)
-        assert status == 200, text
-        return json.loads(text)
-
-    def is_active(self) -> bool:
-        return bool(self.listed()["profile"]["enabled"])
-
-    def listed(self) -> dict[str, Any]:
-        """TensorBoard's pages."""
-        return dict(json.loads(self.ask("/data/plugins_listing")[1]))
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +42,14 @@ def name(time_of_profile: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def board(logs: Path) -> Iterator[Board]:
+def board(logs: Path) -> Iterator[ProfilePage]:
     (port,) = free_ports(1)
     with tensorboard(logs, port, fast=False):
         wait_for_page(port)
-        yield Board(port)
+        yield ProfilePage(port)
 
 
-def test_it_shows_what_was_profiled(board: Board, name: str, logs: Path) -> None:
+def test_it_shows_what_was_profiled(board: ProfilePage, name: str, logs: Path) -> None:
     until(30, "the page in TensorBoard's list", board.is_active)
     before = sorted(logs.rglob("*"))
     assert board.json("/runs") == [name]
@@ -105,7 +63,7 @@ def test_it_shows_what_was_profiled(board: Board, name: str, logs: Path) -> None
     assert sorted(logs.rglob("*")) == before  # Its caches lie elsewhere.
 
 
-def test_what_it_could_do_beside_showing_is_not_there(board: Board) -> None:
+def test_what_it_could_do_beside_showing_is_not_there(board: ProfilePage) -> None:
     for method in ("GET", "POST"):
         for path in ("/capture_profile", "/generate_cache", "/local"):
             status, _ = board.get(path, method=method, service_addr="127.0.0.1:1", session_path="/tmp", duration="1")
@@ -113,7 +71,9 @@ def test_what_it_could_do_beside_showing_is_not_there(board: Board) -> None:
     assert board.json("/config")["hideCaptureProfileButton"] is True
 
 
-def test_no_request_names_a_path(board: Board, name: str, logs: Path, tmp_path: Path, time_of_profile: str) -> None:
+def test_no_request_names_a_path(
+    board: ProfilePage, name: str, logs: Path, tmp_path: Path, time_of_profile: str
+) -> None:
     """Not even that of a profile, beside the logs or among them."""
     elsewhere = tmp_path / "plugins" / "profile" / "elsewhere"
     shutil.copytree(logs / "run/train/plugins/profile" / time_of_profile, elsewhere)
@@ -133,7 +93,7 @@ def test_no_request_names_a_path(board: Board, name: str, logs: Path, tmp_path: 
             assert status == 400, (parameter, value)
 
 
-def test_a_parameter_that_is_given_twice(board: Board, name: str) -> None:
+def test_a_parameter_that_is_given_twice(board: ProfilePage, name: str) -> None:
     """What is checked is what the plugin is given."""
     path = f"/data/plugin/profile/run_tools?run={name}&run=../x"
     status, text = board.ask(path)
@@ -142,7 +102,7 @@ def test_a_parameter_that_is_given_twice(board: Board, name: str) -> None:
 
 
 @needs_chromium
-def test_a_browser_shows_it(board: Board, name: str) -> None:
+def test_a_browser_shows_it(board: ProfilePage, name: str) -> None:
     text = "(document.querySelector('iframe') || {contentDocument: document}).contentDocument.body.innerText"
     with page(width=1280, height=800) as ask:
         ask("Page.navigate", url=f"http://127.0.0.1:{board.port}/#profile")
@@ -217,7 +177,7 @@ def test_tensorboard_without_the_plugin(logs: Path) -> None:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             wait_for_page(port)
-            listed = Board(port).listed()
+            listed = ProfilePage(port).listed()
         finally:
             process.kill()
     assert "profile" not in listed
@@ -237,7 +197,7 @@ def test_a_profile_in_a_bucket(
     (port,) = free_ports(1)
     with tensorboard(store.url, port, fast=False):
         wait_for_page(port)
-        board, name = Board(port), f"run/train/{time_of_profile}"
+        board, name = ProfilePage(port), f"run/train/{time_of_profile}"
         until(60, "the profile", lambda: board.json("/runs") == [name])
         overview = board.json("/data", run=name, tag="overview_page")
         assert any(table["p"].get("device_type") == "CPU" for table in overview if "p" in table)

@@ -1,6 +1,8 @@
 """TensorBoard as a process, and what it answers over HTTP."""
 
 import contextlib
+import gzip
+import http.client
 import json
 import os
 import pathlib
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -50,3 +53,37 @@ def scalars(port: int, run: str, tag: str, *, at_least: int) -> list[tuple[int, 
                 return [(step, value) for _, step, value in points]
         time.sleep(0.25)
     raise AssertionError(f"TensorBoard on port {port} shows {len(points)} points of {run}/{tag}, expected {at_least}")
+
+
+class ProfilePage:
+    """The page for profiles of a TensorBoard."""
+
+    def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
+        self.port, self._host = port, host
+
+    def ask(self, path: str, *, method: str = "GET") -> tuple[int, str]:
+        """The status and the body, unpacked."""
+        connection = http.client.HTTPConnection(self._host, self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, path)
+            answer = connection.getresponse()
+            body = answer.read()
+        return answer.status, (
+            gzip.decompress(body) if answer.getheader("Content-Encoding") == "gzip" else body
+        ).decode()
+
+    def get(self, path: str, *, method: str = "GET", **query: str) -> tuple[int, str]:
+        """What the page for profiles answers."""
+        return self.ask(f"/data/plugin/profile{path}?{urllib.parse.urlencode(query)}", method=method)
+
+    def json(self, path: str, **query: str) -> Any:
+        status, text = self.get(path, **query)
+        assert status == 200, text
+        return json.loads(text)
+
+    def is_active(self) -> bool:
+        return bool(self.listed()["profile"]["enabled"])
+
+    def listed(self) -> dict[str, Any]:
+        """TensorBoard's pages."""
+        return dict(json.loads(self.ask("/data/plugins_listing")[1]))
