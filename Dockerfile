@@ -57,5 +57,6 @@ RUN mkdir /work && ln -s /tmp /work/logs
 USER 10001:10001
 WORKDIR /work
 EXPOSE 2222 6006 8080
-# Flags (or nothing) are the agent's; anything else is a command: `docker run IMAGE tensorboard --logdir ...`.
+# Flags (or nothing) are the agent's; anything else is a command: `docker run IMAGE python -m trainer.board --logdir ...`
+# (plain `tensorboard` has the projector, and all that its plugin for profiles can do).
 ENTRYPOINT ["/bin/sh", "-c", "case ${1:--} in -*) set -- python -m trainer.agent \"$@\" ;; esac; exec \"$@\"", "trainer"]

@@ -17,7 +17,7 @@ $(error TENSORFLOW=$(TENSORFLOW) is no line of TensorFlow; expected classic or c
 endif
 # What test-current runs: what TensorFlow does, and what reads buckets without it.
 on_both := $(addprefix tests/,training/test_training.py training/test_exactness.py training/test_checkpoint.py \
-	training/test_both_lines.py training/test_onnx.py output/test_event_files.py \
+	training/test_both_lines.py training/test_onnx.py output/test_event_files.py output/test_profile_page.py \
 	$(addprefix output/test_mirror_training.py::test_,a_lost_disk_and_tensorboard_all_the_while \
 	trains_on_data_in_a_bucket a_model_in_a_bucket_predicts_into_a_bucket) \
 	$(addprefix agent/test_agent_training.py::test_,whatever_ends_training_processes_changes_nothing \

@@ -18,6 +18,7 @@ import atexit
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -31,11 +32,22 @@ _ADDRESS = re.compile("(?:gs|s3)://[^,]*")  # --logdir_spec has several, with co
 _LEFT_OUT = "projector"
 
 
-def _brought_here(address: str, *options: str) -> str:
-    """A folder to which another process brings the event files of an address, and profiles."""
+def _bring(address: str, *options: str) -> tuple[str, subprocess.Popen[bytes]]:
+    """A folder to which another process brings what is in a bucket, and that process."""
     folder = tempfile.mkdtemp(prefix="tensorboard-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    process = spawn([sys.executable, "-m", "trainer.output.event_files", address, folder, *options], os.environ)
+    command = [sys.executable, "-m", "trainer.output.event_files", address, folder, *options]
+    return folder, spawn(command, os.environ)
+
+
+def _profiles_brought_here(address: str) -> str:
+    """A folder to which the profiles of an address come; TensorBoard goes on without what does not."""
+    return _bring(address, "profiles")[0]
+
+
+def _brought_here(address: re.Match[str]) -> str:
+    """A folder to which the event files of an address come, and profiles."""
+    folder, process = _bring(address[0])
 
     def end_with_it() -> None:  # What has stopped growing must not look like a run that has.
         code = process.wait()
@@ -57,7 +69,7 @@ def main() -> None:
     """Serves until it is killed, as `tensorboard.main` does."""
     sys.argv[0] = "tensorboard"
     if not tensorflow_line.reads_buckets():
-        sys.argv[1:] = [_ADDRESS.sub(lambda found: _brought_here(found[0]), given) for given in sys.argv[1:]]
+        sys.argv[1:] = [_ADDRESS.sub(_brought_here, argument) for argument in sys.argv[1:]]
     if any(_ADDRESS.search(argument) for argument in sys.argv):
         _read_through_tensorflow()
     else:
@@ -74,7 +86,7 @@ def main() -> None:
     plugins = [plugin for plugin in default.get_plugins() if getattr(plugin, "plugin_name", "") != _LEFT_OUT]
     if profile_page.is_installed():
         plugins = [plugin for plugin in plugins if not plugin.__module__.startswith(profile_page.REPLACED)]
-        plugins.append(profile_page.Loader(lambda address: _brought_here(address, "profiles")))
+        plugins.append(profile_page.Loader(_profiles_brought_here))
     tensorboard = program.TensorBoard(plugins=plugins)
     try:
         app.run(tensorboard.main, flags_parser=tensorboard.configure)

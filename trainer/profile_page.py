@@ -227,8 +227,8 @@ class Loader(base_plugin.TBLoader):  # type: ignore[misc]  # It has no types.
         self._brought = brought
 
     def load(self, context: Any) -> Page | None:
-        """The page; None where several folders are read (--logdir_spec), which the plugin cannot."""
+        """The page; None where several folders are read (--logdir_spec), or what is neither a disk nor a bucket."""
         logdir: str = context.flags.logdir or ""
-        if "://" in logdir:
+        if logdir.startswith(("gs://", "s3://")):
             logdir = self._brought(logdir)
-        return Page(Path(logdir)) if logdir else None
+        return Page(Path(logdir)) if logdir and "://" not in logdir else None
