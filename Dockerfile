@@ -20,7 +20,8 @@ ENV PATH=/opt/venv/bin:$PATH \
 # "cpu" or "gpu": tensorflow-cpu, or tensorflow[and-cuda].
 ARG ACCELERATOR=cpu
 # The locked dependencies come before the code, so that a change of code rebuilds (and moves) a small layer only. Wheels
-# alone, of which each has the checksum that it had when they were locked (`make requirements`).
+# alone, of which each has the checksum that it had when they were locked (`make requirements`). All that is needed is
+# among them, as `pip check` sees; pip's own look at that takes a locked package for another one than its extra.
 # CUDA's libraries from pip lie where the loader does not look (tensorflow#63362): its cache is told of them, which
 # takes a wildcard, as LD_LIBRARY_PATH does not.
 ARG LINE=
@@ -28,7 +29,8 @@ ARG LINE=
 ARG TARGETARCH
 COPY requirements/${ACCELERATOR}${LINE}-${TARGETARCH}.txt /opt/requirements.txt
 RUN python3 -m venv /opt/venv \
- && pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary=:all: --requirement /opt/requirements.txt \
+ && pip install --no-cache-dir --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: --requirement /opt/requirements.txt \
+ && pip check \
  && printf '%s\n' /opt/venv/lib/python3.*/site-packages/nvidia/*/lib >/etc/ld.so.conf.d/nvidia.conf \
  && ldconfig \
  && printf 'trainer:x:10001:10001::/tmp:/usr/sbin/nologin\n' >>/etc/passwd

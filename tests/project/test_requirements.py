@@ -86,6 +86,8 @@ def test_the_image_installs_these_alone() -> None:
     locked, own = installs
     assert "--require-hashes" in locked
     assert "--only-binary=:all:" in locked
+    assert "--no-deps" in locked
+    assert " && pip check " in DOCKERFILE
     assert "--no-deps --no-build-isolation" in own  # Which asks no index.
     assert "COPY requirements/${ACCELERATOR}${LINE}-${TARGETARCH}.txt " in DOCKERFILE
 
