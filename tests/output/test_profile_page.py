@@ -15,8 +15,8 @@ from tests.support.paths import ROOT
 from tests.support.tensorboard_client import ProfilePage, tensorboard, wait_for_page
 from tests.support.training_processes import Training
 from tests.support.waiting import until
+from trainer.board.profile_page import Shelf
 from trainer.core.free_ports import free_ports
-from trainer.profile_page import Shelf
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_tensorboard_without_the_plugin(logs: Path) -> None:
         "find = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *rest: None if name == 'xprof' else find(name, *rest)\n"
         "default.get_plugins = default.get_static_plugins\n"
-        "from trainer import board; board.main()"
+        "from trainer.board.__main__ import main; main()"
     )
     (port,) = free_ports(1)
     command = [sys.executable, "-c", without, "--logdir", str(logs), "--port", str(port), "--load_fast=false"]

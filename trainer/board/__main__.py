@@ -11,7 +11,7 @@ a module of the name `tensorboard.compat.notf`.
 
 The projector is left out: it hands out any file that this process may read, credentials too, to whoever can put a
 `projector_config.pbtxt` among the logs (tensorflow/tensorboard#7115, #7119). The plugin for profiles, where it is
-installed, is held by `trainer.profile_page` to what it is given.
+installed, is held by `trainer.board.profile_page` to what it is given.
 """
 
 import atexit
@@ -80,7 +80,7 @@ def main() -> None:
     from tensorboard import default, main_lib, program
     from tensorboard.plugins import base_plugin
 
-    from trainer import profile_page
+    from trainer.board import profile_page
 
     main_lib.global_init()
     plugins = [plugin for plugin in default.get_plugins() if getattr(plugin, "plugin_name", "") != _LEFT_OUT]
