@@ -287,7 +287,7 @@ def test_bad_agent_flags_and_environment(
 def test_of_tensorboard_a_person_hears_only_that_it_does_not_run(tmp_path: pathlib.Path) -> None:
     (port,) = free_ports(1)
     flags, environ = ["--tensorboard", f"--tensorboard_port={port}"], {"BEHAVIOUR": "hang 0 7"}
-    prelude = "from trainer.agent import children; children._PAUSE = 0.5"
+    prelude = "from trainer.agent.processes import children; children._PAUSE = 0.5"
     with running(tmp_path, 1, agent_flags=flags, environ=environ, prelude=prelude) as run:
         with socket.create_server(("", port)):
             agent = run.start(0)

@@ -13,7 +13,7 @@ from trainer.agent import pulse
 from trainer.agent.pulse import Pulse
 
 FOR_EVER = ("sh", "-c", "sleep 600")
-SOON_HUNG = "from trainer.agent import server; server.HUNG_SECONDS = 2.0\n"
+SOON_HUNG = "from trainer.agent.port import server; server.HUNG_SECONDS = 2.0\n"
 HANGS = "from trainer.agent.processes.watchdog import Watchdog; import time; Watchdog.check = lambda _: time.sleep(600)"
 
 
@@ -96,7 +96,7 @@ def test_what_the_coordinator_cannot_read_ends_all_whoever_asked_last(tmp_path: 
 
 def test_workers_that_are_only_told_to_go_are_told_of(tmp_path: pathlib.Path) -> None:
     """The Job replaces who ended with 143, for ever; each of them looks like the first."""
-    prelude = "from trainer.agent import watchdog; watchdog._LEAVE_SECONDS = 0.5"
+    prelude = "from trainer.agent.processes import watchdog; watchdog._LEAVE_SECONDS = 0.5"
     with running(tmp_path, 2, program=FOR_EVER, prelude=prelude) as run:
         chief = run.start(0)
         for attempt in range(1, 5):
