@@ -27,7 +27,7 @@ def gates(own_cluster: pathlib.Path) -> Iterator[None]:
     assert own_cluster.is_dir()  # Its control plane is this machine's processes.
     run(CLUSTER, "gang", "on")
     yield
-    made = ("kubectl", "get", "podgroups,workloads", "--all-namespaces", "--output", "name")
+    made = ("kubectl", "get", "podgroups,workloads.scheduling.k8s.io", "--all-namespaces", "--output", "name")
     until(120, "the end of all groups, which nothing knows without the gates", lambda: not run(*made).stdout)
     run(CLUSTER, "gang", os.environ.get("GANG", "off"))
 
