@@ -9,7 +9,7 @@ from typing import Any
 from tests.support.data_formats import READERS
 from trainer import mnist, sources
 from trainer.core.settings import setting
-from trainer.sources.files import attempts
+from trainer.sources.files import retries
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ preprocess, build_model = mnist.preprocess, mnist.build_model
 
 def load_data(config: Any) -> Any:
     if config.patience:
-        attempts.PATIENCE_SECONDS = attempts.FIRST_PATIENCE_SECONDS = config.patience
+        retries.PATIENCE_SECONDS = retries.FIRST_PATIENCE_SECONDS = config.patience
     read = images if config.reader == "images" else READERS[config.reader]
     return read(f"{config.data_dir}/train"), read(f"{config.data_dir}/validation")
 

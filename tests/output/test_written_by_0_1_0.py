@@ -8,7 +8,7 @@ import pytest
 from tests.support.event_reader import scalars
 from tests.support.memory_store import MemoryStore
 from tests.support.mirrored_run import Clock, Training, a_mirror
-from trainer.core import formats
+from trainer.core import format_versions
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import MANIFEST, checkpoint_names
 from trainer.output import reader
@@ -61,7 +61,7 @@ def test_a_run_that_0_1_0_left_goes_on(tmp_path: Path) -> None:
     after = scalars(as_files(store, tmp_path / "bucket"))
     assert {curve: after[curve] for curve in before} == before
     manifest = json.loads(store.objects[MANIFEST].data)
-    assert manifest[formats.KEY] == formats.MANIFEST
+    assert manifest[format_versions.KEY] == format_versions.MANIFEST
     assert [entry["file"] for entry in manifest["checkpoints"]] == ["step-0000000040.npz", "step-0000000060.npz"]
     assert "checkpoints/step-0000000030.npz" not in store.objects
 
@@ -89,13 +89,16 @@ def test_the_reader_reads_what_0_1_0_wrote() -> None:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (formats.MANIFEST + 1, r"mirror.json is of format 2, .* reads up to 1: a newer version wrote it; use that one"),
+        (
+            format_versions.MANIFEST + 1,
+            r"mirror.json is of format 2, .* reads up to 1: a newer version wrote it; use that one",
+        ),
         ("two", r"mirror.json says that its format is 'two', expected a whole number from 1: it is damaged"),
     ],
 )
 def test_a_manifest_of_another_format_is_named_as_such(version: object, message: str) -> None:
     store = MemoryStore(etags=True)
-    store.create(MANIFEST, json.dumps({formats.KEY: version, "owner": "another", "files": []}).encode())
+    store.create(MANIFEST, json.dumps({format_versions.KEY: version, "owner": "another", "files": []}).encode())
     before = dict(store.objects)
     with pytest.raises(DataError, match=message):
         MirrorManifest(store, "this").take_over()

@@ -9,7 +9,7 @@ from tests.support.object_stores import Server, environ, started
 from tests.support.servers import BUCKET
 from trainer.output.stores.opening import open_store
 from trainer.sources import files
-from trainer.sources.files import attempts, bucket
+from trainer.sources.files import bucket, retries
 from trainer.sources.indexes import side_index
 
 Upload = Callable[[Path], str]
@@ -26,13 +26,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(autouse=True)
 def fresh_files(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """As in a process that has read nothing yet, and that is in a hurry."""
-    monkeypatch.setattr(attempts, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(attempts, "LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr(attempts, "FIRST_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(retries, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(retries, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(retries, "FIRST_PATIENCE_SECONDS", 0.5)
     indexes = tmp_path_factory.mktemp("indexes")
     monkeypatch.setattr(side_index, "cache_folder", lambda: indexes)
-    attempts.forget()
+    retries.forget()
     bucket.forget_clients()
     yield
     files.use_cache(None)

@@ -22,7 +22,7 @@ from trainer.output.stores import gs, s3
 from trainer.output.stores.opening import open_store
 from trainer.sources import files
 from trainer.sources.errors import DamagedRecord, StoreAwayError
-from trainer.sources.files import attempts, bucket, local
+from trainer.sources.files import bucket, local, retries
 from trainer.sources.files.file import File
 
 servers = pytest.mark.servers
@@ -295,7 +295,7 @@ def test_a_bad_network(
     toxic: tuple[str, dict[str, int]],
 ) -> None:
     """Whatever happens to connections on their way, what arrives is right."""
-    monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr(retries, "PATIENCE_SECONDS", 20.0)
     open_store(place).create("file", CONTENT)
     with toxiproxy(server.address) as (front, toxics):
         reach(front)
@@ -311,7 +311,7 @@ def test_a_store_that_says_nothing(
     server: Server, place: str, reach: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request has a time limit; the next one may be answered."""
-    monkeypatch.setattr(attempts, "PATIENCE_SECONDS", 20.0)
+    monkeypatch.setattr(retries, "PATIENCE_SECONDS", 20.0)
     monkeypatch.setattr(s3, "TIMEOUT_SECONDS", 0.3)
     monkeypatch.setitem(gs.REQUEST_OPTIONS, "timeout", (0.3, 0.3))
     open_store(place).create("file", CONTENT)

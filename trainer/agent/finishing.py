@@ -11,7 +11,7 @@ from trainer.agent.coordination.messages import Ended, Finish
 from trainer.agent.events import Events, OutputFinished
 from trainer.agent.records.agent_log import AgentLog
 from trainer.agent.status import Status
-from trainer.core import formats, termination_message, threads, typed_json
+from trainer.core import format_versions, termination_message, threads, typed_json
 from trainer.core.causes import KILLED_BY_AGENT, Cause
 from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, meaning, rule
 from trainer.core.process import signal_name
@@ -144,7 +144,7 @@ def leave_early(code: int, text: str, environ: Mapping[str, str]) -> None:
     """Leaves the termination message of an agent that could not begin, or that ends by a fault of its own."""
     reason = one_line(redacted(text))
     fields = {
-        "format": formats.TERMINATION_MESSAGE,
+        "format": format_versions.TERMINATION_MESSAGE,
         "exit_code": code,
         "meaning": meaning(code),
         "reason": reason,
@@ -163,7 +163,7 @@ def termination_fields(finish: Finish, ended: Ended, status: Status, *, run: str
     """The termination message of a worker that ends without a result; see `trainer.core.termination_message`."""
     accused = sorted(set(finish.accused) - {status.worker})
     return {
-        "format": formats.TERMINATION_MESSAGE,
+        "format": format_versions.TERMINATION_MESSAGE,
         "worker": status.worker,
         "attempt": ended.attempt,
         "exit_code": int(finish.code),

@@ -3,7 +3,7 @@
 import pathlib
 from typing import Any
 
-from trainer.core import formats, typed_json
+from trainer.core import format_versions, typed_json
 from trainer.core.run_dir import ATTEMPTS, MOST_ATTEMPTS
 
 
@@ -25,7 +25,7 @@ def parse(data: bytes) -> list[dict[str, Any]]:
             line = typed_json.an_object(typed_json.loads(text), "a line")
         except ValueError:
             continue
-        formats.version(line, formats.ATTEMPTS, what=f"a line of {ATTEMPTS}")
+        format_versions.version(line, format_versions.ATTEMPTS, what=f"a line of {ATTEMPTS}")
         try:
             typed_json.whole(line, "attempt", least=1, most=2 * MOST_ATTEMPTS)
         except ValueError:

@@ -22,7 +22,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.core import formats, typed_json
+from trainer.core import format_versions, typed_json
 
 LIMIT = 4096  # Bytes; the kubelet cuts what is longer.
 _DEFAULT_PATH = "/dev/termination-log"
@@ -74,7 +74,7 @@ def loads(text: str) -> dict[str, Any]:
         return {"errors": text.splitlines()[-5:]} if text else {}
     if not isinstance(fields, dict):
         return {}
-    formats.version(fields, formats.TERMINATION_MESSAGE, what="the termination message")
+    format_versions.version(fields, format_versions.TERMINATION_MESSAGE, what="the termination message")
     return fields
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.run_objects import SPENT, pod, seen
-from trainer.core import formats
+from trainer.core import format_versions
 from trainer.core.causes import Cause
 from trainer.launch.cluster.objects import Pod
 from trainer.launch.report.agent_message import AgentMessage
@@ -52,7 +52,7 @@ def test_a_field_that_cannot_be_read_is_unknown(fields: dict[str, Any]) -> None:
     assert getattr(AgentMessage.of(of({**MESSAGE, **fields})), name) == getattr(AgentMessage(), name)
 
 
-@pytest.mark.parametrize("version", [formats.TERMINATION_MESSAGE + 1, "three", 0, True, None])
+@pytest.mark.parametrize("version", [format_versions.TERMINATION_MESSAGE + 1, "three", 0, True, None])
 def test_a_message_of_a_newer_format_is_shown_and_decides_nothing(version: object) -> None:
     message = {**MESSAGE, "format": version, "accused": [0], "exit_code": 1}
     assert AgentMessage.of(of(message)) == AgentMessage(reason="it was frozen")

@@ -8,7 +8,7 @@ import pathlib
 from typing import Any
 
 from trainer.agent.coordination.messages import Begin, Failure, Over
-from trainer.core import formats
+from trainer.core import format_versions
 from trainer.core.causes import Cause
 from trainer.core.process import signal_name
 from trainer.core.run_dir import ATTEMPTS
@@ -35,7 +35,7 @@ def record(begin: Begin, over: Over, failure: Failure | None, span: Span) -> dic
       span: its steps and times.
     """
     line: dict[str, Any] = {
-        formats.KEY: formats.ATTEMPTS,
+        format_versions.KEY: format_versions.ATTEMPTS,
         "attempt": begin.attempt,
         "workers": list(begin.present),
         "step_from": span.step_from,

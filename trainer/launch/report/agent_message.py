@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
-from trainer.core import formats, typed_json
+from trainer.core import format_versions, typed_json
 from trainer.core.causes import CRASHES, Cause
 from trainer.core.exit_codes import DataError
 from trainer.launch.cluster.objects import Pod
@@ -36,7 +36,7 @@ class AgentMessage:
         facts = pod.facts
         reason = _text(facts.get("reason"))
         try:
-            formats.version(facts, formats.TERMINATION_MESSAGE, what="the termination message")
+            format_versions.version(facts, format_versions.TERMINATION_MESSAGE, what="the termination message")
         except DataError:
             return cls(reason=reason)
         return cls(

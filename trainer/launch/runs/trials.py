@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from trainer.core import formats, typed_json
+from trainer.core import format_versions, typed_json
 from trainer.core.exit_codes import DataError
 from trainer.core.result_figures import figure, sound
 from trainer.core.run_dir import run_name_parts
@@ -87,7 +87,7 @@ class Sweep:
         """
         try:
             value = typed_json.an_object(typed_json.loads(data), "it")
-            formats.version(value, formats.TRIALS, what=what)
+            format_versions.version(value, format_versions.TRIALS, what=what)
             trials = value.get("trials")
             if not isinstance(trials, list) or len(trials) > _MOST_TRIALS:
                 raise ValueError("trials is no list of them")
@@ -106,7 +106,9 @@ class Sweep:
 
     def to_json(self) -> bytes:
         """What `from_json` reads."""
-        return (json.dumps({formats.KEY: formats.TRIALS, **dataclasses.asdict(self)}, indent=1) + "\n").encode()
+        return (
+            json.dumps({format_versions.KEY: format_versions.TRIALS, **dataclasses.asdict(self)}, indent=1) + "\n"
+        ).encode()
 
     def counts(self) -> dict[str, int]:
         """How many trials are in each state that some are in."""

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any, Self
 
-from trainer.core import formats, typed_json
+from trainer.core import format_versions, typed_json
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import MANIFEST, checkpoint_step
 from trainer.core.safe_text import one_line
@@ -86,7 +86,7 @@ class MirrorManifest:
         """
         self.flush()
         value = {
-            formats.KEY: formats.MANIFEST,
+            format_versions.KEY: format_versions.MANIFEST,
             "owner": self._owner,
             "checkpoints": [dataclasses.asdict(checkpoint) for checkpoint in checkpoints],
         }
@@ -120,7 +120,7 @@ class MirrorManifest:
 
     def _read(self, data: bytes) -> None:
         value = self._value_in(data)
-        formats.version(value, formats.MANIFEST, what=self._url)
+        format_versions.version(value, format_versions.MANIFEST, what=self._url)
         entries, best = value.get("checkpoints"), value.get("best", [])
         if not isinstance(entries, list) or not isinstance(best, list):
             raise self._foreign("it has no list of checkpoints")

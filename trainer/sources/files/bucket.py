@@ -6,8 +6,8 @@ import threading
 from trainer.output.stores.errors import MissingError, StorageError
 from trainer.output.stores.opening import open_ranges
 from trainer.output.stores.ranges import Entry, Ranges
-from trainer.sources.files.attempts import Attempts
 from trainer.sources.files.file import File, split
+from trainer.sources.files.retries import Retries
 
 SMALLEST_PART = 64 * 2**10  # A request that failed is tried again with half the bytes, but for no less than these.
 
@@ -35,17 +35,17 @@ def describe(url: str) -> File | None:
     """Looks at one object; None when there is none."""
     scheme, bucket, key = split(url)
     ranges = client(scheme, bucket)
-    attempts = Attempts(ranges.url)
+    retries = Retries(ranges.url)
     while True:
         try:
             entry = ranges.describe(key)
         except MissingError:
-            attempts.succeeded()
+            retries.succeeded()
             return None
         except StorageError as error:
-            attempts.failed(error)
+            retries.failed(error)
         else:
-            attempts.succeeded()
+            retries.succeeded()
             return File(url, entry.size, entry.version)
 
 
@@ -53,14 +53,14 @@ def entries(url: str) -> list[Entry]:
     """All objects below a folder, with their whole keys."""
     scheme, bucket, folder = split(url)
     ranges = client(scheme, bucket)
-    attempts = Attempts(ranges.url)
+    retries = Retries(ranges.url)
     while True:
         try:
             found = list(ranges.entries(folder.rstrip("/")))
         except StorageError as error:
-            attempts.failed(error)
+            retries.failed(error)
         else:
-            attempts.succeeded()
+            retries.succeeded()
             return found
 
 
@@ -68,21 +68,21 @@ def read(file: File, start: int, size: int) -> bytes:
     """Reads a range, of that version of the object; one that comes back short is read on.
 
     Raises:
-      UsageError, DataError, StoreAwayError: see `Attempts`.
+      UsageError, DataError, StoreAwayError: see `Retries`.
     """
     scheme, bucket, key = split(file.url)
     ranges = client(scheme, bucket)
-    attempts = Attempts(ranges.url)
+    retries = Retries(ranges.url)
     parts: list[bytes] = []
     done, most = 0, size
     while done < size:
         try:
             part = ranges.read(key, start + done, min(most, size - done), file.version)
         except StorageError as error:
-            attempts.failed(error)
+            retries.failed(error)
             most = max(most // 2, SMALLEST_PART)
         else:
-            attempts.succeeded()
+            retries.succeeded()
             parts.append(part)
             done += len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)

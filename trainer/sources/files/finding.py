@@ -10,8 +10,8 @@ from trainer.core.safe_text import redacted
 from trainer.output.stores.errors import StorageError
 from trainer.output.stores.ranges import Entry
 from trainer.sources.files import bucket, local
-from trainer.sources.files.attempts import Attempts
 from trainer.sources.files.file import File, join, split
+from trainer.sources.files.retries import Retries
 from trainer.sources.files.together import each
 
 Address = str | os.PathLike[str]
@@ -120,12 +120,12 @@ def _entries(folder: str, *, deep: bool) -> list[Entry]:
         if not found and not deep:
             raise DataError(f"{redacted(folder)}: there is no such file, and no folder with files in it")
         return found
-    attempts = Attempts(folder)
+    retries = Retries(folder)
     while True:
         try:
             return list(local.entries(folder, deep=deep))
         except StorageError as error:
-            attempts.failed(error)
+            retries.failed(error)
 
 
 def _translated(pattern: str) -> str:

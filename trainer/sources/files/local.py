@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.output.stores.errors import ConflictError, MissingError, StorageError, UnreachableError
 from trainer.output.stores.ranges import Entry
-from trainer.sources.files.attempts import Attempts
 from trainer.sources.files.file import File
+from trainer.sources.files.retries import Retries
 
 MOST_OPEN = 128  # Files kept open; a container's soft limit can be 1,024.
 
@@ -44,13 +44,13 @@ def describe(path: str) -> File:
       DataError: there is none.
       UsageError: it is not to be read.
     """
-    attempts = Attempts(os.path.dirname(path))
+    retries = Retries(os.path.dirname(path))
     while True:
         try:
             with _translated_errors(path):
                 found = os.stat(path)
         except StorageError as error:
-            attempts.failed(error)
+            retries.failed(error)
         else:
             return File(path, found.st_size, _version(found))
 
@@ -61,7 +61,7 @@ def read(file: File, start: int, size: int) -> bytes:
     Raises:
       DataError: the file is gone, was changed, or is cut.
     """
-    attempts = Attempts(os.path.dirname(file.url))
+    retries = Retries(os.path.dirname(file.url))
     while True:
         try:
             with _translated_errors(file.url):
@@ -69,7 +69,7 @@ def read(file: File, start: int, size: int) -> bytes:
         except StorageError as error:
             with _lock:
                 _kept.pop(file, None)
-            attempts.failed(error)
+            retries.failed(error)
 
 
 def read_many(ranges: Sequence[tuple[File, int, int]]) -> list[bytes]:
@@ -109,7 +109,7 @@ def _opened(file: File) -> _Open:
             _kept.move_to_end(file)
             return opened
     opened = _Open(file)
-    Attempts(os.path.dirname(file.url)).succeeded()
+    Retries(os.path.dirname(file.url)).succeeded()
     with _lock:
         _kept[file] = opened
         if len(_kept) > MOST_OPEN:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from absl import logging
 
-from trainer.core import formats, threads, typed_json
+from trainer.core import format_versions, threads, typed_json
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import BEST, CHECKPOINTS, best_names, checkpoint_name, checkpoint_names, checkpoint_step
 from trainer.training.state.whole_file import link_whole, write_whole
@@ -49,7 +49,10 @@ class Checkpoint:
         fields = [field.name for field in dataclasses.fields(self) if field.name not in ("arrays", "sums")]
         members = self.arrays | {f"{_SUMS}{index}": value for index, value in enumerate(self.sums)}
         types = {name: str(array.dtype) for name, array in members.items() if str(array.dtype) in _UNKNOWN_TO_NUMPY}
-        state = {name: getattr(self, name) for name in fields} | {"types": types, formats.KEY: formats.CHECKPOINT}
+        state = {name: getattr(self, name) for name in fields} | {
+            "types": types,
+            format_versions.KEY: format_versions.CHECKPOINT,
+        }
         stored = {
             name: array.view(_UNKNOWN_TO_NUMPY[types[name]]) if name in types else array
             for name, array in members.items()
@@ -70,11 +73,11 @@ class Checkpoint:
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 members = {member: archive[member] for member in archive.files}
             state = typed_json.an_object(typed_json.loads(members.pop(_STATE).tobytes(), lenient=True), _STATE)
-            if formats.version(state, formats.CHECKPOINT, what=name) == 1:
+            if format_versions.version(state, format_versions.CHECKPOINT, what=name) == 1:
                 state |= {"sums": _sums_of_format_1(state), "step_examples": state.pop("step_images")}
                 state["identity"] |= {"loss": _UNSAID, "experiment's flags": _UNSAID}
             else:
-                del state[formats.KEY]
+                del state[format_versions.KEY]
                 members |= {member: members[member].view(np.dtype(kind)) for member, kind in state.pop("types").items()}
                 sums = sorted(
                     (int(member.removeprefix(_SUMS)), member) for member in members if member.startswith(_SUMS)

@@ -31,8 +31,8 @@ _said: dict[str, float] = {}  # When it was last said that a place does not answ
 _lock = threading.Lock()
 
 
-class Attempts:
-    """The attempts at one request, or at requests that follow each other."""
+class Retries:
+    """How often one request, or requests that follow each other, are tried again."""
 
     def __init__(self, place: str) -> None:
         """Takes the bucket or folder that is asked: what is said of it is said once for all that ask."""
@@ -50,7 +50,7 @@ class Attempts:
             _answered.add(self._place)
 
     def failed(self, error: StorageError) -> None:
-        """Waits before the next attempt.
+        """Waits before the next try.
 
         Raises:
           UsageError, DataError, StoreAwayError: there is to be none.
