@@ -4,7 +4,7 @@
 #   docker build -t REGISTRY/mnist-train:1.0.0-gpu --build-arg ACCELERATOR=gpu .  NVIDIA GPU
 #
 # With --build-arg LINE=-current either has the newest TensorFlow; its tag then ends with -current, by which the launcher
-# knows what its GPUs have to be. `--platform linux/arm64` builds the CPU image for that; it has not been tried yet.
+# knows what its GPUs have to be. `--platform linux/arm64` builds the CPU image for that.
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
 
 FROM ${BASE}

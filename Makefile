@@ -115,7 +115,7 @@ schemas: setup ## write tests/schemas, from the Kubernetes versions of test-char
 	$(python) -m tools.kubernetes_schemas v1.33.13 v1.34.4 v1.35.4 v1.36.3 v1.37.2
 
 .PHONY: image
-image: setup ## the image as tests build it (root, buildah): make image FILE=image.tar TENSORFLOW=current
+image: setup ## the image as tests build it (root, buildah): make image FILE=image.tar TENSORFLOW=current PLATFORM=linux/arm64
 	TENSORFLOW=$(TENSORFLOW) tests/e2e/image $(or $(FILE),image.tar)
 
 .PHONY: release
