@@ -13,10 +13,10 @@ from tests.support.memory_store import MemoryStore
 from tests.support.mirrored_run import Clock, Training, a_mirror, point
 from trainer.agent.records.attempt_history import AttemptHistory
 from trainer.agent.status import Status
-from trainer.core import tfrecord
+from trainer.core import protobuf, tfrecord
 from trainer.core.exit_codes import TrainerError
 from trainer.core.run_dir import ATTEMPTS, EVENT_FOLDERS, MANIFEST, RESULT
-from trainer.output.mirror.marks import _MARK_TAG, _varint
+from trainer.output.mirror.marks import _MARK_TAG
 from trainer.output.stores.store import Store, StoredObject
 
 VICTIM = "a victim"
@@ -107,7 +107,7 @@ def mark(source: Any, offset: Any = 0, **more: Any) -> bytes:
 
 
 def raw_mark(text: bytes) -> bytes:
-    return tfrecord.record(b"\x09" + bytes(8) + _MARK_TAG + _varint(len(text)) + text)
+    return tfrecord.record(b"\x09" + bytes(8) + _MARK_TAG + protobuf.varint(len(text)) + text)
 
 
 def segment(*marks: bytes) -> bytes:

@@ -39,22 +39,22 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 def whole(number: int, value: int) -> bytes:
     """A field with a whole number from 0."""
-    return _varint(number << 3 | _VARINT) + _varint(value)
+    return varint(number << 3 | _VARINT) + varint(value)
 
 
 def double(number: int, value: float) -> bytes:
     """A field with a number of 8 bytes."""
-    return _varint(number << 3 | _EIGHT_BYTES) + struct.pack("<d", value)
+    return varint(number << 3 | _EIGHT_BYTES) + struct.pack("<d", value)
 
 
 def block(number: int, value: bytes | str) -> bytes:
     """A field with a text, bytes or a message."""
     data = value.encode() if isinstance(value, str) else value
-    return _varint(number << 3 | _LENGTH) + _varint(len(data)) + data
+    return varint(number << 3 | _LENGTH) + varint(len(data)) + data
 
 
-def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; all bytes but the last have the high bit set."""
+def varint(number: int) -> bytes:
+    """A whole number: seven bits a byte, the lowest first; all bytes but the last have the high bit set."""
     text = bytearray()
     while number > 127:
         text.append(number & 127 | 128)

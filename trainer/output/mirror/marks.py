@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Self
 
-from trainer.core import typed_json
+from trainer.core import protobuf, typed_json
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import is_event_file
 from trainer.core.safe_text import one_line
@@ -33,7 +33,7 @@ class Mark:
     def event(self, wall_time: float) -> bytes:
         """The mark as a framed event, dated in seconds since 1970."""
         text = json.dumps(dataclasses.asdict(self), separators=(",", ":")).encode()
-        return record(_WALL_TIME_TAG + struct.pack("<d", wall_time) + _MARK_TAG + _varint(len(text)) + text)
+        return record(_WALL_TIME_TAG + struct.pack("<d", wall_time) + _MARK_TAG + protobuf.varint(len(text)) + text)
 
     @classmethod
     def parse(cls, event: bytes) -> Self | None:
@@ -92,12 +92,3 @@ def end_position(segment: bytes) -> tuple[str, int]:
         for mark, records in marked_parts(segment):
             source, offset = mark.source, mark.offset + len(records)
     return source, offset
-
-
-def _varint(number: int) -> bytes:
-    """A whole number as protocol buffers write it: seven bits a byte, the lowest first."""
-    text = bytearray()
-    while number > 127:
-        text.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*text, number])

@@ -24,9 +24,8 @@ FIRST_PATIENCE_SECONDS = 60.0  # The same of a store that has not answered this 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # Seconds, doubled from one to the other.
 _SAY_EVERY = 60.0  # Seconds.
 
-_answered: set[str] = (
-    set()
-)  # Places that have answered this process: what they refuse now may pass, as IAM's delays do.
+# Places that have answered this process: what they refuse now may pass, as IAM's delays do.
+_answered: set[str] = set()
 _said: dict[str, float] = {}  # When it was last said that a place does not answer.
 _lock = threading.Lock()
 
