@@ -118,19 +118,18 @@ def _side_by_side(data: Path, size: int, count: int) -> list[Row]:
 def _far(folder: Path) -> list[Row]:
     """From an S3 server on this machine, behind a network that takes its time."""
     rows = []
-    with s3_server(folder) as address, toxiproxy(address) as (front, toxics):
+    # Each its own proxy: one that is asked for a toxic waits for every connection that a reader left half read.
+    with s3_server(folder) as address, toxiproxy(address) as (near, _), toxiproxy(address) as (far, toxics):
+        toxics.add("latency", latency=LATENCY)
         for size, count in ((800, 40_000), (100_000, 3_200)):
             name = f"s{size}"
             write(folder / BUCKET / name, size, count)
             command = [sys.executable, str(PROGRAMS / "reading.py"), "ours", f"s3://{BUCKET}/{name}", str(size), "0"]
-            _output(command, s3_environ(front))  # Makes the indexes.
+            _output(command, s3_environ(near))  # Makes the indexes.
             speeds: dict[bool, list[float]] = {False: [], True: []}
             for _ in range(TURNS):
                 for slow, found in speeds.items():
-                    toxics.clear()
-                    if slow:
-                        toxics.add("latency", latency=LATENCY)
-                    figures = _output(command, s3_environ(front))
+                    figures = _output(command, s3_environ(far if slow else near))
                     # What is read before the first batch is asked for one after the other.
                     found.append((figures["examples"] - BATCH) / (figures["seconds"] - figures["first"]))
             ratio = statistics.median(speeds[True]) / statistics.median(speeds[False])
