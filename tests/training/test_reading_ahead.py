@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.waiting import until
 from trainer.core.config import Config
+from trainer.training.data.block_memory import SharedMemory
 from trainer.training.data.read_ahead import Block, Depth, Plan, ReadAhead, Readers
-from trainer.training.data.reader_process import SharedMemory
 from trainer.training.data.source_split import SourceSplit
 
 BATCH, EXAMPLES = 8, 400
@@ -114,6 +114,7 @@ def test_a_lease_is_free_when_its_last_array_is_gone() -> None:
     array = np.asarray(one)[10:20].view(np.uint16)
     array[:] = 7
     start = one.start
+    assert start is not None
     del one
     assert memory.lease(100).start != start
     assert memory.at(start, 100)[10] == 7

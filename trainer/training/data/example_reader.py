@@ -78,9 +78,14 @@ class ExampleReader:
         return sum(np.asarray(leaf).nbytes for leaf in leaves_of(self._template[0], self._template[0]))
 
     @property
+    def stacks(self) -> bool:
+        """Whether the source gives several examples as one array."""
+        return self._stacked is not None
+
+    @property
     def reads_many(self) -> bool:
         """Whether the source reads several examples at once."""
-        return self._many is not None or self._stacked is not None
+        return self._many is not None or self.stacks
 
     def bytes_of(self, examples: int) -> int:
         """The memory that so many examples take, each leaf aligned."""

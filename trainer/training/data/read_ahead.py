@@ -25,8 +25,9 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import DataError
 from trainer.sources import files
 from trainer.training.data import reader_process
+from trainer.training.data.block_memory import OwnMemory, Room, SharedMemory
 from trainer.training.data.order import Rows
-from trainer.training.data.reader_process import Part, Room, SharedMemory
+from trainer.training.data.reader_process import Part
 from trainer.training.data.source_split import SourceSplit
 
 _THREADS = 16  # Reading waits for disks and networks; what keeps the interpreter busy gains nothing by more.
@@ -34,6 +35,7 @@ _AHEAD_BYTES = 2**26  # Of examples that a worker reads ahead, if not told other
 _MOST_AHEAD = 128  # Batches.
 _PIECE = 32  # Examples that are read one after another, where a source gives them one by one.
 _PIECE_BYTES = 2**19  # The most that one thread reads of a batch: the first batch is soon there, and takes all threads.
+_STACKED_BYTES = 2**21  # The same of a source that gives many examples as one array, for which a call is what costs.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,8 @@ class Readers:
         self._cache = config.data_cache, int(config.data_cache_gib * 2**30)
         files.use_cache(self._cache[0] or None, self._cache[1])
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reader")
-        self._processes, self._may_skip = config.reader_processes, config.skip_bad_records
+        self.processes, self._may_skip = config.reader_processes, config.skip_bad_records
+        self._memory = OwnMemory()
         self._pools: dict[int, tuple[ProcessPoolExecutor, SharedMemory]] = {}
         self._damaged: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
@@ -107,14 +110,12 @@ class Readers:
         Raises:
           UsageError: its source cannot be sent to them.
         """
-        if self._processes:
+        if self.processes:
             self._pool(split)[0].submit(os.getpid)
 
     def room(self, split: SourceSplit, examples: int) -> Room:
         """Memory for so many examples, where what reads can write to."""
-        if self._processes:
-            return reader_process.shared_room(split.reader, self._pool(split)[1], examples)
-        return Room(split.reader.buffers(examples))
+        return Room.of(self._pool(split)[1] if self.processes else self._memory, split.reader, examples)
 
     def read(self, split: SourceSplit, rows: Rows, epoch_seed: int, room: Room, first: int) -> None:
         """Reads examples into their room, from its example `first` on, and looks at them.
@@ -131,7 +132,7 @@ class Readers:
                 damaged = self._pool(split)[0].submit(reader_process.read, rows, epoch_seed, part).result()
             except BrokenExecutor as error:
                 raise RuntimeError(
-                    f"a process of --reader_processes={self._processes} that read the {split.name} data has ended: it "
+                    f"a process of --reader_processes={self.processes} that read the {split.name} data has ended: it "
                     "was killed, perhaps for want of memory, or the source's code ended it"
                 ) from error
         self._note(split.name, damaged)
@@ -145,7 +146,7 @@ class Readers:
                 # warning of them would be the last line of the log.
                 sys.warnoptions.append("ignore:resource_tracker:UserWarning")
                 executor = ProcessPoolExecutor(
-                    self._processes,
+                    self.processes,
                     mp_context=multiprocessing.get_context("spawn"),
                     initializer=reader_process.begin,
                     initargs=(split.pickled_reader(), memory, *self._cache),
@@ -231,8 +232,7 @@ class ReadAhead:
         """Reads a block in pieces; the thread that reads the last one brings it to the devices."""
         block: Future[Block] = Future()
         rooms = [self._readers.room(self._split, capacity) for capacity in self._capacities]
-        size = len(plan.rows[0]) // plan.batches if self._split.reader.reads_many else _PIECE
-        size = max(1, min(size, _PIECE_BYTES // self._split.reader.bytes_per_example))
+        size = self._piece(len(plan.rows[0]) // plan.batches)
         pieces = collections.deque(
             (replica, first, min(first + size, len(rows)))
             for replica, rows in enumerate(plan.rows)
@@ -264,6 +264,16 @@ class ReadAhead:
         for _ in range(min(len(pieces), _THREADS)):  # Few calls: each waits for threads that read already.
             self._readers.threads.submit(read_some)
         return block
+
+    def _piece(self, batch: int) -> int:
+        """Examples that are read by one call, where a batch has so many."""
+        reader = self._split.reader
+        size = max(1, (_STACKED_BYTES if reader.stacks else _PIECE_BYTES) // reader.bytes_per_example)
+        if not reader.stacks:
+            size = min(size, batch if reader.reads_many else _PIECE)
+        if reader.reads_many and self._readers.processes:  # Asking a process costs as much as some large examples.
+            size = max(size, -(-batch // self._readers.processes))
+        return size
 
     def _moved(self, plan: Plan, rooms: list[Room]) -> Block:
         tensors, numbers = [], []
