@@ -35,7 +35,7 @@ def test_many_files_let_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for first in range(0, len(source), 64):
         source.stacked(np.arange(first, first + 64))
         most = max(most, kept(tmp_path))
-    assert MIB <= most <= 2 * 4 * MIB  # x and y are mapped by themselves.
+    assert MIB <= most <= 5 * MIB  # What one call touches comes on top.
 
 
 def test_what_is_small_stays_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
