@@ -157,6 +157,8 @@ def namespace() -> Iterator[Release]:
     run("kubectl", "create", "namespace", name)
     run("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     release = Release(name)
+    # A controller makes it, and the API server takes no pod before.
+    until(60, "the default service account", lambda: release.kubectl("get", "serviceaccount", "default", check=False))
     yield release
     # At once and by force: what a test has left is of no interest, and the next one needs the cores.
     release.kubectl("delete", "jobs,deployments,pods", "--all", "--force", "--grace-period=0", check=False)
@@ -164,12 +166,12 @@ def namespace() -> Iterator[Release]:
     until(120, f"the end of the pods in {name}", lambda: not release.get("pods")["items"])
 
 
-def idle_pod(name: str, *, node: str = "", requests: dict[str, str] | None = None) -> Json:
-    """A pod of this run's image that does nothing, on a node if one is named."""
+def idle_pod(name: str, *arguments: str, node: str = "", requests: dict[str, str] | None = None) -> Json:
+    """A pod of this run's image that does nothing, or what `arguments` say, on a node if one is named."""
     container = {
         "name": "image",
         "image": os.environ["IMAGE"],
-        "args": ["sleep", "infinity"],
+        "args": list(arguments or ("sleep", "infinity")),
         "resources": {"requests": requests or {}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.launching import Launching, launched, submission, typed
-from tests.e2e.release import Release, run
+from tests.e2e.release import Release, idle_pod, run
 from tests.e2e.store_pod import PORT, store_pod
 from tests.support.installed import copy_of_checkout, install, wheel_of
 from tests.support.servers import BUCKET
@@ -90,10 +91,15 @@ def test_what_is_too_large_for_a_config_map_goes_through_the_bucket(release: Rel
 
 
 def test_a_pod_that_still_installs_goes_when_it_is_told_to(release: Release, tmp_path: pathlib.Path) -> None:
-    """No index answers there (RFC 5737), and pip asks it for a long time."""
+    """Its package index takes every connection and never answers, and pip asks it for a long time."""
     (tmp_path / "mine.py").write_text(MODEL)
     (tmp_path / "requirements.txt").write_text("nothing-like-it\n")
-    pip = {"PIP_INDEX_URL": "http://192.0.2.1/simple", "PIP_RETRIES": "100"}
+    silent = "import socket, time; server = socket.create_server(('', 8080)); time.sleep(1e6)"
+    release.kubectl("apply", "--filename", "-", text=json.dumps(idle_pod("index", "python", "-c", silent)))
+    index = str(until(60, "the index's address", lambda: release.get("pod", "index")["status"].get("podIP")))
+    host = f"[{index}]" if ":" in index else index
+    # One of plain HTTP that is not trusted is not asked at all.
+    pip = {"PIP_INDEX_URL": f"http://{host}:8080/simple", "PIP_TRUSTED_HOST": index, "PIP_RETRIES": "100"}
     values = ",".join(
         f"worker.extraEnv[{number}].name={name},worker.extraEnv[{number}].value={value}"
         for number, (name, value) in enumerate(pip.items())
@@ -102,8 +108,10 @@ def test_a_pod_that_still_installs_goes_when_it_is_told_to(release: Release, tmp
     code, text = launched(*arguments, trainer=FLAGS)
     assert code == LaunchCode.DONE, text
     name = release.pod(1)["metadata"]["name"]
-    processes = ("exec", name, "--", "sh", "-c", r"cat /proc/[0-9]*/cmdline | tr '\0' ' '")
-    until(120, "pip in a worker", lambda: " -m pip " in release.kubectl(*processes, check=False))
+    # Rows of connections: what pip asks is under way (01), to port 8080.
+    asked = re.compile(r":1F90 01 ")
+    connections = ("exec", name, "--", "sh", "-c", "cat /proc/net/tcp /proc/net/tcp6")
+    until(120, "pip's question", lambda: asked.search(release.kubectl(*connections, check=False)))
     told = time.monotonic()
     release.kubectl("delete", "pod", name, "--wait=false")
     until(100, f"the end of {name}", lambda: name not in release.kubectl("get", "pods", "--output", "name"))
