@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Sequence
@@ -26,8 +27,10 @@ from hypothesis import strategies as st
 from tests.support.object_stores import opened
 from tests.support.servers import BUCKET, s3_environ, s3_server
 from tests.support.waiting import until
+from trainer.agent import shipped_code as in_pods
 from trainer.core import shipped_code
 from trainer.core.exit_codes import UsageError
+from trainer.output import sent_code
 
 
 def wheel(
@@ -319,6 +322,31 @@ def test_sigterm_while_a_store_does_not_answer(pod: Pod) -> None:
     assert process.returncode == 143
     assert seconds < 10
     assert json.loads(pod.message.read_text())["exit_code"] == 143
+
+
+def test_a_signal_that_ends_no_wait_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes to the main thread right before a wait; here another thread has it, which looks the same."""
+
+    class Heard(Exception):  # noqa: N818
+        pass
+
+    def heard(*_: object) -> None:
+        raise Heard
+
+    def silent(_: str) -> bytes:
+        time.sleep(0.5)  # The main thread waits meanwhile.
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        time.sleep(5)
+        return b"after it"
+
+    monkeypatch.setattr(sent_code, "fetch", silent)
+    before, began = signal.signal(signal.SIGTERM, heard), time.monotonic()
+    try:
+        with pytest.raises(Heard):
+            in_pods._fetched("s3://bucket/code")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("program", ["trainer.agent", "trainer.agent.shipped_code"])

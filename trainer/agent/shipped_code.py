@@ -6,6 +6,7 @@ unpacked or installed ends the pod as the agent would end it, so that the Job fa
 is one process, the container's process 1, to which SIGTERM comes while pip runs, too.
 """
 
+import contextlib
 import os
 import queue
 import signal
@@ -82,7 +83,10 @@ def _fetched(address: str) -> bytes:
             answers.put(threads.as_exception(error))
 
     threads.start_patiently(threading.Thread(target=fetch, name="code", daemon=True))
-    answer = answers.get()
+    while True:
+        with contextlib.suppress(queue.Empty):
+            answer = answers.get(timeout=shipped_code.TURN_SECONDS)
+            break
     if isinstance(answer, Exception):
         raise answer
     return answer

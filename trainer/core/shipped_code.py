@@ -33,6 +33,9 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SOURCE, _PACKAGES = "src", "packages"
 _PURE = re.compile(r"-none-any\.whl(?:[?#]|$)")
 INSTALL_SECONDS = 600.0  # For all of it; the chart's startupProbe waits for longer.
+# What is waited for is waited for in turns of so long: a signal that comes right before a wait does not end it, and is
+# heard after it.
+TURN_SECONDS = 0.5
 
 
 def pack(files: Mapping[str, Path]) -> bytes:
@@ -132,15 +135,28 @@ def _pip(deadline: float, *arguments: str) -> str:
     """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-cache-dir"]
     only = ("--only-binary", ":all:")
-    try:
-        done = subprocess.run(
-            [*command, *only, *arguments], capture_output=True, text=True, timeout=max(deadline - time.monotonic(), 0)
-        )
-    except subprocess.TimeoutExpired:
-        raise UsageError(f"{REQUIREMENTS} took longer than {INSTALL_SECONDS:g} s; is there a package index?") from None
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or done.stderr.splitlines()
+    with subprocess.Popen(
+        [*command, *only, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            stdout, stderr = _outputs(process, deadline)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        lines = [line for line in stderr.splitlines() if line.startswith("ERROR: ")] or stderr.splitlines()
         reason = "; ".join(dict.fromkeys(line.removeprefix("ERROR: ") for line in lines[-3:])) or "pip said nothing"
         full = any(f"[Errno {number}]" in reason for number in _NO_ROOM)
         raise (OutputError if full else UsageError)(f"{REQUIREMENTS} cannot be installed: {reason}")
-    return done.stdout
+    return stdout
+
+
+def _outputs(process: subprocess.Popen[str], deadline: float) -> tuple[str, str]:
+    while True:
+        try:
+            return process.communicate(timeout=TURN_SECONDS)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"{REQUIREMENTS} took longer than {INSTALL_SECONDS:g} s; is there a package index?"
+                ) from None
