@@ -138,3 +138,12 @@ def typed(release: Release, folder: pathlib.Path) -> tuple[list[str], pathlib.Pa
     run("kubectl", f"--kubeconfig={kubeconfig}", "config", "set-context", "--current", at(release))
     own = [] if "OWN_CLUSTER" in os.environ else [f"--image={os.environ['IMAGE']}"]
     return ["--workers=2", "--gpus_per_worker=0", *own], kubeconfig
+
+
+def of_workers(environ: Mapping[str, str]) -> str:
+    """The launcher's flag for variables of the workers' environment."""
+    values = [
+        f"worker.extraEnv[{number}].name={name},worker.extraEnv[{number}].value={value}"
+        for number, (name, value) in enumerate(environ.items())
+    ]
+    return f"--set={','.join(values)}"

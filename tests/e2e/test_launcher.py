@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.launching import Launching, at, launched, submission, typed
+from tests.e2e.launching import Launching, at, launched, of_workers, submission, typed
 from tests.e2e.release import ACCURACY, Release, run
 from tests.support.waiting import until
 from trainer.launch.codes import LaunchCode
@@ -94,7 +94,7 @@ def test_a_run_is_left_and_come_back_to_and_loses_a_worker(release: Release, tmp
 
 
 def test_ones_own_code_without_an_image(release: Release, tmp_path: pathlib.Path) -> None:
-    """What it asks for is in the image already: the pods reach no package index."""
+    """What it asks for is in the image already: the pods reach no package index, here one that refuses them at once."""
     model = """
 from trainer import mnist
 load_data, preprocess = mnist.load_data, mnist.preprocess
@@ -106,7 +106,8 @@ def build_model(config):
 """
     (tmp_path / "mine.py").write_text(model)
     (tmp_path / "requirements.txt").write_text("numpy>=1.20\n")
-    arguments = submission(release, f"--code={tmp_path}")
+    pip = of_workers({"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"})
+    arguments = submission(release, f"--code={tmp_path}", pip)
     trainer = (*FLAGS, "--experiment=mine", "--epochs=1")
     code, text = launched(*arguments, trainer=trainer)
     assert code == LaunchCode.DONE, text

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.launching import Launching, launched, submission, typed
+from tests.e2e.launching import Launching, launched, of_workers, submission, typed
 from tests.e2e.release import Release, idle_pod, run
 from tests.e2e.store_pod import PORT, store_pod
 from tests.support.installed import copy_of_checkout, install, wheel_of
@@ -100,11 +100,8 @@ def test_a_pod_that_still_installs_goes_when_it_is_told_to(release: Release, tmp
     host = f"[{index}]" if ":" in index else index
     # One of plain HTTP that is not trusted is not asked at all.
     pip = {"PIP_INDEX_URL": f"http://{host}:8080/simple", "PIP_TRUSTED_HOST": index, "PIP_RETRIES": "100"}
-    values = ",".join(
-        f"worker.extraEnv[{number}].name={name},worker.extraEnv[{number}].value={value}"
-        for number, (name, value) in enumerate(pip.items())
-    )
-    arguments = submission(release, f"--code={tmp_path}", "--detach", f"--set={values},worker.gracePeriodSeconds=120")
+    of_pods = (of_workers(pip), "--set=worker.gracePeriodSeconds=120")
+    arguments = submission(release, f"--code={tmp_path}", "--detach", *of_pods)
     code, text = launched(*arguments, trainer=FLAGS)
     assert code == LaunchCode.DONE, text
     name = release.pod(1)["metadata"]["name"]
