@@ -1,3 +1,4 @@
+import collections
 import gc
 import os
 from collections.abc import Iterator
@@ -11,6 +12,21 @@ from tests.support.training_processes import Training
 
 # Of launchers, agents and whatever else a test starts; pyproject.toml has the same for the tests' own process.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STRICT), os.environ.get("PYTHONPATH")]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no process is left with it when the others are done.
+
+    These are the files of few tests, which are whole runs, and before them those that train all kinds of models. Tests
+    of a cluster stay in their order.
+    """
+    tests = collections.Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> int:
+        of_cluster, of_all_kinds = "e2e" in item.path.parts, item.path.name.startswith("test_oracle")
+        return 0 if of_cluster or of_all_kinds else tests[item.path]
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support import imported
 from tests.support.paths import ROOT, STRICT
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress
@@ -22,10 +23,8 @@ PATIENCE = 120.0  # Seconds that anything may take, on a busy machine too.
 class Worker:
     """One training process, its output as lines and its exit code."""
 
-    def __init__(self, command: Sequence[str], environ: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def __init__(self, process: "subprocess.Popen[str] | imported.Process") -> None:
+        self.process = process
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
@@ -86,15 +85,31 @@ class Training:
         self._flags, self._python = list(flags), str(python)
         self._started: list[Worker] = []
 
-    def start(self, *flags: str, tf_config: str | None = None, environ: dict[str, str] | None = None) -> Worker:
-        """Starts one process."""
+    def start(
+        self,
+        *flags: str,
+        tf_config: str | None = None,
+        environ: dict[str, str] | None = None,
+        anew: bool = False,
+    ) -> Worker:
+        """Starts one process; `anew`: one that imports all by itself, and has this one's limits."""
         environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"} | (environ or {})
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STRICT), environment.get("PYTHONPATH")]))
         if tf_config is not None:
             environment["TF_CONFIG"] = tf_config
-        worker = Worker([self._python, "-m", "trainer", *self._flags, *flags], environment)
+        worker = Worker(self._process([*self._flags, *flags], environment, anew=anew))
         self._started.append(worker)
         return worker
+
+    def _process(
+        self, argv: list[str], environ: dict[str, str], *, anew: bool
+    ) -> "subprocess.Popen[str] | imported.Process":
+        if not anew and self._python == sys.executable and imported.serves(argv, environ):
+            return imported.Process(argv, environ)
+        return subprocess.Popen(
+            [self._python, "-m", "trainer", *argv],
+            cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
 
     def start_workers(
         self,

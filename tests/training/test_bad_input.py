@@ -100,7 +100,7 @@ def test_a_run_directory_below_a_file(training: Training, tmp_path: Path) -> Non
 
 def test_a_run_directory_that_is_full(training: Training, tmp_path: Path) -> None:
     with no_room_beyond(1024):
-        worker = training.start(f"--run_dir={tmp_path}")
+        worker = training.start(f"--run_dir={tmp_path}", anew=True)
     refused(worker, 64, str(tmp_path), "cannot be written to (File too large)")
     assert not list(tmp_path.iterdir())
 

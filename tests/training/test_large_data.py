@@ -98,7 +98,7 @@ def test_a_worker_takes_little_memory_and_begins_at_once(
         assert sum(path.stat().st_blocks * 512 for path in tmp_path.iterdir()) < BYTES / 50
     worker = training.start("--experiment=tests.experiments.large", f"--data_dir={tmp_path}", f"--reader={reader}",
                             f"--run_dir={tmp_path / 'run'}", f"--global_batch_size={batch}", "--epochs=1000",
-                            "--hidden_units=32")  # fmt: skip
+                            "--hidden_units=32", anew=True)  # fmt: skip
     worker.wait_for(Progress.parse)
     assert figure(worker, "io", "rchar") < 1e9  # Python's own files among them.
     worker.wait_for_step(STEPS)

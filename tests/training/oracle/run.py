@@ -53,6 +53,8 @@ def by_fit(kind: Kind) -> dict[str, Any]:
     if not model.compiled:
         _compile_as_the_flags(model, train)
     model.jit_compile = False  # The same results, sooner.
+    if model.built and getattr(model, "optimizer", None) and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)  # Or the step would be traced twice.
     orders = [Order(SEED, epoch, examples).rows(0, steps * BATCH) for epoch in range(EPOCHS)]
     rows = np.concatenate(orders)
     train, validation = (split and tuple(part for part in split if part is not None) for split in (train, validation))
