@@ -18,21 +18,22 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, STRICT
 
 # What is read when Python, its libraries, TensorFlow and Keras (in ~/.keras) are started or imported.
 _AT_A_START = ("PYTHON", "LD_", "OMP_", "OPENBLAS_", "MKL_", "TF_", "XLA_", "CUDA_", "KERAS_", "HOME")
 _ENVIRON = dict(os.environ)
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # Training sets it to 2 before it imports TensorFlow, and so do some files of tests.
 
 
 def serves(argv: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Whether a process with these flags and this environment is what one that was started anew would be."""
     own = {name for name in environ.keys() | _ENVIRON.keys() if environ.get(name) != _ENVIRON.get(name)}
-    if any(name.startswith(_AT_A_START) for name in own - {"PYTHONPATH", "TF_CONFIG"}):
+    if any(name.startswith(_AT_A_START) for name in own - {"PYTHONPATH", "TF_CONFIG", _LEVEL}):
         return False
-    if any(flag.startswith("--verbosity") for flag in argv):
+    if environ.get(_LEVEL, "2") != "2" or any(flag.startswith("--verbosity") for flag in argv):
         return False
-    folders = set(_folders(environ)) - set(_folders(_ENVIRON))
+    folders = set(_folders(environ)) - set(_folders(_ENVIRON)) - {str(STRICT)}
     return not any(Path(folder, "sitecustomize.py").exists() for folder in folders)
 
 
