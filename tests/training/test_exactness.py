@@ -53,7 +53,7 @@ def test_kills_at_every_stage_change_nothing(training: Training, undisturbed: Pa
     ]  # fmt: skip
     executed = lost = 0
     for moment in moments:
-        worker = training.start(f"--run_dir={tmp_path}", *FLAGS)
+        worker = training.start(f"--run_dir={tmp_path}", *FLAGS, anew=moment is importing)
         moment(worker, tmp_path)
         newest = _newest(tmp_path)
         worker.kill()

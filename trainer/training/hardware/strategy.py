@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from trainer.core.config import Config
-from trainer.core.exit_codes import AcceleratorError, PeerLostError
+from trainer.core.exit_codes import PeerLostError, TrainerError
 from trainer.core.tf_config import Cluster
 from trainer.training.hardware import tf_logging, worker_gpus
 
 # Time for the last bytes of a collective to reach the others before this process is gone.
 _LEAVE_SECONDS = 0.2
+_REFUSE_MS = 5000  # For which what all refuse waits for the others: they have all done the same until then.
 _RING = tf.distribute.experimental.CommunicationImplementation.RING
 _NCCL = tf.distribute.experimental.CommunicationImplementation.NCCL
 
@@ -33,14 +35,28 @@ def create(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
     with tf_logging.withheld(verbosity=config.verbosity):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     workers = worker_gpus.exchange(cluster) if cluster.workers > 1 else [worker_gpus.of_this_process()]
-    try:
+    with refusing_together(cluster):
         worker_gpus.check_alike(workers)
         # The strategy reads its options at each collective; TensorFlow's own AUTO never takes NCCL.
         options.implementation = _NCCL if worker_gpus.take_nccl(config.communication, workers) else _RING
-    except AcceleratorError:
-        time.sleep(_LEAVE_SECONDS)  # The others read, at this moment, what this process still answers.
-        raise
     return strategy
+
+
+@contextlib.contextmanager
+def refusing_together(cluster: Cluster | None) -> Iterator[None]:
+    """For what every worker refuses: none ends before all have come so far, since it may still answer another.
+
+    Raises:
+      TrainerError: what is raised in here.
+    """
+    try:
+        yield
+    except TrainerError:
+        if cluster and cluster.workers > 1:
+            with contextlib.suppress(tf.errors.OpError):  # A worker is gone, or was here and has left.
+                # What of tf.distribute waits without a collective; no public name leads there.
+                context.context().wait_at_barrier("trainer/refusing", _REFUSE_MS)
+        raise
 
 
 @contextlib.contextmanager

@@ -135,7 +135,9 @@ def agree(strategy: tf.distribute.Strategy, cluster: Cluster | None, find: Calla
     length = int(strategies.broadcast(strategy, np.array([len(message)], np.int32))[0])
     padded = np.zeros(-(-length // 4), np.int32)
     padded.view(np.uint8)[: len(message)] = np.frombuffer(message, np.uint8)
-    return _decode(strategies.broadcast(strategy, padded).tobytes()[:length])
+    told = strategies.broadcast(strategy, padded).tobytes()[:length]
+    with strategies.refusing_together(cluster):
+        return _decode(told)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
