@@ -56,7 +56,7 @@ check: setup ## formatting, lint, types, the direction of imports
 .PHONY: test
 test: setup ## all tests that need no cluster; without Go, none on real object stores
 	@command -v go >/dev/null || echo "make: Go is not installed, so the tests on real object stores are left out" >&2
-	$(python) -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder -m "not chart and not e2e and not soak$$(command -v go >/dev/null || echo ' and not servers')" $(ARGS)
+	$(python) -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder -m "not chart and not e2e and not soak$$(command -v go >/dev/null || echo ' and not servers')" $(ARGS)
 
 .PHONY: test-current
 test-current: ## training and its exactness, TensorBoard and a fleet on the newest TensorFlow
