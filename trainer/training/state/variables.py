@@ -118,6 +118,9 @@ def shapes(model: Any) -> str:
     return ", ".join(f"{variable.path} {tuple(variable.shape)}" for variable in _weights(model))
 
 
+_WORDS = 2**26  # Of 4 bytes, which are sent at once: no message of gRPC has 2 GiB.
+
+
 def agree(strategy: tf.distribute.Strategy, cluster: Cluster | None, find: Callable[[], "Start"]) -> "Start":
     """Calls `find` on the chief and gives its answer, or its error, to every worker.
 
@@ -132,10 +135,14 @@ def agree(strategy: tf.distribute.Strategy, cluster: Cluster | None, find: Calla
             message = _encode(find())
         except (UsageError, DataError) as error:
             message = bytes([error.exit_code]) + str(error).encode()
-    length = int(strategies.broadcast(strategy, np.array([len(message)], np.int32))[0])
-    padded = np.zeros(-(-length // 4), np.int32)
-    padded.view(np.uint8)[: len(message)] = np.frombuffer(message, np.uint8)
-    told = strategies.broadcast(strategy, padded).tobytes()[:length]
+    size = np.array([len(message)], np.int64).view(np.int32)
+    length = int(strategies.broadcast(strategy, size).view(np.int64)[0])
+    words = np.zeros(-(-length // 4), np.int32)
+    words.view(np.uint8)[: len(message)] = np.frombuffer(message, np.uint8)
+    for first in range(0, len(words), _WORDS):
+        piece = words[first : first + _WORDS]
+        piece[:] = strategies.broadcast(strategy, piece)
+    told = words.tobytes()[:length]
     with strategies.refusing_together(cluster):
         return _decode(told)
 
