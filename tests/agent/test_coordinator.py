@@ -201,6 +201,18 @@ def test_those_that_hear_late_that_the_run_is_done_hear_it_all_the_same() -> Non
     assert len(rendezvous.closed) == 1
 
 
+def test_a_result_may_take_longer_to_the_output_than_workers_to_each_other() -> None:
+    rendezvous = Rendezvous(timeout=600.0)
+    rendezvous.both()
+    rendezvous.coordinator.done(Ended(cause=Cause.DONE, attempt=1))
+    waiting = rendezvous.meet(1, Cause.DONE, 1)
+    rendezvous.now = 3600.0
+    rendezvous.coordinator.look()
+    assert not waiting.done()
+    rendezvous.coordinator.conclude(Finish(code=0, reason="done"))
+    assert waiting.result(DEADLINE) == Finish(code=0, reason="done")
+
+
 @pytest.mark.parametrize(
     ("changes", "part"),
     [({"workers": 3}, "worker 1 counts 3 workers"), ({"flags": ("--seed=1",)}, "it alone has --seed=1")],

@@ -77,6 +77,7 @@ class Coordinator:
         self._holding: list[Callable[[Over], None]] = []  # The agents that hold on to the attempt that runs.
         self._gathering_since: float | None = None  # When the first of them came, or the last attempt was over.
         self._attempt: BegunAttempt | None = None  # The last that began.
+        self._is_done = False  # Whether worker 0 has the result, and brings it to the output.
         self._finish: Finish | None = None  # The answer to everybody once the run is finished.
         self._unanswered: set[int] = set()  # The other workers that have not heard it.
 
@@ -147,8 +148,12 @@ class Coordinator:
             return running is not None and not self._waiting.tokens().keys() <= running.members.keys()
 
     def done(self, ended: Ended) -> None:
-        """Worker 0's training process has written the result: the attempt is over."""
+        """Worker 0's training process has written the result: the attempt is over, and none begins after it.
+
+        `conclude` says how the run ends, when the output has the result, however long that takes.
+        """
         with self._changed:
+            self._is_done = True
             self._report(0, ended)
 
     def conclude(self, finish: Finish) -> None:
@@ -229,7 +234,7 @@ class Coordinator:
     def _decide(self) -> None:
         """Begins the next attempt, or finishes the run, if it is time for either."""
         running = self._attempt is not None and self._attempt.over is None
-        if self._finish or running or self._gathering_since is None:
+        if self._finish or running or self._is_done or self._gathering_since is None:
             return
         waited, there = self._clock() - self._gathering_since, self._waiting.there
         enough = self._waiting.is_there(0) and there >= self._min_workers and waited >= self._elastic_wait
