@@ -15,9 +15,9 @@ from trainer.core import agent_link
 agent_link.BEAT_SECONDS = 0.05
 agent_link.start_beating()
 time.sleep(0.3)
-with agent_link.compiling(0.5):
+with agent_link.busy(0.5):
     time.sleep(1.0)
-with agent_link.compiling():
+with agent_link.busy():
     time.sleep(0.3)
 time.sleep(0.3)
 """

@@ -82,7 +82,7 @@ def misbehave(index: int, step: int) -> None:
     if kind == "hang":
         time.sleep(3600)
     if kind == "compile":
-        with agent_link.compiling():
+        with agent_link.busy():
             time.sleep(6)
     if kind == "data":
         print("error: the data is bad", file=sys.stderr, flush=True)

@@ -25,8 +25,8 @@ ATTEMPT = "TRAINER_ATTEMPT"  # Number of the attempt, from 1.
 
 NICE = 10  # A spare's imports get a tenth of a core where training wants all of it.
 BEAT_SECONDS = 1.0
-COMPILE_SECONDS = 1800.0
-ALIVE, BUSY, HUNGRY = b".", b"c", b"d"  # What a beat says: it lives; or it compiles; or it waits for data.
+BUSY_SECONDS = 1800.0
+ALIVE, BUSY, HUNGRY = b".", b"c", b"d"  # What a beat says: it lives; or does what is no step; or waits for data.
 STACKS_SIGNAL = signal.SIGUSR1
 
 
@@ -38,10 +38,10 @@ def start_beating() -> None:
 
 
 @contextlib.contextmanager
-def compiling(seconds: float = COMPILE_SECONDS) -> Iterator[None]:
-    """While what is in here runs, the agent takes every beat for progress: a compilation may take minutes.
+def busy(seconds: float = BUSY_SECONDS) -> Iterator[None]:
+    """While what is in here runs, the agent takes every beat for progress: compiling or exporting may take minutes.
 
-    Not for ever, since a function that is compiled is also called, and its collectives may hang: for `seconds` at most.
+    Not for ever, since its collectives may hang: for `seconds` at most.
     """
     global _busy_until
     before, _busy_until = _busy_until, time.monotonic() + seconds

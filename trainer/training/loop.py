@@ -100,7 +100,8 @@ class _Run:
         if start.checkpoint:
             self._resume(start.checkpoint)
         else:
-            result.try_exports(self._config, self._parts)
+            with agent_link.busy():
+                result.try_exports(self._config, self._parts)
         if self._chief:
             announcement.show(self._config, self._cluster, self._run_dir, self._parts)
         with explained(f"a step of the model {self._parts.model.name}", self._parts.look.x):
@@ -114,6 +115,10 @@ class _Run:
                 self._summaries.model(self._parts.model, graph)
                 self._wish_to_pause_regularly()
             stopped = self._epochs(display)
+        with agent_link.busy():  # No step comes any more: the model and its page are written, which may take minutes.
+            return self._end(stopped=stopped)
+
+    def _end(self, *, stopped: bool) -> int:
         if self._summaries:
             self._checkpoints.wait()
             self._summaries.flush()  # What waited for room: nobody writes it once the result is there.

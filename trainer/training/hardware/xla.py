@@ -88,7 +88,7 @@ def first_call(what: str, *, jit_compile: bool) -> Iterator[None]:
         return
     _called.add(what)
     began = time.monotonic()
-    with agent_link.compiling():
+    with agent_link.busy():
         try:
             yield
         except tf.errors.UnimplementedError as error:
