@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.full_disk import no_room_beyond
+from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
+from trainer.training import resuming
 from trainer.training.state.checkpoint import Checkpoint, Checkpoints, check_identity
 
 
@@ -43,6 +45,19 @@ def names(folder: Path) -> list[str]:
 
 def best_names_of(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "best").iterdir())
+
+
+def test_what_a_kill_in_a_save_has_left_goes_with_the_next_start(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, 10)
+    checkpoints.save(made(20), best=[20])
+    checkpoints.wait()
+    for folder in ("checkpoints", "best"):
+        (tmp_path / folder / ".step-0000000023.npz").write_bytes(b"half of it")
+    found = resuming.find(tmp_path, Checkpoints(tmp_path, keep=3), Config()).checkpoint
+    assert found is not None
+    assert found.step == 20
+    assert names(tmp_path) == ["step-0000000010.npz", "step-0000000020.npz"]
+    assert best_names_of(tmp_path) == ["step-0000000020.npz"]
 
 
 def test_the_best_stay_beside_the_newest(tmp_path: Path) -> None:

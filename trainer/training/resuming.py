@@ -21,6 +21,7 @@ def find(run_dir: Path, checkpoints: Checkpoints, config: Config) -> Start:
     """
     if (run_dir / RESULT).exists():
         return Start(finished=True)
+    checkpoints.remove_unfinished()
     newest = checkpoints.newest()
     if newest is None and config.resume_from:
         newest = other_runs.newest(config.resume_from)

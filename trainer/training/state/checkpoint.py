@@ -20,7 +20,7 @@ from absl import logging
 from trainer.core import format_versions, threads, typed_json
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import BEST, CHECKPOINTS, best_names, checkpoint_name, checkpoint_names, checkpoint_step
-from trainer.training.state.whole_file import link_whole, write_whole
+from trainer.training.state.whole_file import link_whole, remove_unfinished, write_whole
 
 _STATE = "state.json"
 _UNSAID = "(0.1.0 did not say it)"  # In the place of what a checkpoint of format 1 lacks.
@@ -124,6 +124,11 @@ class Checkpoints:
         self._writing = False
         self._failure: BaseException | None = None  # Of the thread that writes, which has ended by it.
         self.saved: int | None = None  # Step of the newest that is whole on disk.
+
+    def remove_unfinished(self) -> None:
+        """Removes what a process that was killed while it saved has left; called before anything is saved."""
+        for folder in (self._folder, self._best_folder):
+            remove_unfinished(folder, "step-*.npz")
 
     def newest(self) -> Checkpoint | None:
         """The newest whole checkpoint; None when there has been none yet.

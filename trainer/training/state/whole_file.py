@@ -5,6 +5,12 @@ import os
 from pathlib import Path
 
 
+def remove_unfinished(folder: Path, pattern: str) -> None:
+    """Removes what a process that was killed while it wrote has left of files of such names; nobody may be writing."""
+    for left in folder.glob(f".{pattern}"):
+        left.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes a file so that it is either whole and on disk, or not there.
 
