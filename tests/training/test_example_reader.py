@@ -92,6 +92,15 @@ def test_a_damaged_example_among_stacked_ones() -> None:
     assert piece.leaves[1].tolist() == [7, 4, 9, 4]
 
 
+def test_where_all_are_damaged_there_is_none_to_take_in_their_place() -> None:
+    class Useless(OneByOne):
+        def __getitem__(self, row: int) -> Any:
+            raise DamagedRecord("file", row, "it is damaged")
+
+    with pytest.raises(DamagedRecord):
+        read(Useless(), may_skip=10**6)
+
+
 @pytest.mark.parametrize(
     "odd", [(X[0, :1], Y[0]), (X[0].astype(np.float32), Y[0]), (X[0], np.int64(1)), (X[0], np.ones(1, np.uint8))]
 )

@@ -235,7 +235,7 @@ class ExampleReader:
                 return example if self._decode is None else self._decode(example, seed)
             except DamagedRecord as error:
                 damaged[at] = str(error)
-                if len(damaged) > self._may_skip:
+                if len(damaged) > self._may_skip or len(damaged) == self._count:
                     raise
                 at = (at + 1) % self._count
             except (Exception, SystemExit) as error:
