@@ -70,6 +70,14 @@ def test_gpus_that_cannot_be_told_apart_may_be_one() -> None:
         take_nccl("nccl", [WorkerGpus(count=0, uuids=())] * 2)
 
 
+def test_a_batch_that_is_smaller_than_there_are_replicas_is_refused(training: Training, tmp_path: Path) -> None:
+    """Two workers have an example each, and two of four devices none."""
+    flags = ("--global_batch_size=3", "--experiment=tests.experiments.logical_devices", f"--run_dir={tmp_path}")
+    for worker in training.start_workers(2, *flags):
+        assert worker.wait() == 64, worker.text
+        assert "--global_batch_size=3 is smaller than the number of replicas, 4: each GPU of" in worker.text
+
+
 @pytest.mark.parametrize("compiled", ["false", "true"])
 def test_two_workers_of_two_devices_train_as_four_of_one(training: Training, tmp_path: Path, compiled: str) -> None:
     flags = ("--epochs=2", "--global_batch_size=50", f"--jit_compile={compiled}")

@@ -66,6 +66,7 @@ def assemble(
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(_load, experiment, config)
         distribution = strategy.create(config, cluster)
+        _check_shares(config, distribution.num_replicas_in_sync)
         keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
         keras.utils.set_random_seed(config.seed % 2**32)  # Before the model, whose first weights are drawn from it.
         compilations = Compilations()
@@ -97,7 +98,7 @@ def assemble(
             preprocess=experiment.preprocess,
             readers=readers,
             steps_per_epoch=steps,
-            jit_compile=_uses_xla(config, compilations.jit_compile(model)),
+            jit_compile=_uses_xla(config, compilations.jit_compile(model), look, distribution.num_replicas_in_sync),
         )
     return Assembly(
         experiment=experiment,
@@ -188,11 +189,25 @@ def _steps_per_epoch(config: Config, experiment: Experiment, train: Split) -> in
     return steps
 
 
-def _uses_xla(config: Config, compiled: bool | None) -> bool:
+def _check_shares(config: Config, replicas: int) -> None:
+    if config.global_batch_size < replicas:
+        raise UsageError(
+            f"--global_batch_size={config.global_batch_size} is smaller than the number of replicas, {replicas}: each "
+            "GPU of each worker is one, and needs at least one example of each batch"
+        )
+
+
+def _uses_xla(config: Config, compiled: bool | None, look: FirstLook, replicas: int) -> bool:
     """Whether the steps are compiled by XLA: as the flag says, or as `compile` does, or on GPUs.
 
     On CPUs XLA was measured to be no faster than plain TensorFlow where it matters (`make bench ARGS=xla`).
     """
+    wished = config.jit_compile == "true" or (config.jit_compile == "auto" and bool(compiled))
+    if wished and replicas > 1 and look.synchronized:
+        raise UsageError(
+            "XLA cannot compile a step whose synchronized layers ask the other replicas in its midst; leave "
+            "--jit_compile=true, or compile's jit_compile=True, or synchronized=True out"
+        )
     if config.jit_compile != "auto":
         flag = config.jit_compile == "true"
         if compiled is not None and compiled != flag:
