@@ -109,13 +109,13 @@ class Evaluation:
                 begin, end = tf.constant(call.begin, tf.int64), tf.constant(call.end, tf.int64)
                 evaluate = (self._short if call.short else self._whole)[local]
                 sums = evaluate(begin, end, number, sums, call.given)
-            loss, *metrics = sums
             if self._replicas == 1:
-                return [value.numpy() for value in (loss, *metrics)]
+                return [value.numpy() for value in sums]
             replica = self._first + local
-            parts = [loss, *self._merging.contributions(metrics, replica)]
-            mine = not self._alike or replica == 0
-            return [value.numpy() if mine else np.zeros_like(value) for value in parts]
+            if self._alike and replica > 0:  # The first has measured the same: this one has nothing to add.
+                sums = [tf.convert_to_tensor(value) for value in start]
+            loss, *metrics = sums
+            return [value.numpy() for value in (loss, *self._merging.contributions(metrics, replica))]
 
     def _whole_batches(
         self, begin: tf.Tensor, end: tf.Tensor, epoch: tf.Tensor, sums: Sums, given: Any, *, local: int

@@ -211,7 +211,9 @@ def least(metric: Any) -> Any:
 LESS_COMMON: dict[str, Kind] = {
     "state assigned in every call": Kind(
         data=classes,
-        model=lambda: compiled(keras.Sequential([keras.Input((6,)), CountsCalls(), layers.Dense(4, "softmax")])),
+        model=lambda: compiled(
+            keras.Sequential([keras.Input((6,)), CountsCalls(), layers.Dense(4, "softmax")]), metrics=[MergedLeast()]
+        ),
     ),
     "a least value": Kind(data=regression, model=lambda: least(Least()), replicas=False),
     "a least value that says how it is merged": Kind(data=regression, model=lambda: least(MergedLeast())),

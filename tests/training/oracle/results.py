@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,12 @@ def _with_folder(argument: str, folder: Path) -> str:
     return argument.replace("=", f"={folder}/") if argument.startswith("--") else argument
 
 
-def check_ends_as_fit(oracle: Oracle, mode: str, kind: str, least: float = 0.0) -> None:
-    """Holds a kind's weights and history to those of Keras' fit, within the kind's tolerance or the least one."""
-    ours, theirs = oracle.ended(mode)[kind], oracle.ended("fit")[kind]
+def check_ends_as_fit(oracle: Oracle, mode: str, kind: str, least: float = 0.0, among: Sequence[str] = ()) -> None:
+    """Holds a kind's weights and history to those of Keras' fit, within the kind's tolerance or the least one.
+
+    The mode has trained all kinds, or those `among` which this is.
+    """
+    ours, theirs = oracle.ended(mode, *among)[kind], oracle.ended("fit")[kind]
     for one in (ours, theirs):
         assert "error" not in one, one["error"]
     tolerance = max(KINDS[kind].tolerance, least)
