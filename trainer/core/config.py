@@ -121,7 +121,7 @@ class Config:
         "", "steps of which TensorBoard's profile is written, as completed steps at its begin and end, such as 100:110"
     )
     log_every: float = setting(5.0, "seconds between progress lines when not on a terminal", above=0.0)
-    verbosity: int = setting(0, "1 shows TensorFlow's own messages, -1 only warnings", minimum=-1)
+    verbosity: int = setting(0, "1 shows TensorFlow's own messages, 0 and -1 warnings alone", minimum=-1)
 
     @staticmethod
     def own_flags() -> tuple[str, ...]:
