@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainer.core import experiment_flags
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, TrainerError, UsageError
 from trainer.core.settings import setting
+from trainer.training import assembly
 from trainer.training.model.experiment import load
 from trainer.training.stepping import Stepping
 
@@ -373,3 +375,14 @@ def test_a_model_from_a_file_says_nothing_of_xla(tmp_path: Path) -> None:
 def test_an_optimizer_that_does_not_end_as_fit_does_says_so(caplog: pytest.LogCaptureFixture) -> None:
     put_together(model=lambda _: network(optimizer=keras.optimizers.ScheduleFreeAdamW()))
     assert "ScheduleFreeAdamW is computed as published" in caplog.text
+
+
+@pytest.mark.parametrize(("flag", "compiled"), [("true", None), ("true", True), ("auto", True)])
+def test_xla_that_was_asked_for_is_not_left_out_for_synchronized_layers(flag: str, compiled: bool | None) -> None:
+    """Alone they ask nobody."""
+    look: Any = types.SimpleNamespace(synchronized=True)
+    config = Config(jit_compile=flag)
+    assert assembly._uses_xla(config, compiled, look, 1)
+    with pytest.raises(UsageError, match="leave --jit_compile=true, or compile's jit_compile=True, or"):
+        assembly._uses_xla(config, compiled, look, 2)
+    assert not assembly._uses_xla(Config(), None, look, 2)
