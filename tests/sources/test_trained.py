@@ -128,9 +128,9 @@ def test_a_run_through_a_bad_network_ends_as_if_nothing_had_happened(
         proxy.answer = in_bursts
         toxics.add("latency", latency=20, jitter=20)
         toxics.add("reset_peer", toxicity=0.2, timeout=30)
-        ended(training.start(*READ, f"--data_dir={place}", f"--reader={reader}", f"--run_dir={tmp_path / 'run'}",
-                             "--prefetch=1", environ=server.environ(outside)))  # fmt: skip
-    assert weights(tmp_path / "run") == arrays
+        run = ended(training.start(*READ, f"--data_dir={place}", f"--reader={reader}", f"--run_dir={tmp_path / 'run'}",
+                                   "--prefetch=1", environ=server.environ(outside)))  # fmt: skip
+    assert weights(tmp_path / "run") == arrays, run.text
     assert refused
 
 
