@@ -7,6 +7,7 @@ from typing import Protocol
 
 EVERY_SECONDS = 60.0  # Between two warnings.
 LONGEST_PAUSE = 30.0  # Seconds between two tries.
+_RANDOM = random.Random()  # Its own: Python's belongs to who seeds it.
 
 
 class Outage:
@@ -65,4 +66,4 @@ def waiting_bytes(growing: Growing) -> int:
 def retry_seconds(failures: int, *, interval: float) -> float:
     """How long to wait before another try, after so many failures in a row: longer each time, and never the same."""
     growth = 2.0 ** min(failures, 10)  # Beyond, it is LONGEST_PAUSE anyhow, and some time it would overflow.
-    return float(min(interval * growth, LONGEST_PAUSE) * random.uniform(0.5, 1.0))
+    return float(min(interval * growth, LONGEST_PAUSE) * _RANDOM.uniform(0.5, 1.0))

@@ -67,17 +67,18 @@ def assemble(
         loading = pool.submit(_load, experiment, config)
         distribution = strategy.create(config, cluster)
         _check_shares(config, distribution.num_replicas_in_sync)
-        keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
-        keras.utils.set_random_seed(config.seed % 2**32)  # Before the model, whose first weights are drawn from it.
-        compilations = Compilations()
-        noted, read = _noted(config)
-        of = f"build_model of --experiment={config.experiment}"
-        with explained(of), distribution.scope(), compilations.noted():
-            model = experiment.build_model(noted)
-        check_model(model, config.experiment)
-        if model.compiled:
-            _check_flags(config, given - read)
         train, validation, digest = loading.result()
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
+    # The model's first weights are drawn from it: nothing else may draw numbers meanwhile, as what loads data does.
+    keras.utils.set_random_seed(config.seed % 2**32)
+    compilations = Compilations()
+    noted, read = _noted(config)
+    of = f"build_model of --experiment={config.experiment}"
+    with explained(of), distribution.scope(), compilations.noted():
+        model = experiment.build_model(noted)
+    check_model(model, config.experiment)
+    if model.compiled:
+        _check_flags(config, given - read)
     steps = _steps_per_epoch(config, experiment, train)
     first_look.build(model, distribution, train, experiment.preprocess)
     with distribution.scope():

@@ -23,6 +23,7 @@ PATIENCE_SECONDS = 180.0  # A store that is away for so long ends the training p
 FIRST_PATIENCE_SECONDS = 60.0  # The same of a store that has not answered this process yet: is its address right?
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # Seconds, doubled from one to the other.
 _SAY_EVERY = 60.0  # Seconds.
+_RANDOM = random.Random()  # Its own: from Python's the first weights are drawn.
 
 # Places that have answered this process: what they refuse now may pass, as IAM's delays do.
 _answered: set[str] = set()
@@ -61,7 +62,7 @@ class Retries:
         lasting = isinstance(error, AddressError | NoBucketError | MissingError | ConflictError)
         if refused or lasting or now - self._since > (PATIENCE_SECONDS if answered else FIRST_PATIENCE_SECONDS):
             self._end(error, now - self._since)
-        pause = self._pause * random.uniform(0.5, 1.0)  # Many readers that fail together do not come back together.
+        pause = self._pause * _RANDOM.uniform(0.5, 1.0)  # Many readers that fail together do not come back together.
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._say(error, now, pause)
         time.sleep(pause)
