@@ -32,7 +32,7 @@
 {{- $number := regexFind "^[0-9.]+([eE][-+]?[0-9]+)?" $memory -}}
 {{- $unit := trimPrefix $number $memory -}}
 {{- $twice := mulf 2 (float64 $number) -}}
-{{- $limits = set $limits "memory" (ternary (printf "%.0f" $twice) (printf "%v%s" $twice $unit) (empty $unit)) -}}
+{{- $limits = set $limits "memory" (printf (ternary "%.0f%s" "%v%s" (or (empty $unit) (eq $twice (floor $twice)))) $twice $unit) -}}
 {{- end -}}
 {{- $resources = omit $resources "limits" -}}
 {{- if $limits }}{{ $_ := set $resources "limits" $limits }}{{ end -}}

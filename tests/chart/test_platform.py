@@ -325,6 +325,8 @@ def test_processors() -> None:
         ({}, {"memory": "6Gi"}),
         ({"requests": {"memory": "1500Mi"}}, {"memory": "3000Mi"}),
         ({"requests": {"memory": "1.25Gi"}}, {"memory": "2.5Gi"}),
+        ({"requests": {"memory": "4194304Ki"}}, {"memory": "8388608Ki"}),
+        ({"requests": {"memory": "512000Mi"}}, {"memory": "1024000Mi"}),
         ({"requests": {"memory": 1073741824}}, {"memory": "2147483648"}),
         ({"requests": {"memory": "2e9"}}, {"memory": "4000000000"}),
         ({"limits": {"memory": "4Gi"}}, {"memory": "4Gi"}),

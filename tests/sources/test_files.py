@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,6 +123,32 @@ def test_keeps_few_local_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for file in files.find(tmp_path):
         assert files.read(file) == file.name.encode()
     assert len(os.listdir("/proc/self/fd")) - before <= 8
+
+
+def test_a_call_that_reads_many_files_keeps_few_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "MOST_OPEN", 8)
+    for number in range(100):
+        (tmp_path / f"{number:03}").write_bytes(b"%d" % number)
+    found, most = files.find(tmp_path), [0]
+    opened = local._opened
+
+    def counted(file: File) -> Any:
+        most[0] = max(most[0], len(os.listdir("/proc/self/fd")))
+        return opened(file)
+
+    monkeypatch.setattr(local, "_opened", counted)
+    before = len(os.listdir("/proc/self/fd"))
+    assert local.read_many([(file, 0, file.size) for file in found]) == [b"%d" % number for number in range(100)]
+    assert most[0] - before <= 8 + 16 + 1
+
+
+@pytest.mark.parametrize("name", ["run[1]", "what?", "a*"])
+def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.csv").write_bytes(b"1")
+    (tmp_path / "run1").write_bytes(b"what the pattern would find")
+    for address in (f"{tmp_path}/{name}", f"{tmp_path}/{name}/*.csv", f"{tmp_path}/{name}/a.csv"):
+        assert [file.url for file in files.find(address)] == [f"{tmp_path}/{name}/a.csv"]
 
 
 def test_a_mounted_file_system_that_is_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

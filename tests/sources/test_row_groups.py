@@ -40,3 +40,21 @@ def test_a_group_that_cannot_be_decoded_makes_way_for_others() -> None:
         with pytest.raises(ValueError, match="damaged"):
             groups.get("damaged", fail)
     assert groups.get("other", lambda: Group([], {})).columns == []
+
+
+def test_what_is_decoded_twice_is_counted_once() -> None:
+    """A group is dropped while some wait for it, and decoded by two of them, if there is little room."""
+    groups, size = RowGroups(8000), Group([np.zeros(1000, np.uint8)], {}).nbytes
+
+    def decode() -> Group:
+        return Group([np.zeros(1000, np.uint8)], {})
+
+    def ask(seed: int) -> None:
+        keys = np.random.default_rng(seed).integers(0, 8, 4000)
+        for key in keys.tolist():
+            groups.get(key, decode)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        list(threads.map(ask, range(16)))
+    assert groups._bytes == size * len(groups._kept)
+    assert len(groups._kept) == 8000 // size

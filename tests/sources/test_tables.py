@@ -2,12 +2,14 @@
 
 import csv
 import io
+import pickle
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -235,3 +237,17 @@ def test_the_index_of_any_csv(
         found += some
     assert found == rows
     assert len(index.rows) == len(rows)
+
+
+@pytest.mark.parametrize("reader", [ParquetRows, CsvRows])
+def test_columns_that_are_objects_in_memory(tmp_path: Path, reader: Any) -> None:
+    """A whole number that is missing, dates, and times with a zone: neither NumPy nor a name of Arrow's has them."""
+    lines = ["n,day,when", "2,2020-01-01,2020-01-01T00:00:00Z", ",2020-01-02,2020-01-02T00:00:00Z"]
+    (tmp_path / "a.csv").write_text("".join(f"{line}\n" for line in lines))
+    pq.write_table(pa_csv.read_csv(tmp_path / "a.csv"), tmp_path / "a.parquet")
+    source = reader(tmp_path, parse=dict)
+    first, second = source[0], source[1]
+    assert (first["n"], second["n"]) == (2, None)
+    assert str(second["day"]) == "2020-01-02"
+    assert str(second["when"]) == "2020-01-02 00:00:00+00:00"
+    assert pickle.loads(pickle.dumps(source))[0] == first  # noqa: S301

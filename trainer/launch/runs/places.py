@@ -59,6 +59,8 @@ class LocalFolder:
             raise LaunchError(f"{self.url} is no folder; expected one in which runs lie") from None
         except PermissionError:
             raise RefusedError(f"{self.url}: this user may not read it") from None
+        except OSError as error:
+            raise UnreachableError(f"{self.url}: {error.strerror or error}") from None
         return folders, files
 
 

@@ -91,14 +91,19 @@ def _find(address: str, names: list[str]) -> list[File]:
 
 
 def _folder_and_pattern(address: str) -> tuple[str, str]:
-    """The part before the first wildcard's folder, and the rest; no rest where there is no wildcard."""
-    key = split(address)[2]
-    wildcard = _WILDCARD.search(key)
-    if not wildcard:
-        return address, ""
-    begin = key.rfind("/", 0, wildcard.start()) + 1
-    folder = address[: len(address) - len(key) + begin]
-    return folder.rstrip("/") or ("/" if folder else "."), key[begin:]
+    """The part before the first wildcard's folder, and the rest; no rest where there is no wildcard.
+
+    What a folder of this machine is called is no wildcard.
+    """
+    scheme, _, key = split(address)
+    for wildcard in _WILDCARD.finditer(key):
+        end = key.find("/", wildcard.start())
+        if not scheme and os.path.isdir(key if end < 0 else key[:end]):
+            continue
+        begin = key.rfind("/", 0, wildcard.start()) + 1
+        folder = address[: len(address) - len(key) + begin]
+        return folder.rstrip("/") or ("/" if folder else "."), key[begin:]
+    return address, ""
 
 
 def _exact(address: str) -> File | None:

@@ -14,6 +14,7 @@ from trainer.sources.files.file import File
 from trainer.sources.files.retries import Retries
 
 MOST_OPEN = 128  # Files kept open; a container's soft limit can be 1,024.
+_OPEN_BY_CALL = 16  # And by each call, of which every thread makes one at a time.
 
 # A mounted file system that is away for a while.
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOTCONN, errno.EHOSTDOWN, errno.EMFILE}
@@ -78,11 +79,13 @@ def read_many(ranges: Sequence[tuple[File, int, int]]) -> list[bytes]:
     Raises:
       DataError: as `read` does.
     """
-    opened: dict[int, _Open] = {}  # By identity, which costs less than comparing what a file is.
+    opened: dict[int, _Open] = {}  # By identity, which costs less than comparing what a file is; they stay open.
     found = []
     for file, start, size in ranges:
         try:
             if id(file) not in opened:
+                if len(opened) == _OPEN_BY_CALL:
+                    opened.clear()
                 opened[id(file)] = _opened(file)
             data = os.pread(opened[id(file)].descriptor, size, start)
         except (OSError, StorageError):  # Whatever it is, `read` says it or tries again.

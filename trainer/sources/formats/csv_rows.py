@@ -103,7 +103,13 @@ class CsvRows(RowSource):
 
     def identity(self) -> dict[str, Any]:
         """What a resume compares."""
-        return identity.of_files("CsvRows", self._files, len(self), **self._columns.described(), types=self._types)
+        return identity.of_files(
+            "CsvRows",
+            self._files,
+            len(self),
+            **self._columns.described(),
+            types={name: str(kind) for name, kind in self._types.items()},
+        )
 
     def _header(self, number: int) -> list[str]:
         file, size = self._files[number], self._indexes[number].header_bytes
@@ -116,15 +122,15 @@ class CsvRows(RowSource):
     def _quoting(self) -> dict[str, Any]:
         return {"quotechar": self._quote} if self._quote else {"quoting": csv.QUOTE_NONE}
 
-    def _told_types(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Arrow's name of each column's type."""
+    def _told_types(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """Each column's type of Arrow's; not all have a name from which they could be made again."""
         pyarrow = needed("pyarrow", "pyarrow")
         try:
             types = {name: pyarrow.type_for_alias(kind) for name, kind in given.items()}
         except ValueError as error:
             raise UsageError(f"types={dict(given)}: {error}; expected names as int64, float32, string") from None
         if len(self) == 0:
-            return {name: str(kind) for name, kind in types.items()}
+            return types
         number = next(number for number, index in enumerate(self._indexes) if len(index.rows))
         file, index = self._files[number], self._indexes[number]
         sample, group = b"", 0
@@ -138,17 +144,18 @@ class CsvRows(RowSource):
         told = {name: schema.field(name).type for name in self._names}
         # One damaged value among the first rows would make text of a column of numbers.
         text = {name for name, kind in told.items() if pyarrow.types.is_string(kind) or pyarrow.types.is_null(kind)}
-        return {name: "double" if name in text & self._columns.numbers else str(kind) for name, kind in told.items()}
+        return {
+            name: pyarrow.float64() if name in text & self._columns.numbers else kind for name, kind in told.items()
+        }
 
     def _readable(self, file: int, data: bytes, types: Mapping[str, Any]) -> bytes:
         rows = [row for row in self._split(data) if not isinstance(self._tried(file, row, types), str)]
         return b"".join(rows)
 
     def _decoded(self, file: int, number: int, data: bytes | None) -> Group:
-        pyarrow = needed("pyarrow", "pyarrow")
         index = self._indexes[file]
         data = data or read(self._files[file], *index.place(number))
-        types = {name: pyarrow.type_for_alias(kind) for name, kind in self._types.items()}
+        types = self._types
         try:
             table = self._parsed(file, data, types)
             if table.num_rows == index.rows.length(number):

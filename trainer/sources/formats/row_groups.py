@@ -25,7 +25,7 @@ class Group:
         return 1000 + sum(
             column.nbytes
             if getattr(column, "dtype", None) != np.object_
-            else sum(100 + len(value) for value in column if value is not None)
+            else sum(100 + (len(value) if hasattr(value, "__len__") else 0) for value in column if value is not None)
             for column in self.columns
         )
 
@@ -64,13 +64,16 @@ class RowGroups:
                     group = decode()
                 with self._lock:
                     self._largest = max(self._largest, group.nbytes)
+                    if (before := self._kept.pop(key, None)) is not None:  # Dropped, and decoded by another meanwhile.
+                        self._bytes -= before.nbytes
                     self._kept[key] = group
                     self._bytes += group.nbytes
                     while self._bytes > self._max_bytes and len(self._kept) > 1:
                         self._bytes -= self._kept.popitem(last=False)[1].nbytes
             finally:
                 with self._lock:
-                    self._decoding.pop(key, None)
+                    if self._decoding.get(key) is turn:
+                        del self._decoding[key]
             return group
 
     @contextlib.contextmanager
