@@ -12,6 +12,7 @@ from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
 from trainer.launch.runs import places, summary
+from trainer.output.stores.errors import UnreachableError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import Store
 
@@ -206,3 +207,8 @@ def test_flags_that_only_a_sweep_knows_are_of_the_types_of_a_result(tmp_path: pa
         "clip": "nan",
         "seed": 7,
     }
+
+
+def test_a_folder_that_cannot_be_listed_is_a_line() -> None:
+    with pytest.raises(UnreachableError, match="File name too long"):
+        places.LocalFolder(pathlib.Path("a" * 300)).children()
