@@ -203,21 +203,18 @@ def _uses_xla(config: Config, compiled: bool | None, look: FirstLook, replicas: 
 
     On CPUs XLA was measured to be no faster than plain TensorFlow where it matters (`make bench ARGS=xla`).
     """
-    wished = config.jit_compile == "true" or (config.jit_compile == "auto" and bool(compiled))
+    flag = {"true": True, "false": False}.get(config.jit_compile)
+    if None not in (flag, compiled) and flag != compiled:
+        raise UsageError(
+            f"--jit_compile={config.jit_compile}, and the model is compiled with jit_compile={compiled}; leave one out"
+        )
+    wished = compiled if flag is None else flag
     if wished and replicas > 1 and look.synchronized:
         raise UsageError(
             "XLA cannot compile a step whose synchronized layers ask the other replicas in its midst; leave "
             "--jit_compile=true, or compile's jit_compile=True, or synchronized=True out"
         )
-    if config.jit_compile != "auto":
-        flag = config.jit_compile == "true"
-        if compiled is not None and compiled != flag:
-            raise UsageError(
-                f"--jit_compile={config.jit_compile}, and the model is compiled with jit_compile={compiled}; leave "
-                "one out"
-            )
-        return flag
-    return bool(tf.config.list_physical_devices("GPU")) if compiled is None else compiled
+    return bool(tf.config.list_physical_devices("GPU")) if wished is None else wished
 
 
 def _identity(config: Config, model: Any, data: Any, examples: int, steps_by_flags: int | None) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Child:
         self.spare = spare
         self.code: int | None = None  # Its exit code as a shell gives it; None while it runs.
         self._last_beat: float | None = None
-        self.compiles = self.waits_for_data = False  # Whether its last beat says so.
+        self.is_busy = self.waits_for_data = False  # Whether its last beat says so.
         self._silence_began = self._looked_at = time.monotonic()  # Counted from here or from the last beat.
         self._hand_over: int | None = None
         with contextlib.ExitStack() as upon_failure:
@@ -120,7 +120,7 @@ class Child:
         self._looked_at = now
         with contextlib.suppress(BlockingIOError):
             if beats := os.read(self._beats, 1 << 16):
-                self._last_beat, self.compiles = now, beats.endswith(agent_link.BUSY)
+                self._last_beat, self.is_busy = now, beats.endswith(agent_link.BUSY)
                 self.waits_for_data = beats.endswith(agent_link.HUNGRY)
         if now - looked_before > _LATE:  # The machine slept or this process was stopped: the count begins anew.
             self._silence_began = now

@@ -155,14 +155,13 @@ class CsvRows(RowSource):
     def _decoded(self, file: int, number: int, data: bytes | None) -> Group:
         index = self._indexes[file]
         data = data or read(self._files[file], *index.place(number))
-        types = self._types
         try:
-            table = self._parsed(file, data, types)
+            table = self._parsed(file, data, self._types)
             if table.num_rows == index.rows.length(number):
                 return self._columns.group(table)
         except (ValueError, KeyError):  # Arrow's errors are among these.
             pass
-        return self._one_by_one(file, data, types)
+        return self._one_by_one(file, data, self._types)
 
     def _one_by_one(self, file: int, data: bytes, types: Mapping[str, Any]) -> Group:
         """A group with a row that cannot be read: which, and why; the others are as good as ever."""
