@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.support.agents import children, running, wait_until_gone
+from tests.support.agents import children, running, signal_at_once, wait_until_gone
 from tests.support.tensorboard_client import wait_for_page
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import StateLine
@@ -30,8 +30,7 @@ def test_killed_training_processes_are_restarted_and_the_run_ends_with_its_resul
         assert 'trainer_restarts_total{cause="stopped"} 1.0' in metrics
         assert run.get(1, "/rendezvous")[0] == 404
         chief.wait_for_spare(attempt=2)
-        chief.signal_training(signal.SIGSEGV)  # Two at once, worker 0 among them.
-        second.signal_training(signal.SIGKILL)
+        signal_at_once({chief: signal.SIGSEGV, second: signal.SIGKILL})
         assert run.codes() == [0, 0, 0]
         assert run.result["restarts"] == 2
         assert [line["attempt"] for line in run.attempts] == [1, 2, 3]

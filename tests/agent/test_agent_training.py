@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import tensorboard_client
-from tests.support.agents import TRAINER, Agent, Run, launched, running, wait_until_gone
+from tests.support.agents import TRAINER, Agent, Run, launched, running, signal_at_once, wait_until_gone
 from tests.support.out_of_memory import starved
 from tests.support.training_processes import Training
 from trainer.core.free_ports import free_ports
@@ -51,8 +51,7 @@ def test_whatever_ends_training_processes_changes_nothing(
         chief.wait_for_step(9 * STEPS_PER_EPOCH, attempt=2)
         chief.signal_training(signal.SIGUSR2)  # A clean sys.exit(1).
         chief.wait_for_step(14 * STEPS_PER_EPOCH, attempt=3)
-        for agent in (chief, other):  # Two at once.
-            agent.signal_training(signal.SIGSEGV)
+        signal_at_once({chief: signal.SIGSEGV, other: signal.SIGSEGV})
         chief.wait_for_step(19 * STEPS_PER_EPOCH, attempt=4)
         with starved(chief.state.pid):
             chief.wait_for_step(20 * STEPS_PER_EPOCH, attempt=5)

@@ -95,10 +95,14 @@ class Agent:
             "a spare",
         )
 
-    def signal_training(self, number: signal.Signals) -> int:
-        """Sends a signal to the training process that runs now; waits until there is one."""
+    def training_pid(self) -> int:
+        """Of the training process that runs now; waits until there is one."""
         self.wait_for(lambda _: self._training_pid() != 0, "a training process")
-        os.kill(pid := self._training_pid(), number)
+        return self._training_pid()
+
+    def signal_training(self, number: signal.Signals) -> int:
+        """Sends a signal to the training process that runs now."""
+        os.kill(pid := self.training_pid(), number)
         return pid
 
     def end(self, seconds: float = DEADLINE) -> int:
@@ -123,6 +127,14 @@ class Agent:
         with self._changed:
             self._open_streams -= 1
             self._changed.notify_all()
+
+
+def signal_at_once(signals: Mapping[Agent, signal.Signals]) -> None:
+    """Sends signals to the training processes that these agents have now: an agent soon has another than one killed."""
+    pids = {agent.training_pid(): number for agent, number in signals.items()}
+    for pid, number in pids.items():
+        with contextlib.suppress(ProcessLookupError):  # Its agent was quicker.
+            os.kill(pid, number)
 
 
 @dataclasses.dataclass

@@ -65,6 +65,11 @@ def test_data_that_is_damaged_ends_every_worker(training: Training, small_mnist:
         refused(worker, 65, "train-labels-idx1-ubyte", "label 11")
 
 
+def test_what_all_refuse_ends_the_slowest_with_its_own_reason(training: Training, tmp_path: Path) -> None:
+    for worker in training.start_workers(2, f"--run_dir={tmp_path}", "--experiment=tests.experiments.slow_to_meet"):
+        refused(worker, 65, "the data are bad")
+
+
 def test_a_batch_larger_than_the_data(training: Training, tmp_path: Path) -> None:
     refused(training.start(f"--run_dir={tmp_path}", "--global_batch_size=641"), 64, "641", "640 training examples")
 

@@ -11,7 +11,6 @@ import tensorflow as tf
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.tf_config import Cluster
 from trainer.training.hardware.collective import WorkersSum
-from trainer.training.hardware.strategy import refusing_together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,18 +52,17 @@ class Agreement:
         table = np.zeros([self._cluster.workers, len(digests)], np.float64)
         table[self._cluster.index] = digests
         table = self._workers_sum.of([table])[0]
-        with refusing_together(self._cluster):
-            for worker, row in enumerate(table):
-                if row[0] != table[0][0]:
-                    raise DataError(
-                        f"worker {worker} has loaded other data than worker 0; load_data must return the same on every "
-                        "worker, and the trainer takes each worker's share itself"
-                    )
-                if list(row) != list(table[0]):
-                    raise UsageError(
-                        f"worker {worker} has another model or other flags than worker 0; every worker must be started "
-                        "with the same code and the same flags"
-                    )
+        for worker, row in enumerate(table):
+            if row[0] != table[0][0]:
+                raise DataError(
+                    f"worker {worker} has loaded other data than worker 0; load_data must return the same on every "
+                    "worker, and the trainer takes each worker's share itself"
+                )
+            if list(row) != list(table[0]):
+                raise UsageError(
+                    f"worker {worker} has another model or other flags than worker 0; every worker must be started "
+                    "with the same code and the same flags"
+                )
 
 
 def _digest(value: Any) -> int:

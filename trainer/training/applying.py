@@ -42,7 +42,7 @@ def apply(*, config: Config, experiment: Experiment, cluster: Cluster | None, ru
     """
     prediction_files.check(config.predictions())
     devices.configure(config, cluster, run_dir)
-    with strategy.peers_watched(cluster):
+    with strategy.peers_watched(cluster), strategy.refusing_together(cluster):
         parts = assemble(config, cluster, experiment)
         if parts.validation is None:
             raise UsageError(

@@ -62,7 +62,7 @@ def train(
       PeerLostError: another worker is gone.
     """
     devices.configure(config, cluster, run_dir)
-    with strategy.peers_watched(cluster):
+    with strategy.peers_watched(cluster), strategy.refusing_together(cluster):
         return _Run(config, cluster, run_dir, stop, began, assemble(config, cluster, experiment, given)).to_its_end()
 
 

@@ -35,16 +35,15 @@ def create(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
     with tf_logging.withheld(verbosity=config.verbosity):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     workers = worker_gpus.exchange(cluster) if cluster.workers > 1 else [worker_gpus.of_this_process()]
-    with refusing_together(cluster):
-        worker_gpus.check_alike(workers)
-        # The strategy reads its options at each collective; TensorFlow's own AUTO never takes NCCL.
-        options.implementation = _NCCL if worker_gpus.take_nccl(config.communication, workers) else _RING
+    worker_gpus.check_alike(workers)
+    # The strategy reads its options at each collective; TensorFlow's own AUTO never takes NCCL.
+    options.implementation = _NCCL if worker_gpus.take_nccl(config.communication, workers) else _RING
     return strategy
 
 
 @contextlib.contextmanager
 def refusing_together(cluster: Cluster | None) -> Iterator[None]:
-    """For what every worker refuses: none ends before all have come so far, since it may still answer another.
+    """What every worker refuses, each by itself, ends none before all have come so far: it may still answer another.
 
     Raises:
       TrainerError: what is raised in here.
