@@ -1,6 +1,7 @@
 """MNIST and its model, whose first step and first evaluation take COMPILE_SECONDS longer, as if compiled.
 
-What comes after the last step takes so long, too, as it does for a large model that is exported.
+What comes before the first step and after the last takes so long, too, as for data that are far away and a large model
+that is exported.
 """
 
 import os
@@ -10,8 +11,6 @@ from typing import Any
 from trainer import mnist
 from trainer.training.results import result
 from trainer.training.trainer import Trainer
-
-load_data, build_model, preprocess, Flags = mnist.load_data, mnist.build_model, mnist.preprocess, mnist.Flags
 
 _waited: set[str] = set()
 
@@ -28,6 +27,9 @@ def _slow(owner: Any, name: str) -> None:
     setattr(owner, name, slow)
 
 
+_slow(mnist, "load_data")
 _slow(Trainer, "run")
 _slow(Trainer, "evaluate")
 _slow(result, "write")
+
+load_data, build_model, preprocess, Flags = mnist.load_data, mnist.build_model, mnist.preprocess, mnist.Flags

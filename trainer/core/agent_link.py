@@ -39,7 +39,7 @@ def start_beating() -> None:
 
 @contextlib.contextmanager
 def busy(seconds: float = BUSY_SECONDS) -> Iterator[None]:
-    """While what is in here runs, the agent takes every beat for progress: compiling or exporting may take minutes.
+    """While what is in here runs, the agent takes each beat for progress: loading, compiling, exporting may take long.
 
     Not for ever, since its collectives may hang: for `seconds` at most.
     """

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trainer.core import agent_link
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
 from trainer.core.tf_config import Cluster
@@ -67,7 +68,8 @@ def assemble(
         loading = pool.submit(_load, experiment, config)
         distribution = strategy.create(config, cluster)
         _check_shares(config, distribution.num_replicas_in_sync)
-        train, validation, digest = loading.result()
+        with agent_link.busy():  # What it loads may be far away, and no step can be made before.
+            train, validation, digest = loading.result()
     keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
     # The model's first weights are drawn from it: nothing else may draw numbers meanwhile, as what loads data does.
     keras.utils.set_random_seed(config.seed % 2**32)

@@ -72,7 +72,7 @@ class Watchdog:
     def check(self) -> None:
         """Kills the process if it is frozen, makes no step or has not left in time; called every half second."""
         silent = self._child.silent_seconds()
-        if self._child.is_busy:  # A compilation or an export may take many minutes, and is no hang.
+        if self._child.is_busy:  # Loading, compiling and exporting may take many minutes, and are no hang.
             self._status.moved()
         idle = self._status.seconds_since_step
         may_be_silent = _BEAT_TIMEOUT if self._status.has_stepped or self._child.stopped() else _START_TIMEOUT
