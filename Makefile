@@ -53,14 +53,24 @@ check: setup ## formatting, lint, types, the direction of imports
 	$(venv)/bin/mypy
 	$(venv)/bin/lint-imports
 
+without_cluster := not chart and not e2e and not soak$(shell command -v go >/dev/null || echo ' and not servers')
+once := and not thorough
+in_processes := -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 .PHONY: test
-test: setup ## all tests that need no cluster; without Go, none on real object stores
+test: setup servers ## all that needs no cluster, each thing once; without Go, none of it on real object stores
+	$(python) $(in_processes) -m "$(without_cluster) $(once)" $(ARGS)
+
+.PHONY: test-thorough
+test-thorough: setup servers ## the same things again in more of their ways
+	$(python) $(in_processes) -m "$(without_cluster) and thorough" $(ARGS)
+
+.PHONY: servers
+servers:
 	@command -v go >/dev/null || echo "make: Go is not installed, so the tests on real object stores are left out" >&2
-	$(python) -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder -m "not chart and not e2e and not soak$$(command -v go >/dev/null || echo ' and not servers')" $(ARGS)
 
 .PHONY: test-current
 test-current: ## training and its exactness, TensorBoard and a fleet on the newest TensorFlow
-	$(MAKE) test TENSORFLOW=current ARGS="$(on_both) $(ARGS)"
+	$(MAKE) test TENSORFLOW=current once= ARGS="$(on_both) $(ARGS)"
 
 .PHONY: test-chart
 test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37, a release (Go)

@@ -4,6 +4,7 @@ import pathlib
 import signal
 
 import numpy as np
+import pytest
 
 from tests.support.agents import TRAINER, launched, running
 from tests.support.training_processes import Training, result
@@ -12,6 +13,7 @@ FLAGS = ("--experiment=tests.experiments.paced", "--epochs=1", "--global_batch_s
 ALL = "--data_dir="
 
 
+@pytest.mark.thorough
 def test_a_prediction_survives_the_loss_of_either_worker(training: Training, tmp_path: pathlib.Path) -> None:
     model = tmp_path / "model"
     training.run(f"--run_dir={model}", *FLAGS)

@@ -73,6 +73,7 @@ def test_whatever_ends_training_processes_changes_nothing(
         assert causes[:4] == [137, 1, 139, 137]
 
 
+@pytest.mark.thorough
 def test_a_local_fleet_survives_the_loss_of_its_agents(
     tmp_path: pathlib.Path, flags: list[str], undisturbed: dict[str, Any]
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_local_fleet_survives_the_loss_of_its_agents(
         assert result["restarts"] == 2
 
 
+@pytest.mark.thorough
 def test_an_elastic_run_trains_on_with_who_is_there(
     tmp_path: pathlib.Path, flags: list[str], undisturbed: dict[str, Any]
 ) -> None:
@@ -143,6 +145,7 @@ def assert_resumed_from_the_newest_checkpoint(run: Run) -> None:
         assert after["step_from"] <= attempt["step_to"]
 
 
+@pytest.mark.thorough
 def test_a_worker_that_gets_no_data_is_the_one_that_is_named(tmp_path: pathlib.Path) -> None:
     flags = ["--experiment=tests.experiments.counting", "--examples=500", "--global_batch_size=50", "--noshuffle",
              "--prefetch=1", "--stuck=330"]  # fmt: skip

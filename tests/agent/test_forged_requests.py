@@ -109,6 +109,7 @@ def test_a_gigabyte_is_not_read(trained: Run) -> None:
     assert_undisturbed(trained)
 
 
+@pytest.mark.thorough
 def test_silent_connections_and_those_that_trickle_end(trained: Run) -> None:
     """Half a minute for all of them together: nothing, half a head, half a body, a head byte by byte."""
     head, _, _ = message({}).partition(b"\r\n\r\n")

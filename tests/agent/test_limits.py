@@ -79,7 +79,7 @@ def starved(run: Run, agent: Agent, more: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize("who", [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_without_room_for_threads_and_processes_the_agent_waits(tmp_path: pathlib.Path, who: int) -> None:
     """The training process of one worker is killed while the chief's agent can start neither thread nor process."""
     flags, environ = ["--epochs=30"], {"STEP_SECONDS": "0.05"}

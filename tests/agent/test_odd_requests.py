@@ -136,6 +136,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.thorough
 @FUZZED
 @given(data=st.data())
 def test_whatever_bytes(trained: Run, data: st.DataObject) -> None:

@@ -129,6 +129,7 @@ def test_mlflow_has_every_step_once_though_worker_0_and_its_agent_were_lost(serv
     assert [value for _, value in server.history(found, "final/restarts")] == [2.0]
 
 
+@pytest.mark.thorough
 @pytest.mark.servers
 def test_lines_of_a_time_without_mlflow_are_told_later(server: Mlflow, tmp_path: Path) -> None:
     (port,) = free_ports(1)
@@ -155,6 +156,7 @@ def test_mlflow_that_refuses_is_told_of_once_and_the_run_goes_on(tmp_path: Path)
         assert len(told) == 1
 
 
+@pytest.mark.thorough
 def test_a_server_that_never_answers_keeps_nobody(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         environ = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{silent.getsockname()[1]}"}

@@ -1,4 +1,4 @@
-"""MNIST whose data no worker takes; worker 1 hears two seconds later than worker 0 what the others have said of GPUs."""
+"""MNIST whose data no worker takes; worker 1 hears two seconds after worker 0 what the others have said of GPUs."""
 
 import json
 import os

@@ -273,6 +273,7 @@ SCHEDULES = settings(
 )
 
 
+@pytest.mark.thorough
 def test_a_run_with_any_schedule() -> None:
     """The same schedules every time: what a change breaks, it breaks here and not in somebody else's change."""
     run_state_machine_as_test(Run, settings=settings(SCHEDULES, max_examples=150, derandomize=True))

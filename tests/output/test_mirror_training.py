@@ -85,6 +85,7 @@ def test_a_lost_disk_and_tensorboard_all_the_while(
         assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
 
 
+@pytest.mark.thorough
 def test_the_best_epochs_come_back_with_a_lost_disk(
     tmp_path: Path, bucket: tuple[Path, dict[str, str]], flags: list[str]
 ) -> None:
@@ -106,6 +107,7 @@ def test_the_best_epochs_come_back_with_a_lost_disk(
         assert best_names(run.run_dir) == best_names(bucket[0] / tmp_path.name / "run") == kept
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_from_another_one_in_a_bucket_with_its_best(
     tmp_path: Path, bucket: tuple[Path, dict[str, str]], paced_flags: list[str]
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_model_in_a_bucket_predicts_into_a_bucket(
         assert run.result["val_loss"] == expected["val_loss"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_local_disk_that_is_full_for_a_while(
     tmp_path: Path, bucket: tuple[Path, dict[str, str]], flags: list[str], killed: bool

@@ -19,6 +19,7 @@ def test_the_benchmark_of_a_gpu_refuses_a_machine_without_one() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_the_tables_of_speed_come_with_a_profile(tmp_path: Path) -> None:
     assert f"{tmp_path}/2" in profiled.write(tmp_path)
     (file,) = tmp_path.glob("*/train/plugins/profile/*/*.xplane.pb")

@@ -110,6 +110,7 @@ def test_what_a_bucket_has_given_once_is_not_asked_for_again(
             assert proxy.requests  # What there is, and of which version, is asked each time.
 
 
+@pytest.mark.thorough
 @servers
 def test_a_run_through_a_bad_network_ends_as_if_nothing_had_happened(
     training: Training, server: Server, place: str, arrays: str, tmp_path: Path

@@ -1,8 +1,9 @@
-"""Training processes from one that has imported already what training imports, which is two thirds of a short run.
+"""Processes from one that has imported already what training imports, which is two thirds of a short run.
 
-It is what a warm spare is to the agent: the program is the same, in a process of its own with an environment, outputs
-and signals of its own. Only Python's hashes of text are those of all that come from the same one. What is read when
-Python or TensorFlow start is none of its business: a process with such a setting is started anew.
+It is what a warm spare is to the agent: the program, training or the oracle's, is the same, in a process of its own
+with an environment, outputs and signals of its own. Only Python's hashes of text are those of all that come from the
+same one. What is read when Python or TensorFlow start is none of its business: a process with such a setting is started
+anew.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import functools
 import multiprocessing
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -40,11 +42,11 @@ def serves(argv: Sequence[str], environ: Mapping[str, str]) -> bool:
 class Process:
     """One of them, used as a `subprocess.Popen` with text is."""
 
-    def __init__(self, argv: Sequence[str], environ: Mapping[str, str]) -> None:
-        """Starts it in the repository, its standard error in its standard output."""
+    def __init__(self, argv: Sequence[str], environ: Mapping[str, str], program: str = "trainer") -> None:
+        """Starts `python -m program` in the repository, its standard error in its standard output."""
         reader, writer = multiprocessing.Pipe(duplex=False)
         with writer:
-            self._process = _context().Process(target=_train, args=(list(argv), dict(environ), writer))
+            self._process = _context().Process(target=_run, args=(program, list(argv), dict(environ), writer))
             self._process.start()
         with reader:
             self.stdout = open(os.dup(reader.fileno()), encoding="utf-8")  # noqa: SIM115
@@ -73,9 +75,7 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _train(argv: list[str], environ: dict[str, str], output: Connection) -> None:
-    from trainer.__main__ import main
-
+def _run(program: str, argv: list[str], environ: dict[str, str], output: Connection) -> None:
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(output.fileno(), descriptor)
         stream = open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -85,9 +85,9 @@ def _train(argv: list[str], environ: dict[str, str], output: Connection) -> None
     os.environ.update(environ)
     os.chdir(ROOT)
     sys.path[:] = dict.fromkeys([str(ROOT), *_folders(environ), *sys.path])
-    sys.argv = ["trainer", *argv]
+    sys.argv = [program, *argv]
     random.seed()
-    main()
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
 
 
 def _folders(environ: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from tests.support.small_mnist import TRAIN_IMAGES
 from tests.support.training_processes import Training
@@ -22,6 +23,7 @@ def parameters(run_dir: Path, step: int) -> list[Matrix]:
     return [array.astype(np.float64) for name, array in arrays.items() if name.startswith("model/")]
 
 
+@pytest.mark.thorough
 def test_an_update_is_the_chain_rule(training: Training, small_mnist: Path, tmp_path: Path) -> None:
     eta, mu = 0.5, 0.9
 

@@ -101,6 +101,7 @@ def test_a_kill_after_the_decision_and_before_the_result(training: Training, und
     assert_same_end(tmp_path, undisturbed)
 
 
+@pytest.mark.thorough
 def test_another_number_of_workers_decides_the_same(training: Training, undisturbed: Path, tmp_path: Path) -> None:
     """Two workers, of which one is killed; then one goes on; then two again."""
     alone, steps = result(undisturbed), result(undisturbed)["steps"]

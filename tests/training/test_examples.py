@@ -64,6 +64,7 @@ def killed(example: Training, run_dir: Path, workers: int, saved: int) -> None:
     assert all(worker.wait() == -signal.SIGKILL for worker in started)
 
 
+@pytest.mark.thorough
 def test_two_workers_end_close_to_one_and_a_kill_changes_nothing(name: str, example: Training, tmp_path: Path) -> None:
     results = {}
     for workers in (1, 2):

@@ -153,6 +153,7 @@ def test_each_format_gives_what_the_model_gives_and_training_is_as_without(
     assert not list((tmp_path / "run").glob(".tmp*"))
 
 
+@pytest.mark.thorough
 def test_several_inputs_and_outputs_of_two_workers_have_the_names_of_one(training: Training, tmp_path: Path) -> None:
     environ = experiment(tmp_path, TWO_OUTPUTS)
     flags = ("--experiment=exported", "--epochs=2", "--global_batch_size=16", "--export=savedmodel,tflite")
@@ -213,6 +214,7 @@ def test_a_kill_in_the_middle_leaves_nothing_half_written_and_is_made_good(train
     ]  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_process_that_is_killed_while_it_writes_leaves_nothing_half_written(
     training: Training, tmp_path: Path
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_half_written(
     assert not list(run.glob(".tmp*"))
 
 
+@pytest.mark.thorough
 def test_a_run_that_has_read_a_source_is_exported(training: Training, tmp_path: Path) -> None:
     environ, run = experiment(tmp_path, FROM_A_SOURCE), tmp_path / "run"
     flags = ("--experiment=exported", "--epochs=1", "--global_batch_size=16", f"--run_dir={run}")

@@ -148,6 +148,7 @@ def test_a_driver_that_is_too_old_ends_a_run_that_asks_for_gpus(training: Traini
     )
 
 
+@pytest.mark.thorough
 def test_settings_for_gpus_change_nothing_without_one(training: Training, tmp_path: Path) -> None:
     """XLA on a CPU takes the flags that are for GPUs, too: were one unknown, it would end the process."""
     flags = ("--epochs=1", "--global_batch_size=50", "--jit_compile=true")

@@ -82,11 +82,12 @@ def figure(worker: Worker, file: str, name: str) -> int:
     ("reader", "write", "batch", "read"),
     [
         ("npy", write_npy, 1024, 1e9),
-        ("tfrecord", write_tfrecord, 8, 1e9 + STEPS * 8 * RECORD * 2),  # A step reads 32 MiB.
-        ("array_record", write_links, 32, 2e9),
-        ("parquet", write_links, 32, 2e9),
-        ("csv", write_links, 32, 2e9),
-        ("images", write_images, 8, 2e9),
+        # A step reads 32 MiB.
+        pytest.param("tfrecord", write_tfrecord, 8, 1e9 + STEPS * 8 * RECORD * 2, marks=pytest.mark.thorough),
+        pytest.param("array_record", write_links, 32, 2e9, marks=pytest.mark.thorough),
+        pytest.param("parquet", write_links, 32, 2e9, marks=pytest.mark.thorough),
+        pytest.param("csv", write_links, 32, 2e9, marks=pytest.mark.thorough),
+        pytest.param("images", write_images, 8, 2e9, marks=pytest.mark.thorough),
     ],
 )
 def test_a_worker_takes_little_memory_and_begins_at_once(

@@ -81,7 +81,7 @@ def rows_of(block: Block | None) -> list[float]:
     return [float(row) for row in block.leaves[0][0][:, 0]]
 
 
-@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("processes", [0, pytest.param(2, marks=pytest.mark.thorough)])
 def test_blocks_stay_as_they_were_read_while_others_are(processes: int) -> None:
     ahead = reading(Source(), processes)
     blocks = [ahead.next() for _ in range(EXAMPLES // BATCH)]

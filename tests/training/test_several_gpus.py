@@ -78,7 +78,7 @@ def test_a_batch_that_is_smaller_than_there_are_replicas_is_refused(training: Tr
         assert "--global_batch_size=3 is smaller than the number of replicas, 4: each GPU of" in worker.text
 
 
-@pytest.mark.parametrize("compiled", ["false", "true"])
+@pytest.mark.parametrize("compiled", ["true", pytest.param("false", marks=pytest.mark.thorough)])
 def test_two_workers_of_two_devices_train_as_four_of_one(training: Training, tmp_path: Path, compiled: str) -> None:
     flags = ("--epochs=2", "--global_batch_size=50", f"--jit_compile={compiled}")
     training.run(f"--run_dir={tmp_path / 'four'}", *flags, count=4)

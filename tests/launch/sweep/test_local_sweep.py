@@ -144,6 +144,7 @@ def test_halving_goes_on_from_checkpoints(tmp_path: pathlib.Path, flags: list[st
     assert result(tmp_path / "s" / "s-2-rung-2")["weights_sha256"] == at_once["weights_sha256"]
 
 
+@pytest.mark.thorough
 def test_a_metric_that_no_trial_measures_ends_it_and_another_goes_on(
     tmp_path: pathlib.Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,20 +6,41 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from tests.support.paths import ROOT
+from tests.support import imported
 from tests.training.oracle.every_kind import KINDS
 
-SOME = [name for name, kind in KINDS.items() if kind.replicas][::7]
+# Ways of training that take turns in `make test`, each with a third of the kinds; `make test-thorough` has the others.
+# "resumed" goes on from the checkpoints that mode 1 has written on its way.
+IN_TURNS = ("resumed", "1x", "3")
 
 Results = dict[str, dict[str, Any]]  # By kind.
+
+
+def each(kinds: Iterable[str], way: str) -> pytest.MarkDecorator:
+    """A test of each kind for a way that takes turns."""
+    _, others = _shares(way)
+    parameters = [pytest.param(kind, marks=pytest.mark.thorough if kind in others else ()) for kind in kinds]
+    return pytest.mark.parametrize("kind", parameters)
+
+
+def a_few(kinds: Iterable[str], way: str) -> pytest.MarkDecorator:
+    """A test of some kinds together, which `make test` trains this way, and one of some others."""
+    first, others = ([kind for kind in kinds if kind in share][::8] for share in _shares(way))
+    parameters = [pytest.param(first, id="few"), pytest.param(others, id="more", marks=pytest.mark.thorough)]
+    return pytest.mark.parametrize("kinds", parameters)
+
+
+def _shares(way: str) -> tuple[list[str], list[str]]:
+    """The kinds that `make test` trains this way, and the others."""
+    first = list(KINDS)[IN_TURNS.index(way) :: len(IN_TURNS)]
+    return first, [kind for kind in KINDS if kind not in first]
 
 
 class Oracle:
@@ -33,13 +54,16 @@ class Oracle:
     @functools.cache  # noqa: B019  # It lives as long as the session.
     def ended(self, mode: str, *names: str) -> Results:
         """What each kind ends with, trained that way, or those of these names."""
+        if mode == "resumed":
+            self.ended("1")
+            return self._found("1:0", "--resume=checkpoints", *names)
         return self._found(mode, *(["--save=checkpoints"] if mode == "1" and not names else names))
 
-    @functools.cache  # noqa: B019
-    def resumed(self) -> Results:
-        """What each kind ends with, from the checkpoints on that mode 1 has written on its way."""
-        self.ended("1")
-        return self._found("1:0", "--resume=checkpoints")
+    def one(self, mode: str, kind: str) -> dict[str, Any]:
+        """What a kind ends with, trained that way beside all that are."""
+        shares = _shares(mode) if mode in IN_TURNS else [[]]
+        names = next(share for share in shares if kind in share or not share)
+        return self.ended(mode, *names)[kind]
 
     def _found(self, mode: str, *arguments: str) -> Results:
         self._checkpoints.mkdir(exist_ok=True)
@@ -54,28 +78,27 @@ class Oracle:
 
     @staticmethod
     def _run(mode: str, arguments: list[str]) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.training.oracle.run", mode, *arguments],
-            cwd=ROOT, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        process = imported.Process([mode, *arguments], os.environ, "tests.training.oracle.run")
+        with process.stdout:
+            said = process.stdout.read()
         saves = any(one.startswith("--save") for one in arguments)
-        assert done.returncode == (-signal.SIGKILL if saves else 0), done.stderr[-3000:]
-        return done.stdout
+        assert process.wait(60) == (-signal.SIGKILL if saves else 0), said[-3000:]
+        return said
 
 
 def _with_folder(argument: str, folder: Path) -> str:
     return argument.replace("=", f"={folder}/") if argument.startswith("--") else argument
 
 
-def check_ends_as_fit(oracle: Oracle, mode: str, kind: str, least: float = 0.0, among: Sequence[str] = ()) -> None:
-    """Holds a kind's weights and history to those of Keras' fit, within the kind's tolerance or the least one.
+def check_ends_as_fit(oracle: Oracle, mode: str, kind: str, least: float = 0.0) -> None:
+    """Holds a kind's weights and history to those of Keras' fit, within the kind's tolerance or the least one."""
+    check_close(oracle.one(mode, kind), oracle.one("fit", kind), max(KINDS[kind].tolerance, least))
 
-    The mode has trained all kinds, or those `among` which this is.
-    """
-    ours, theirs = oracle.ended(mode, *among)[kind], oracle.ended("fit")[kind]
+
+def check_close(ours: dict[str, Any], theirs: dict[str, Any], tolerance: float) -> None:
+    """Holds what a kind ended with to what it ended with elsewhere."""
     for one in (ours, theirs):
         assert "error" not in one, one["error"]
-    tolerance = max(KINDS[kind].tolerance, least)
     for one, other in zip(ours["weights"], theirs["weights"], strict=True):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
     for epoch, (one, other) in enumerate(zip(ours["history"], theirs["history"], strict=True)):
@@ -84,8 +107,7 @@ def check_ends_as_fit(oracle: Oracle, mode: str, kind: str, least: float = 0.0, 
             np.testing.assert_allclose(one[name], value, rtol=tolerance, atol=tolerance, err_msg=f"{name} of {epoch}")
 
 
-def check_same_bits(ours: Results, theirs: Results, kinds: list[str]) -> None:
-    """Holds two ways of training to each other."""
-    for kind in kinds:
-        assert "error" not in ours[kind], ours[kind]["error"]
-        assert ours[kind] == theirs[kind], kind
+def check_same_bits(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Holds what a kind ended with to what it ended with elsewhere, to the last bit."""
+    assert "error" not in ours, ours["error"]
+    assert ours == theirs

@@ -39,7 +39,8 @@ from trainer.training.state import variables  # noqa: E402
 from trainer.training.state.checkpoint import Checkpoint, check_identity  # noqa: E402
 
 EPOCHS, SEED = 3, 5
-gc.freeze()  # clear_session looks through all that is not, for each kind anew.
+gc.disable()
+gc.freeze()  # clear_session looks through all that is not, for each kind anew, and nobody else.
 SAVED = 10  # Steps, of which an epoch has 7.
 
 
@@ -134,7 +135,9 @@ class _Source:
         return len(keras.tree.flatten(self._split[0])[0])
 
     def __getitem__(self, row: int) -> Any:
-        return tuple(keras.tree.map_structure(lambda leaf: leaf[row], part) for part in self._split)
+        return tuple(
+            None if part is None else keras.tree.map_structure(lambda leaf: leaf[row], part) for part in self._split
+        )
 
 
 def _sources(data: Any) -> Any:
