@@ -265,6 +265,13 @@ def test_a_taken_port_is_a_usage_error(tmp_path: pathlib.Path) -> None:
         assert f"cannot listen on --port={run.ports[0]}" in agent.text
 
 
+def test_a_worker_that_is_slow_to_end_still_hears_that_all_is_done(tmp_path: pathlib.Path) -> None:
+    """Slower than it may be: its agent ends its process, and asks worker 0's after that."""
+    with running(tmp_path, 2, environ={"BEHAVIOUR": "linger 1 10"}, trainer_flags=["--epochs=1"]) as run:
+        run.start_all()
+        assert run.codes(seconds=60) == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("flags", "environ", "part"),
     [

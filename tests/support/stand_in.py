@@ -65,6 +65,7 @@ def main() -> int:
             (run_dir / ".result").rename(run_dir / "result.json")
         if ring:
             ring.exchange(0)
+        misbehave(index, step)
     except OSError as error:
         print(f"a peer is lost: {error}", file=sys.stderr, flush=True)
         return 75
@@ -72,7 +73,7 @@ def main() -> int:
 
 
 def misbehave(index: int, step: int) -> None:
-    """Does what BEHAVIOUR says: "crash 1 7" lets worker 1 crash after step 7; others: hang, compile, data."""
+    """Does what BEHAVIOUR says: "crash 1 7" lets worker 1 crash after step 7; others: hang, compile, data, linger."""
     kind, _, rest = os.environ.get("BEHAVIOUR", "").partition(" ")
     if not kind or [index, step] != [int(word) for word in rest.split()]:
         return
@@ -84,6 +85,8 @@ def misbehave(index: int, step: int) -> None:
     if kind == "compile":
         with agent_link.busy():
             time.sleep(6)
+    if kind == "linger":
+        time.sleep(12)
     if kind == "data":
         print("error: the data is bad", file=sys.stderr, flush=True)
         sys.exit(65)

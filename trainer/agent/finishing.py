@@ -20,6 +20,9 @@ from trainer.core.safe_text import one_line, redacted, redacted_in
 from trainer.output.interface import Output
 
 _ANSWER_SECONDS = 10.0  # For the other agents to hear how it ended.
+# The same when all is done: the others have 10 s to end their training processes, and one that has not heard of the
+# result would wait for this worker's successor.
+_DONE_SECONDS = 60.0
 _AFTER_GRACE_SECONDS = 4.0  # What a pod's grace period leaves after --grace, for the output.
 _IMPATIENT_SECONDS = 4.0  # For an output that is away, where the run has not succeeded.
 _MOST_ACCUSED = 100  # Workers that a termination message names.
@@ -137,7 +140,7 @@ def leave(
     if coordinator:
         if rule(finish.code).ends_all:
             coordinator.conclude(finish)
-        coordinator.wait_until_answered(_ANSWER_SECONDS)
+        coordinator.wait_until_answered(_ANSWER_SECONDS if finish.code else _DONE_SECONDS)
 
 
 def leave_early(code: int, text: str, environ: Mapping[str, str]) -> None:
