@@ -35,6 +35,7 @@ def test_a_prediction_survives_the_loss_of_either_worker(training: Training, tmp
     assert np.array_equal(predictions, np.load(tmp_path / "alone" / "predictions.npy"))
 
 
+@pytest.mark.thorough
 def test_a_local_fleet_evaluates(training: Training, tmp_path: pathlib.Path) -> None:
     model, run_dir = tmp_path / "model", tmp_path / "run"
     training.run(f"--run_dir={model}", *FLAGS)

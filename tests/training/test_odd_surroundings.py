@@ -25,7 +25,7 @@ def run(command: str, folder: Path, **environ: str) -> subprocess.CompletedProce
     [
         ("--seed=4294967296", "", {}),
         ("--global_batch_size=96", "", {"PYTHONIOENCODING": "ascii"}),  # It leaves some out, and says so with a ×.
-        ("", ">&- 2>&-", {}),
+        pytest.param("", ">&- 2>&-", {}, marks=pytest.mark.thorough),
     ],
 )
 def test_it_trains_to_its_end(

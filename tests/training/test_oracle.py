@@ -1,8 +1,8 @@
 """The oracle is Keras: for every kind of model our loop ends with what `fit` ends with, fed the same batches.
 
 Each way of training is one process, which goes through all kinds; see tests/training/oracle. Here it is one replica,
-without XLA; test_oracle_xla.py and test_oracle_replicas.py have the others. `make test` trains every kind so, and in
-one of three further ways: from a checkpoint, by XLA, on three replicas. `make test-thorough` has the other two.
+without XLA; test_oracle_xla.py and test_oracle_replicas.py have the others. `make test` trains every kind in one of
+these ways, and `make test-thorough` in the others.
 """
 
 import pytest
@@ -16,7 +16,7 @@ def test_every_kind_is_read(oracle: Oracle) -> None:
     assert set(KINDS) == set(oracle.ended("fit"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each(KINDS, "1")
 def test_ends_as_keras_fit_does(oracle: Oracle, kind: str) -> None:
     check_ends_as_fit(oracle, "1", kind)
 

@@ -16,9 +16,9 @@ import pytest
 from tests.support import imported
 from tests.training.oracle.every_kind import KINDS
 
-# Ways of training that take turns in `make test`, each with a third of the kinds; `make test-thorough` has the others.
-# "resumed" goes on from the checkpoints that mode 1 has written on its way.
-IN_TURNS = ("resumed", "1x", "3")
+# Ways of training by whose turn it is in `make test`: each has a third of the kinds, and in `make test-thorough` the
+# others. "resumed" goes on from the checkpoints that mode 1 has written on its way.
+_TURNS = {"1": 0, "resumed": 0, "1x": 1, "3": 2}
 
 Results = dict[str, dict[str, Any]]  # By kind.
 
@@ -39,8 +39,13 @@ def a_few(kinds: Iterable[str], way: str) -> pytest.MarkDecorator:
 
 def _shares(way: str) -> tuple[list[str], list[str]]:
     """The kinds that `make test` trains this way, and the others."""
-    first = list(KINDS)[IN_TURNS.index(way) :: len(IN_TURNS)]
-    return first, [kind for kind in KINDS if kind not in first]
+    first = []
+    for index, (name, kind) in enumerate(KINDS.items()):
+        may = (True, kind.xla, kind.replicas)
+        turn = index % len(may)
+        if _TURNS[way] == (turn if may[turn] else 0):
+            first.append(name)
+    return first, [name for name in KINDS if name not in first]
 
 
 class Oracle:
@@ -55,15 +60,13 @@ class Oracle:
     def ended(self, mode: str, *names: str) -> Results:
         """What each kind ends with, trained that way, or those of these names."""
         if mode == "resumed":
-            self.ended("1")
+            self.ended("1", *names)
             return self._found("1:0", "--resume=checkpoints", *names)
-        return self._found(mode, *(["--save=checkpoints"] if mode == "1" and not names else names))
+        return self._found(mode, *(["--save=checkpoints"] if mode == "1" else []), *names)
 
     def one(self, mode: str, kind: str) -> dict[str, Any]:
-        """What a kind ends with, trained that way beside all that are."""
-        shares = _shares(mode) if mode in IN_TURNS else [[]]
-        names = next(share for share in shares if kind in share or not share)
-        return self.ended(mode, *names)[kind]
+        """What a kind ends with, trained that way beside its share of all kinds."""
+        return self.ended(mode, *next(share for share in _shares(mode) if kind in share))[kind]
 
     def _found(self, mode: str, *arguments: str) -> Results:
         self._checkpoints.mkdir(exist_ok=True)
@@ -92,7 +95,7 @@ def _with_folder(argument: str, folder: Path) -> str:
 
 def check_ends_as_fit(oracle: Oracle, mode: str, kind: str, least: float = 0.0) -> None:
     """Holds a kind's weights and history to those of Keras' fit, within the kind's tolerance or the least one."""
-    check_close(oracle.one(mode, kind), oracle.one("fit", kind), max(KINDS[kind].tolerance, least))
+    check_close(oracle.one(mode, kind), oracle.ended("fit")[kind], max(KINDS[kind].tolerance, least))
 
 
 def check_close(ours: dict[str, Any], theirs: dict[str, Any], tolerance: float) -> None:
