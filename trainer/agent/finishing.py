@@ -21,8 +21,8 @@ from trainer.output.interface import Output
 
 _ANSWER_SECONDS = 10.0  # For the other agents to hear how it ended.
 # The same when all is done: the others have 10 s to end their training processes, and one that has not heard of the
-# result would wait for this worker's successor.
-_DONE_SECONDS = 60.0
+# result would wait for this worker's successor. A pod's grace period is longer.
+_DONE_SECONDS = 20.0
 _AFTER_GRACE_SECONDS = 4.0  # What a pod's grace period leaves after --grace, for the output.
 _IMPATIENT_SECONDS = 4.0  # For an output that is away, where the run has not succeeded.
 _MOST_ACCUSED = 100  # Workers that a termination message names.
