@@ -55,20 +55,20 @@ check: setup ## formatting, lint, types, the direction of imports
 	$(venv)/bin/mypy
 	$(venv)/bin/lint-imports
 
-without_cluster := not chart and not e2e and not soak$(shell command -v go >/dev/null || echo ' and not servers')
+go := $(shell command -v go || true)
+without_cluster := not chart and not e2e and not soak$(if $(go),, and not servers)
+say_what_is_left_out := $(if $(go),,echo "make: Go is not installed, so the tests on real object stores are left out" >&2)
 once := and not thorough
 in_processes := -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder
 .PHONY: test
-test: setup servers ## all that needs no cluster, each thing once; without Go, none of it on real object stores
+test: setup ## all that needs no cluster, each thing once; without Go, none of it on real object stores
+	@$(say_what_is_left_out)
 	$(python) $(in_processes) -m "$(without_cluster) $(once)" $(ARGS)
 
 .PHONY: test-thorough
-test-thorough: setup servers ## the same things again in more of their ways
+test-thorough: setup ## the same things again in more of their ways
+	@$(say_what_is_left_out)
 	$(python) $(in_processes) -m "$(without_cluster) and thorough" $(ARGS)
-
-.PHONY: servers
-servers:
-	@command -v go >/dev/null || echo "make: Go is not installed, so the tests on real object stores are left out" >&2
 
 .PHONY: test-current
 test-current: ## training and its exactness, TensorBoard and a fleet on the newest TensorFlow

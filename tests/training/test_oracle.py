@@ -18,7 +18,7 @@ def test_every_kind_is_read(oracle: Oracle) -> None:
 
 @each(KINDS, "1")
 def test_ends_as_keras_fit_does(oracle: Oracle, kind: str) -> None:
-    check_ends_as_fit(oracle, "1", kind)
+    check_ends_as_fit(oracle, oracle.one("1", kind), kind)
 
 
 @each(KINDS, "resumed")

@@ -11,7 +11,7 @@ SHARED = [name for name, kind in KINDS.items() if kind.replicas]
 
 @each(SHARED, "3")
 def test_ends_as_keras_fit_does(oracle: Oracle, kind: str) -> None:
-    check_ends_as_fit(oracle, "3", kind, least=1e-4)
+    check_ends_as_fit(oracle, oracle.one("3", kind), kind, least=1e-4)
 
 
 def test_frozen_weights_keep_every_bit(oracle: Oracle) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.training.oracle.every_kind import KINDS
-from tests.training.oracle.results import Oracle, a_few, check_close, check_ends_as_fit, check_same_bits, each
+from tests.training.oracle.results import Oracle, a_few, check_ends_as_fit, check_same_bits, each
 
 COMPILED = [name for name, kind in KINDS.items() if kind.xla]
 # XLA is refused for synchronized layers on several replicas.
@@ -12,7 +12,7 @@ SHARED = [name for name in COMPILED if KINDS[name].replicas and not name.startsw
 
 @each(COMPILED, "1x")
 def test_ends_as_keras_fit_does(oracle: Oracle, kind: str) -> None:
-    check_ends_as_fit(oracle, "1x", kind)
+    check_ends_as_fit(oracle, oracle.one("1x", kind), kind)
 
 
 @a_few(COMPILED, "1x")
@@ -27,5 +27,5 @@ def test_the_length_of_chunks_and_sources_change_no_bit(oracle: Oracle, kinds: l
 def test_two_replicas_end_as_fit_does_with_chunks_of_any_length(oracle: Oracle, kinds: list[str]) -> None:
     for kind in kinds:
         ours = oracle.ended("2x", *kinds)[kind]
-        check_close(ours, oracle.ended("fit")[kind], max(KINDS[kind].tolerance, 1e-4))
+        check_ends_as_fit(oracle, ours, kind, least=1e-4)
         check_same_bits(oracle.ended("2x:5", *kinds)[kind], ours)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from trainer.agent.coordination.coordinator import Coordinator
 from trainer.agent.coordination.messages import Ended, Finish
 from trainer.agent.events import Events, OutputFinished
+from trainer.agent.processes.watchdog import LEAVE_SECONDS
 from trainer.agent.records.agent_log import AgentLog
 from trainer.agent.status import Status
 from trainer.core import format_versions, termination_message, threads, typed_json
@@ -20,9 +21,6 @@ from trainer.core.safe_text import one_line, redacted, redacted_in
 from trainer.output.interface import Output
 
 _ANSWER_SECONDS = 10.0  # For the other agents to hear how it ended.
-# The same when all is done: the others have 10 s to end their training processes, and one that has not heard of the
-# result would wait for this worker's successor. A pod's grace period is longer.
-_DONE_SECONDS = 20.0
 _AFTER_GRACE_SECONDS = 4.0  # What a pod's grace period leaves after --grace, for the output.
 _IMPATIENT_SECONDS = 4.0  # For an output that is away, where the run has not succeeded.
 _MOST_ACCUSED = 100  # Workers that a termination message names.
@@ -140,7 +138,9 @@ def leave(
     if coordinator:
         if rule(finish.code).ends_all:
             coordinator.conclude(finish)
-        coordinator.wait_until_answered(_ANSWER_SECONDS if finish.code else _DONE_SECONDS)
+        # One that does not hear of the result waits for this worker's successor. It asks when its process has left.
+        leaving = LEAVE_SECONDS if finish.code == ExitCode.DONE else 0.0
+        coordinator.wait_until_answered(leaving + _ANSWER_SECONDS)
 
 
 def leave_early(code: int, text: str, environ: Mapping[str, str]) -> None:

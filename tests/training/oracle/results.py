@@ -93,13 +93,9 @@ def _with_folder(argument: str, folder: Path) -> str:
     return argument.replace("=", f"={folder}/") if argument.startswith("--") else argument
 
 
-def check_ends_as_fit(oracle: Oracle, mode: str, kind: str, least: float = 0.0) -> None:
+def check_ends_as_fit(oracle: Oracle, ours: dict[str, Any], kind: str, least: float = 0.0) -> None:
     """Holds a kind's weights and history to those of Keras' fit, within the kind's tolerance or the least one."""
-    check_close(oracle.one(mode, kind), oracle.ended("fit")[kind], max(KINDS[kind].tolerance, least))
-
-
-def check_close(ours: dict[str, Any], theirs: dict[str, Any], tolerance: float) -> None:
-    """Holds what a kind ended with to what it ended with elsewhere."""
+    theirs, tolerance = oracle.ended("fit")[kind], max(KINDS[kind].tolerance, least)
     for one in (ours, theirs):
         assert "error" not in one, one["error"]
     for one, other in zip(ours["weights"], theirs["weights"], strict=True):

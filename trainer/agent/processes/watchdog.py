@@ -16,7 +16,7 @@ _START_TIMEOUT = 120.0
 _STACKS_SECONDS = 1.0  # For faulthandler to write the stacks before the process is killed.
 # A worker that waits for data holds all others up in their collectives: it is the one to be named.
 _STARVED_FIRST_SECONDS = 2.0
-_LEAVE_SECONDS = 10.0  # For a training process to leave by itself when all do.
+LEAVE_SECONDS = 10.0  # For a training process to leave by itself when all do.
 
 
 class Watchdog:
@@ -48,7 +48,7 @@ class Watchdog:
         if self._decided is not None:
             return
         if over.cause in (Cause.DONE, Cause.LEFT, Cause.AGREED):
-            self._decided, self._kill_at = Cause.STOPPED, time.monotonic() + _LEAVE_SECONDS
+            self._decided, self._kill_at = Cause.STOPPED, time.monotonic() + LEAVE_SECONDS
             return
         # A process that is already ending may be the very one that its peers have lost: its end has its own cause.
         if not self._child.ending():
