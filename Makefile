@@ -87,8 +87,8 @@ e2e-smoke: setup ## the shortest of those tests (2 min)
 	tests/e2e/run -m smoke $(ARGS)
 
 .PHONY: e2e-ipv6
-e2e-ipv6: setup ## the same on a cluster whose nodes, pods and Services have addresses of IPv6 alone (3 min)
-	FAMILY=ipv6 tests/e2e/run -m smoke $(ARGS)
+e2e-ipv6: setup ## that and who reaches whom, where nodes, pods and Services have addresses of IPv6 alone (4 min)
+	FAMILY=ipv6 tests/e2e/run -m 'smoke or ipv6' $(ARGS)
 
 .PHONY: soak
 soak: local-soak e2e-soak ## long runs with failures and attacks, here and then on a cluster (2 h)

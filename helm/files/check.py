@@ -13,6 +13,7 @@ import urllib.request
 
 SECONDS = 180  # The first epoch has to end before there are scalars.
 TRY_SECONDS = 15  # A policy takes a moment to hold for a pod that is new, and an agent one until it listens.
+DNS_SECONDS = 40  # The name of a pod that has ended may still be in a cache: CoreDNS keeps an answer for 30 s.
 TRIED = 4  # Workers whose ports are tried: they have one policy, and there may be a thousand.
 CONSEQUENCE = "any pod that connects to a worker reads its environment, credentials and files, and can change the model"
 
@@ -62,7 +63,21 @@ def connects(name: str, port: int) -> bool:
         return False
 
 
-def unenforced(names: list[str], ports: list[int]) -> str | None:
+def at_work(names: list[str], tensorboard: str, output: str) -> bool:
+    """Whether the workers were there until now: nothing reaches those that have ended, policy or none."""
+    if not tensorboard:  # It shows the run: else nobody says that they have begun.
+        return False
+    if not output:  # It is in worker 0's pod, and open to this one.
+        return connects(tensorboard, 6006)
+    deadline = time.monotonic() + DNS_SECONDS
+    while time.monotonic() < deadline:
+        if not all(resolves(name) for name in names[:TRIED]):
+            return False
+        time.sleep(1)
+    return not all(gone(name) for name in names[:TRIED])
+
+
+def unenforced(names: list[str], ports: list[int], tensorboard: str, output: str) -> str | None:
     """What to know where the NetworkPolicy holds nobody off; `ports` has those that it does not open to this pod."""
     if not ports:
         print(f"networkPolicy.enabled is false: {CONSEQUENCE}")
@@ -73,11 +88,12 @@ def unenforced(names: list[str], ports: list[int]) -> str | None:
             f"networkPolicy.extraIngress admits everybody, so that {CONSEQUENCE}; install what enforces them, or say "
             "that you know by networkPolicy.enabled=false (docs/security.md)"
         )
-    if all(gone(name) for name in names[:TRIED]):
-        print("nobody is at the workers' addresses any more: whether the NetworkPolicy is enforced is not known")
-        return None
     closed = " and ".join(map(str, ports))
-    print(f"the NetworkPolicy is enforced: this pod, which is no worker, does not reach the workers' {closed}")
+    if at_work(names, tensorboard, output):
+        print(f"the NetworkPolicy is enforced: this pod, which is no worker, does not reach the workers' {closed}")
+    else:
+        why = "the job has ended meanwhile" if tensorboard else "without TensorBoard nobody says that they listen"
+        print(f"nobody answers at the workers' {closed}, but {why}: whether the NetworkPolicy is enforced is not known")
     return None
 
 
@@ -105,7 +121,7 @@ def main() -> str | None:
     if over:
         print("the job is over: whether the NetworkPolicy is enforced was not tried")
         return None
-    return unenforced(names, [int(port) for port in os.environ["CLOSED_PORTS"].split()])
+    return unenforced(names, [int(port) for port in os.environ["CLOSED_PORTS"].split()], tensorboard, output)
 
 
 def shown(tensorboard: str, job: str, output: str, deadline: float) -> bool:

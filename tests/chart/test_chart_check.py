@@ -45,10 +45,12 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Check:
         kept: frozenset[str] = frozenset(),
         closed: str = "2222 8080",
         opened: tuple[set[int], ...] = (set(),),
+        ended: bool = False,
     ) -> str | None:
         """Names that are stale resolve when they are asked for the first time, kept ones though nobody is there.
 
-        `opened` are the ports that a worker opens to this pod at the first try, the second, and so on.
+        `opened` are the ports that a worker opens to this pod at the first try, the second, and so on. When these are
+        over the job may have `ended`, without one of its connections refused: a network may answer nothing.
         """
         left = set(stale)
         environ = {"JOB_NAME": JOB, "SERVICE_NAME": "run", "TENSORBOARD": tensorboard, "OUTPUT": output, "WORKERS": "2"}
@@ -57,6 +59,8 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Check:
         now: dict[str, set[int]] = {}
 
         def connects(name: str, port: int) -> bool:
+            if (name, port) == (tensorboard, 6006):
+                return not ended
             if (name, port) == (f"{JOB}-0.run", 2222):  # What each try begins with.
                 now["open"] = next(tries)
             return port in now["open"]
@@ -67,6 +71,7 @@ def check(monkeypatch: pytest.MonkeyPatch) -> Check:
 
         def resolves(name: str) -> bool:
             known = name in names | kept or name in left
+            known = known and not (ended and "open" in now)
             left.discard(name)
             return known
 
@@ -126,8 +131,9 @@ def test_no_tensorboard(check: Check) -> None:
     assert check(NAMES, [], tensorboard="") is None
 
 
-def test_a_policy_that_is_enforced(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(NAMES, [RUN]) is None
+@pytest.mark.parametrize("output", ["", "gs://bucket"])
+def test_a_policy_that_is_enforced(check: Check, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(NAMES, [RUN], output=output) is None
     assert "this pod, which is no worker, does not reach the workers' 2222 and 8080" in capsys.readouterr().out
 
 
@@ -164,11 +170,25 @@ def test_a_job_that_is_over_is_not_tried(check: Check, capsys: pytest.CaptureFix
     assert "was not tried" in capsys.readouterr().out
 
 
-def test_workers_that_have_gone_say_nothing_of_the_policy(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check(NAMES, [RUN], kept=frozenset(NAMES)) is None
+@pytest.mark.parametrize("output", ["", "gs://bucket"])
+def test_workers_that_have_ended_say_nothing_of_the_policy(
+    check: Check, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: tuple[set[int], ...] = ({2222, 8080}, set())
+    assert check(NAMES, [RUN], output=output, opened=opened, ended=True) is None
     said = capsys.readouterr().out
-    assert "nobody is at the workers' addresses any more" in said
+    assert "the job has ended meanwhile: whether the NetworkPolicy is enforced is not known" in said
     assert "does not reach" not in said
+
+
+def test_a_name_that_dns_keeps_says_nothing_of_the_policy(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(NAMES, [RUN], output="gs://bucket", kept=frozenset(NAMES)) is None
+    assert "whether the NetworkPolicy is enforced is not known" in capsys.readouterr().out
+
+
+def test_workers_of_which_nobody_says_that_they_listen(check: Check, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(NAMES, [], tensorboard="") is None
+    assert "without TensorBoard nobody says that they listen" in capsys.readouterr().out
 
 
 def test_connections() -> None:

@@ -44,6 +44,7 @@ def elsewhere() -> Iterator[Release]:
         yield other
 
 
+@pytest.mark.ipv6
 def test_a_network_that_enforces_policies_and_one_that_does_not(training: Release, elsewhere: Release) -> None:
     """One test, and alone with the network while that enforces nothing: what enforces is the whole cluster's."""
     who_reaches_what(training, elsewhere)
