@@ -4,6 +4,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PYTHONUNBUFFERED := 1
+# Where it is set, as in many containers, each of a thousand starts of Python would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 TENSORFLOW ?= classic
 ifeq ($(TENSORFLOW),classic)

@@ -94,8 +94,10 @@ def test_unshuffled_it_goes_through_the_data_as_it_stands(training: Training, tm
 def test_readers_end_with_a_process_that_is_killed(training: Training, tmp_path: Path) -> None:
     worker = training.start(*SHORT, "--reader_processes=2", "--millis=20", f"--run_dir={tmp_path}")
     worker.wait_for(Progress.parse)
-    started = children(worker.process.pid)
-    assert len(started) >= 2
+    # The second starts when the first is at work and there is more to read.
+    pid = worker.process.pid
+    until(PATIENCE, "both readers", lambda: len(children(pid)) >= 2)
+    started = children(pid)
     worker.kill()
     worker.wait()
     until(PATIENCE, "the end of what reads", lambda: not any(map(runs, started)))
