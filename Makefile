@@ -82,7 +82,7 @@ test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37
 
 .PHONY: e2e
 e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (31 min)
-	tests/e2e/run -m 'e2e and not soak' --numprocesses=2 $(ARGS)
+	tests/e2e/run -m 'e2e and not soak' --numprocesses=3 $(ARGS)
 
 .PHONY: e2e-smoke
 e2e-smoke: setup ## the shortest of those tests (2 min)

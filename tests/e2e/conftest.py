@@ -1,3 +1,4 @@
+import fcntl
 import functools
 import json
 import math
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import IO
 
 import pytest
 from xdist.remote import Producer
@@ -24,14 +26,21 @@ SHORT_SECONDS = 10.0
 """Of the steps of a short run: a checkpoint takes 2, and what is to see it in the log or the store up to 3 more."""
 
 
+MADE_UP = re.compile(r"test_launcher_(api|checks|sweep)\.py")
+"""Tests that share no node with any other."""
+
+
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types.
-    """Tests of the cluster share its nodes, and so come one by one; those of made-up nodes go on beside them.
+    """Two tests of the cluster at a time, and beside them one of made-up nodes.
 
     pytest-xdist's own `--dist=loadgroup` groups nothing with pytest 9.2, which has another place for an item's name.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "made-up nodes" if re.search(r"test_launcher_(api|checks|sweep)\.py", nodeid) else "nodes"
+        if MADE_UP.search(nodeid):
+            return "made-up nodes"
+        half = re.search(r"test_(gang|kueue|launcher|launcher_scale|losses|policy)\.py", nodeid)
+        return "nodes" if half else "nodes, too"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
@@ -44,6 +53,27 @@ def own_cluster() -> pathlib.Path:
     if "OWN_CLUSTER" not in os.environ:
         pytest.skip("needs the nodes of tests/cluster: on another cluster nothing here can reach a node's processes")
     return pathlib.Path(os.environ["CLUSTER_DIR"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nodes(request: pytest.FixtureRequest) -> Iterator[IO[str]]:
+    """The cluster's nodes, with other tests or, of what is marked so, `alone`."""
+    with (pathlib.Path(tempfile.gettempdir()) / "trainer-e2e-nodes").open("w") as file:
+        if not MADE_UP.search(request.node.nodeid):
+            alone = request.node.get_closest_marker("alone")
+            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield file
+
+
+@pytest.fixture(autouse=True)
+def alone(request: pytest.FixtureRequest, nodes: IO[str]) -> Iterator[None]:
+    """Others leave the nodes to a test that is marked so itself, in a file whose tests share no release."""
+    own = any(mark.name == "alone" for mark in request.node.own_markers)
+    if own:
+        fcntl.flock(nodes, fcntl.LOCK_EX)
+    yield
+    if own:
+        fcntl.flock(nodes, fcntl.LOCK_SH)
 
 
 @pytest.fixture

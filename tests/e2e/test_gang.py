@@ -14,7 +14,7 @@ from tests.support.paths import TESTS
 from tests.support.waiting import until
 from trainer.launch.codes import LaunchCode
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 CLUSTER = str(TESTS / "cluster" / "cluster")
 STEP = 250  # When a worker is taken away, in the first epoch.

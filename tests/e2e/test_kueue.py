@@ -15,7 +15,7 @@ from tests.support.paths import CHART
 from tests.support.waiting import until
 from trainer.launch.codes import LaunchCode
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 STEP = 250  # When it is stopped, in the first epoch.
 

@@ -197,6 +197,7 @@ def test_what_never_starts_says_why(release: Release) -> None:
     assert release.kubectl("get", "jobs,services", "--output", "name") == ""
 
 
+@pytest.mark.alone  # Whoever is on that node is preempted.
 def test_a_worker_that_is_preempted_is_named(release: Release, short: int) -> None:
     launching = Launching(
         *submission(release, "--set=worker.resources.requests.cpu=1"), trainer=(*FLAGS, f"--epochs={short}")

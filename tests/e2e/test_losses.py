@@ -145,6 +145,7 @@ def test_kill_9_of_training_and_then_of_the_agent(
     assert resumed(training, claim, short_weights)[-1]["attempt"] >= 3
 
 
+@pytest.mark.alone
 def test_drain_of_a_node(training: Release, claim: Claim, short_weights: str) -> None:
     before = uids(training)
     node, other = (training.pod(index)["spec"]["nodeName"] for index in (0, 1))
@@ -163,6 +164,7 @@ def test_drain_of_a_node(training: Release, claim: Claim, short_weights: str) ->
         run("kubectl", "uncordon", node)
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("both_nodes")
 def test_loss_of_a_node(training: Release, claim: Claim, short_weights: str) -> None:
     """Its machine is gone, and so, as cloud controllers see to, is its Node object."""
