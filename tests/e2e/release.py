@@ -3,12 +3,9 @@
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import json
 import os
-import pathlib
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -37,14 +34,6 @@ def run(*command: str, text: str | None = None, check: bool = True) -> subproces
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)[:300]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
-
-
-@contextlib.contextmanager
-def enforcement(kind: int) -> Iterator[None]:
-    """Where the network enforces policies until the end (fcntl.LOCK_SH), or where that may be switched (LOCK_EX)."""
-    with (pathlib.Path(tempfile.gettempdir()) / "trainer-e2e-enforcement").open("w") as file:
-        fcntl.flock(file, kind)
-        yield
 
 
 @dataclasses.dataclass(frozen=True)

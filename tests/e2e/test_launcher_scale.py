@@ -18,7 +18,7 @@ from tests.tools import tool
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]  # It takes times.
 
 WORKERS, NODES = 500, 20
 FIRST_SCREEN = 2.0  # Seconds.
