@@ -58,7 +58,7 @@ def test_upgrade_rollback_uninstall(release: Release) -> None:
 
     # It cannot have its scalars so soon; the pod of a test that failed goes, too.
     assert release.helm("test", NAME, "--timeout", "5s", check=False).returncode
-    release.helm("uninstall", NAME, "--wait", "--timeout", "2m")
+    release.helm("uninstall", NAME)
     kinds = "jobs,pods,services,deployments,networkpolicies,serviceaccounts,secrets,configmaps,leases"
     until(120, "nothing left behind", lambda: _left(release, kinds) == ["default", "kube-root-ca.crt"])
 

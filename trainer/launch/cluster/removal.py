@@ -2,6 +2,7 @@
 
 import queue
 import time
+from collections.abc import Sequence
 
 from trainer.core.json_types import Json
 from trainer.launch.cluster.api_server import KubeError
@@ -10,7 +11,8 @@ from trainer.launch.cluster.watches import Changed, Gone, Kube, Listed, News
 from trainer.launch.codes import LaunchError
 from trainer.launch.helm.release import HelmRelease
 
-_SECONDS = 300.0  # As long as helm has.
+_SECONDS = 300.0
+_PAUSE = 0.2  # Seconds between two looks at what is being deleted: no watch, as a user may get what he may not watch.
 _JOBS_AND_PODS = ("/apis/batch/v1/namespaces/{namespace}/jobs", "/api/v1/namespaces/{namespace}/pods")
 _CODE = "/api/v1/namespaces/{namespace}/configmaps"  # The launcher makes them, not helm.
 _OTHER_OBJECTS = (
@@ -35,7 +37,7 @@ def remove(release: HelmRelease, kube: Kube) -> bool:
     """
     known = release.exists()
     if known:
-        release.uninstall()
+        uninstall(release, kube)
     paths = (*_JOBS_AND_PODS, _CODE) if known else (*_JOBS_AND_PODS, _CODE, *_OTHER_OBJECTS)
     rest = [
         f"{path}/{item['metadata']['name']}"
@@ -48,6 +50,53 @@ def remove(release: HelmRelease, kube: Kube) -> bool:
     if rest:
         _wait(kube, release.name)
     return known or bool(rest)
+
+
+def uninstall(release: HelmRelease, kube: Kube) -> None:
+    """Removes a release that helm knows, and waits until its objects are gone.
+
+    Helm is not asked to wait: from 4.1 on its `--wait` misses deletions, and then ends after its whole time or too soon
+    (https://github.com/helm/helm/issues/31766, https://github.com/helm/helm/issues/32261).
+
+    Raises:
+      LaunchError: helm or the cluster refused, or not all is gone after five minutes.
+    """
+    left = _paths(kube, release.objects())
+    release.uninstall()
+    until = time.monotonic() + _SECONDS
+    while left := [path for path in left if _is_going(kube, path)]:
+        if time.monotonic() > until:
+            raise _stays(kube, release.name, [path.rpartition("/")[2] for path in left])
+        time.sleep(_PAUSE)
+
+
+def _paths(kube: Kube, objects: Sequence[Json]) -> list[str]:
+    """Where the API server has these objects; none of a kind that it does not know any more."""
+    paths = []
+    served: dict[str, list[Json]] = {}  # By API version.
+    for item in objects:
+        version, metadata = str(item["apiVersion"]), item["metadata"]
+        root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+        if version not in served:
+            served[version] = (kube.find(root) or {"resources": []})["resources"]
+        for resource in served[version]:
+            if resource["kind"] == item["kind"] and "/" not in resource["name"]:
+                where = f"namespaces/{metadata.get('namespace', '{namespace}')}/" if resource["namespaced"] else ""
+                paths.append(f"{root}/{where}{resource['name']}/{metadata['name']}")
+    return paths
+
+
+def _is_going(kube: Kube, path: str) -> bool:
+    """Whether an object is being deleted, and still there; helm keeps what is annotated so."""
+    item = kube.find(path)
+    return item is not None and "deletionTimestamp" in item["metadata"]
+
+
+def _stays(kube: Kube, release: str, names: Sequence[str]) -> LaunchError:
+    return LaunchError(
+        f"{release} is being removed, and after {_SECONDS:g} s not all of it is gone: {', '.join(names)}; `kubectl "
+        f"--namespace={kube.namespace} describe pods` says why"
+    )
 
 
 def _listed(kube: Kube, path: str, release: str) -> list[Json]:
@@ -80,10 +129,7 @@ def _wait(kube: Kube, release: str) -> None:
                 case LaunchError() as error:
                     raise error
     except queue.Empty:
-        names = ", ".join(item["metadata"]["name"] for items in remaining.values() for item in items.values())
-        raise LaunchError(
-            f"{release} is being removed, and after {_SECONDS:g} s not all of it is gone: {names}; `kubectl "
-            f"--namespace={kube.namespace} describe pods` says why"
-        ) from None
+        names = [item["metadata"]["name"] for items in remaining.values() for item in items.values()]
+        raise _stays(kube, release, names) from None
     finally:
         kube.close()

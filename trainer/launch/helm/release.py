@@ -111,8 +111,8 @@ class HelmRelease:
             self._run(*install, *self._cluster(), stdin=self._stdin())
 
     def uninstall(self) -> None:
-        """Removes the release and waits until its objects are gone; raises as `upgrade`."""
-        remove = ("uninstall", self.name, "--ignore-not-found", "--wait", "--cascade", "foreground")
+        """Removes the release; its objects are gone a little later. Raises as `upgrade`."""
+        remove = ("uninstall", self.name, "--ignore-not-found", "--cascade", "foreground")
         with helm_program.undisturbed():
             self._run(*remove, *self._cluster())
 

@@ -14,6 +14,7 @@ from trainer.launch.checks.nodes import Nodes
 from trainer.launch.cluster import code_map
 from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.objects import Job, output_of
+from trainer.launch.cluster.removal import uninstall
 from trainer.launch.cluster.runs import next_command, release_jobs
 from trainer.launch.cluster.watches import Kube
 from trainer.launch.code_folder import Code
@@ -144,7 +145,8 @@ def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Cal
     except HelmError as error:
         if existed:
             raise
-        release.uninstall()
+        if release.exists():
+            uninstall(release, kube)
         if config_map:
             code_map.drop(kube, config_map["metadata"]["name"])
         raise LaunchError(f"{error}\nwhat was made of {flags.name} has been removed again") from None
