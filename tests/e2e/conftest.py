@@ -1,3 +1,4 @@
+import contextlib
 import fcntl
 import functools
 import json
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import IO
 
 import pytest
 from xdist.remote import Producer
@@ -55,25 +55,38 @@ def own_cluster() -> pathlib.Path:
     return pathlib.Path(os.environ["CLUSTER_DIR"])
 
 
+@contextlib.contextmanager
+def _nodes(*, alone: bool) -> Iterator[None]:
+    """The cluster's nodes, with others or alone. Who asks for them alone comes before who asks later."""
+    folder = pathlib.Path(tempfile.gettempdir())
+    with (folder / "trainer-e2e-nodes").open("w") as nodes:
+        with (folder / "trainer-e2e-turn").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            fcntl.flock(nodes, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
+def _is_alone(node: pytest.Item | pytest.Module) -> bool:
+    return node.get_closest_marker("alone") is not None
+
+
 @pytest.fixture(scope="module", autouse=True)
-def nodes(request: pytest.FixtureRequest) -> Iterator[IO[str]]:
-    """The cluster's nodes, with other tests or, of what is marked so, `alone`."""
-    with (pathlib.Path(tempfile.gettempdir()) / "trainer-e2e-nodes").open("w") as file:
-        if not MADE_UP.search(request.node.nodeid):
-            alone = request.node.get_closest_marker("alone")
-            fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield file
+def nodes_of_a_file(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """For all of a file where it is marked `alone`, or its tests share a release; whether it is so."""
+    tests = [test for test in request.session.items if isinstance(test, pytest.Function) and test.path == request.path]
+    shares = any("shared_release" in test.fixturenames for test in tests)
+    if alone := _is_alone(request.node):
+        assert not MADE_UP.search(request.node.nodeid)
+    with _nodes(alone=alone) if alone or shares else contextlib.nullcontext():
+        yield alone or shares
 
 
 @pytest.fixture(autouse=True)
-def alone(request: pytest.FixtureRequest, nodes: IO[str]) -> Iterator[None]:
-    """Others leave the nodes to a test that is marked so itself, in a file whose tests share no release."""
-    own = any(mark.name == "alone" for mark in request.node.own_markers)
-    if own:
-        fcntl.flock(nodes, fcntl.LOCK_EX)
-    yield
-    if own:
-        fcntl.flock(nodes, fcntl.LOCK_SH)
+def nodes_of_a_test(request: pytest.FixtureRequest, nodes_of_a_file: bool) -> Iterator[None]:
+    """For a test at a time where not."""
+    needs_none = nodes_of_a_file or MADE_UP.search(request.node.nodeid)
+    with contextlib.nullcontext() if needs_none else _nodes(alone=_is_alone(request.node)):
+        yield
 
 
 @pytest.fixture

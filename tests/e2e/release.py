@@ -1,4 +1,4 @@
-"""A release of the chart on a real cluster, as the tests act on it and see it: through helm and kubectl alone."""
+"""A release of the chart on a real cluster, as the tests act on it and see it: through helm, kubectl and its proxy."""
 
 import contextlib
 import dataclasses
@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
+from tests.e2e import api_server
 from tests.support.paths import CHART
 from tests.support.waiting import until
 from trainer.core.log_lines import Progress
@@ -49,6 +50,12 @@ class Release:
         value: Json = json.loads(self.kubectl("get", *arguments, "--output", "json"))
         return value
 
+    def listed(self, resource: str, selector: str = "", group: str = "/api/v1") -> list[Json]:
+        """As `get`, for what is asked again and again."""
+        path = f"{group}/namespaces/{self.namespace}/{resource}"
+        items: list[Json] = json.loads(api_server.answer(path, labelSelector=selector))["items"]
+        return items
+
     def helm(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run("helm", "--namespace", self.namespace, *arguments, check=check)
 
@@ -60,15 +67,15 @@ class Release:
 
     def job(self) -> Json:
         """The one Job of the release."""
-        (job,) = self.get("jobs", "--selector", f"app.kubernetes.io/instance={NAME}")["items"]
-        return dict(job)
+        (job,) = self.listed("jobs", f"app.kubernetes.io/instance={NAME}", group="/apis/batch/v1")
+        return job
 
     def pods(self, index: int | None = None) -> list[Json]:
         """The pods of the Job, oldest first; of one worker, or of all."""
         selector = f"batch.kubernetes.io/job-name={self.job()['metadata']['name']}"
         if index is not None:
             selector += f",batch.kubernetes.io/job-completion-index={index}"
-        pods: list[Json] = self.get("pods", "--selector", selector)["items"]
+        pods = self.listed("pods", selector)
         return sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
     def pod(self, index: int) -> Json:
@@ -111,8 +118,11 @@ class Release:
 
     def timed_progress(self, pod: str, lines: int = -1) -> list[tuple[float, Progress]]:
         """Progress with the Unix time at which each line was written."""
-        text = self.kubectl("logs", pod, "--timestamps", f"--tail={lines}", check=False)
-        return list(_timed(text))
+        tail = {} if lines < 0 else {"tailLines": str(lines)}
+        with contextlib.suppress(AssertionError):  # Its container has not begun.
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+            return list(_timed(api_server.answer(path, timestamps="true", **tail)))
+        return []
 
     def at_step(self, step: int, seconds: float = 180, index: int = 0, attempt: int = 1) -> Progress:
         """Waits until an attempt has passed `step` and a checkpoint lies above step 0."""
@@ -152,7 +162,7 @@ def namespace() -> Iterator[Release]:
     # At once and by force: what a test has left is of no interest, and the next one needs the cores.
     release.kubectl("delete", "jobs,deployments,pods", "--all", "--force", "--grace-period=0", check=False)
     run("kubectl", "delete", "namespace", name, "--wait=false")
-    until(120, f"the end of the pods in {name}", lambda: not release.get("pods")["items"])
+    until(120, f"the end of the pods in {name}", lambda: not release.listed("pods"))
 
 
 def idle_pod(name: str, *arguments: str, node: str = "", requests: dict[str, str] | None = None) -> Json:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
     [
         ("regression", "train.epochs=10,experiment.examples=40000", {"examples": 40000, "quantile": 0.5}, "val_mae",
          (0.08, 0.09)),
-        ("cnn", "train.epochs=3",
+        ("cnn", "train.epochs=2",
          {"examples": 60000, "peak_rate": 0.004, "warmup": 0.1, "weight_decay": 0.01}, "val_accuracy", (0.99, 1.0)),
     ],
 )  # fmt: skip

@@ -1,17 +1,16 @@
 """A run whose output is an object store: its chief's pod is lost with its disk, and goes on from the store."""
 
-import contextlib
 import json
 import os
 import pathlib
 import shutil
-import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.release import NAME, VALUES, Json, Release, run
+from tests.e2e import api_server
+from tests.e2e.release import NAME, VALUES, Json, Release
 from tests.e2e.screenshot import screenshot
 from tests.e2e.store_pod import StorePod, store_pod
 from tests.support.servers import BUCKET, SECRET
@@ -43,14 +42,15 @@ class Board:
     def epochs(self, kind: str) -> list[int]:
         """The epochs that it shows, asked through the API server; none while it does not answer."""
         service = f"/api/v1/namespaces/{self._release.namespace}/services/{NAME}-tensorboard:6006/proxy"
-        run_ = urllib.parse.quote(f"{self._name}/{kind}", safe="")
-        path = f"{service}/data/plugin/scalars/scalars?tag=epoch_loss&run={run_}"
-        done = run("kubectl", "get", "--raw", path, check=False)
-        with contextlib.suppress(json.JSONDecodeError):
-            epochs = [step for _, step, _ in json.loads(done.stdout)]
-            assert epochs == list(range(len(epochs))), f"TensorBoard shows the epochs {epochs} of {kind}"
-            return epochs
-        return []
+        try:
+            scalars = api_server.answer(
+                f"{service}/data/plugin/scalars/scalars", tag="epoch_loss", run=f"{self._name}/{kind}"
+            )
+        except AssertionError:
+            return []
+        epochs = [step for _, step, _ in json.loads(scalars)]
+        assert epochs == list(range(len(epochs))), f"TensorBoard shows the epochs {epochs} of {kind}"
+        return epochs
 
     def picture(self, path: pathlib.Path) -> None:
         """Its page, seen on a node, which is this machine."""
