@@ -22,7 +22,7 @@ from tests.e2e.store_pod import PORT, StorePod, store_pod
 from tests.support.control_plane import ControlPlane, control_plane
 from trainer.core.config import Config
 
-SHORT_SECONDS = 10.0
+SHORT_SECONDS = 8.0
 """Of the steps of a short run: a checkpoint takes 2, and what is to see it in the log or the store up to 3 more."""
 
 
@@ -39,7 +39,7 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no t
     def _split_scope(self, nodeid: str) -> str:
         if MADE_UP.search(nodeid):
             return "made-up nodes"
-        half = re.search(r"test_(gang|kueue|launcher|launcher_scale|losses|policy)\.py", nodeid)
+        half = re.search(r"test_(gang|kueue|launcher|launcher_scale|losses)\.py", nodeid)
         return "nodes" if half else "nodes, too"
 
 
