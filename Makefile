@@ -81,7 +81,7 @@ test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37
 	bin=$$(tests/tools/build helm helm3 helm-docs kubeconform kubectl registry cosign syft) && PATH=$$bin:$$PATH $(python) -m pytest -m chart $(ARGS)
 
 .PHONY: e2e
-e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (31 min)
+e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (33 min)
 	tests/e2e/run -m 'e2e and not soak' --numprocesses=3 $(ARGS)
 
 .PHONY: e2e-smoke
