@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import threading
 from typing import Any, ClassVar
 
 import pytest
@@ -28,7 +27,7 @@ SERVED = {
 
 
 class Objects:
-    """The objects of a namespace; those that are deleted go when their watchers have seen them go."""
+    """The objects of a namespace; those that are deleted are gone when they are asked for."""
 
     GOING: ClassVar = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
 
@@ -38,7 +37,6 @@ class Objects:
         """`hidden`: a kind that this user may not list; `going`: how often what helm removed is still seen."""
         self.there, self.stay, self.hidden, self.going = objects, stay, hidden, going or {}
         self.asked: list[str] = []
-        self.deleted = threading.Event()
 
     def answer(self, server: Handler, query: Query) -> None:
         path = server.path.split("?")[0]
@@ -50,26 +48,17 @@ class Objects:
         if server.command == "DELETE":
             self.asked.append(f"{kind}/{name} {query['propagationPolicy']}")
             server.reply({})
-            if self.asked[-1].startswith(("pods", "jobs")):
-                self.deleted.set()
         elif kind == self.hidden:
             server.refuse(403, f"{kind} is forbidden")
-        elif "watch" in query:
-            assert self.deleted.wait(20)
-            server.begin()
-            for name in () if self.stay else self.there.get(kind, ()):
-                server.send_event("DELETED", self.item(name))
-            server.end()
         else:
             assert query["labelSelector"] == "app.kubernetes.io/name=mnist-train,app.kubernetes.io/instance=mnist-train"
             items = [self.item(name) for name in self.there.get(kind, ())]
             server.reply({"metadata": {"resourceVersion": "1"}, "items": items})
-
         return None
 
     def found(self, server: Handler, path: str) -> None:
         self.going[path] = self.going.get(path, 0) - 1
-        if self.going[path] < 0:
+        if self.going[path] < 0 and not self.stay:
             server.refuse(404, "not found")
         else:
             server.reply({"metadata": self.GOING})

@@ -1,13 +1,12 @@
 """Removing a run and all that was made for it, by Helm or not."""
 
-import queue
 import time
 from collections.abc import Sequence
 
 from trainer.core.json_types import Json
 from trainer.launch.cluster.api_server import KubeError
 from trainer.launch.cluster.labels import release_selector
-from trainer.launch.cluster.watches import Changed, Gone, Kube, Listed, News
+from trainer.launch.cluster.watches import Kube
 from trainer.launch.codes import LaunchError
 from trainer.launch.helm.release import HelmRelease
 
@@ -24,7 +23,7 @@ _OTHER_OBJECTS = (
 
 
 def remove(release: HelmRelease, kube: Kube) -> bool:
-    """Removes what carries the release's labels, and waits until its Jobs and pods are gone.
+    """Removes what carries the release's labels, and waits until it is gone.
 
     Helm removes a release that it knows. What it leaves is the pod of a `helm test` that failed, and all of a run whose
     release it does not know, as after `kubectl apply -k k8s/`.
@@ -47,8 +46,7 @@ def remove(release: HelmRelease, kube: Kube) -> bool:
     ]
     for path in rest:
         kube.delete(path)
-    if rest:
-        _wait(kube, release.name)
+    _wait(kube, release.name, rest)
     return known or bool(rest)
 
 
@@ -61,13 +59,9 @@ def uninstall(release: HelmRelease, kube: Kube) -> None:
     Raises:
       LaunchError: helm or the cluster refused, or not all is gone after five minutes.
     """
-    left = _paths(kube, release.objects())
+    paths = _paths(kube, release.objects())
     release.uninstall()
-    until = time.monotonic() + _SECONDS
-    while left := [path for path in left if _is_going(kube, path)]:
-        if time.monotonic() > until:
-            raise _stays(kube, release.name, [path.rpartition("/")[2] for path in left])
-        time.sleep(_PAUSE)
+    _wait(kube, release.name, paths)
 
 
 def _paths(kube: Kube, objects: Sequence[Json]) -> list[str]:
@@ -86,19 +80,6 @@ def _paths(kube: Kube, objects: Sequence[Json]) -> list[str]:
     return paths
 
 
-def _is_going(kube: Kube, path: str) -> bool:
-    """Whether an object is being deleted, and still there; helm keeps what is annotated so."""
-    item = kube.find(path)
-    return item is not None and "deletionTimestamp" in item["metadata"]
-
-
-def _stays(kube: Kube, release: str, names: Sequence[str]) -> LaunchError:
-    return LaunchError(
-        f"{release} is being removed, and after {_SECONDS:g} s not all of it is gone: {', '.join(names)}; `kubectl "
-        f"--namespace={kube.namespace} describe pods` says why"
-    )
-
-
 def _listed(kube: Kube, path: str, release: str) -> list[Json]:
     """The objects of a release at a path."""
     try:
@@ -110,26 +91,20 @@ def _listed(kube: Kube, path: str, release: str) -> list[Json]:
     return items
 
 
-def _wait(kube: Kube, release: str) -> None:
-    """Waits until no Job and no pod of the release is left."""
-    news: queue.SimpleQueue[News] = queue.SimpleQueue()
-    for path in _JOBS_AND_PODS:
-        kube.watch(path, path, news.put, labelSelector=release_selector(release))
-    remaining: dict[str, dict[str, Json]] = {}  # By the path that is watched, then by UID.
+def _wait(kube: Kube, release: str, paths: Sequence[str]) -> None:
+    """Waits until what is being deleted is gone. A Job goes after its pods; helm keeps what is annotated so."""
     until = time.monotonic() + _SECONDS
-    try:
-        while len(remaining) < len(_JOBS_AND_PODS) or any(remaining.values()):
-            match news.get(timeout=max(0.0, until - time.monotonic())):
-                case Listed(kind=path, items=items):
-                    remaining[path] = {item["metadata"]["uid"]: item for item in items}
-                case Changed(kind=path, item=item):
-                    remaining[path][item["metadata"]["uid"]] = item
-                case Gone(kind=path, item=item):
-                    remaining[path].pop(item["metadata"]["uid"], None)
-                case LaunchError() as error:
-                    raise error
-    except queue.Empty:
-        names = [item["metadata"]["name"] for items in remaining.values() for item in items.values()]
-        raise _stays(kube, release, names) from None
-    finally:
-        kube.close()
+    while paths := [path for path in paths if _is_going(kube, path)]:
+        if time.monotonic() > until:
+            names = ", ".join(path.rpartition("/")[2] for path in paths)
+            raise LaunchError(
+                f"{release} is being removed, and after {_SECONDS:g} s not all of it is gone: {names}; `kubectl "
+                f"--namespace={kube.namespace} describe pods` says why"
+            )
+        time.sleep(_PAUSE)
+
+
+def _is_going(kube: Kube, path: str) -> bool:
+    """Whether an object is being deleted, and still there."""
+    item = kube.find(path)
+    return item is not None and "deletionTimestamp" in item["metadata"]
