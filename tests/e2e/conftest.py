@@ -31,7 +31,9 @@ MADE_UP = re.compile(r"test_launcher_(api|checks|sweep)\.py")
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types.
-    """Two tests of the cluster at a time, and beside them one of made-up nodes.
+    """Two tests of the cluster at a time, and beside them one of made-up nodes; once there is none left, three.
+
+    The parts with the most tests are the first.
 
     pytest-xdist's own `--dist=loadgroup` groups nothing with pytest 9.2, which has another place for an item's name.
     """
@@ -39,8 +41,9 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no t
     def _split_scope(self, nodeid: str) -> str:
         if MADE_UP.search(nodeid):
             return "made-up nodes"
-        half = re.search(r"test_(gang|kueue|launcher|launcher_scale|losses)\.py", nodeid)
-        return "nodes" if half else "nodes, too"
+        if re.search(r"test_(launcher|launcher_scale|sources|sweeps|upgrade_from_0_1_0)\.py", nodeid):
+            return "nodes, last"
+        return "nodes" if re.search(r"test_(gang|kueue|losses|policy|trains)\.py", nodeid) else "nodes, too"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
@@ -192,13 +195,19 @@ def cluster(plane: ControlPlane) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def locally(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Json]:
     """`result.json` of so many epochs trained by two processes of this machine, without Kubernetes; once each."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # Of all processes of this session.
 
     @functools.cache
     def trained(epochs: int) -> Json:
-        folder = tmp_path_factory.mktemp("local")
-        flags = [f"--run_dir={folder}", *(f"--{name}={value}" for name, value in FLAGS.items()), f"--epochs={epochs}"]
-        run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", *flags)
-        return dict(json.loads((folder / "result.json").read_text()))
+        run_dir = folder / f"local-{epochs}"
+        flags = [f"--run_dir={run_dir}", *(f"--{name}={value}" for name, value in FLAGS.items()), f"--epochs={epochs}"]
+        with run_dir.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (run_dir / "result.json").exists():
+                run(sys.executable, "-m", "trainer.launch", "--local", "--workers=2", "--", *flags)
+        return dict(json.loads((run_dir / "result.json").read_text()))
 
     return trained
 
