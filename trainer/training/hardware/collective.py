@@ -19,14 +19,31 @@ def summed(context: Any, values: Sequence[tf.Tensor | tf.IndexedSlices]) -> list
     results: dict[int, Any] = {}
     before: list[tf.Tensor] = []
     for places in groups.values():
-        own = [values[place] for place in places]
+        sparse = isinstance(values[places[0]], tf.IndexedSlices)
+        own = values[places[0]] if sparse else _packed([values[place] for place in places])
         if before:
             with tf.control_dependencies(before):
-                own = [tf.nest.map_structure(tf.identity, value, expand_composites=True) for value in own]
+                own = tf.nest.map_structure(tf.identity, own, expand_composites=True)
         received = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
-        results |= dict(zip(places, received, strict=True))
+        parts = [received] if sparse else _unpacked(received, [values[place].shape for place in places])
+        results |= dict(zip(places, parts, strict=True))
         before = tf.nest.flatten(received, expand_composites=True)
     return [results[place] for place in range(len(values))]
+
+
+def _packed(values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Values of one type as one row of numbers."""
+    return tf.concat([tf.reshape(value, [-1]) for value in values], axis=0)
+
+
+def _unpacked(packed: tf.Tensor, shapes: Sequence[tf.TensorShape]) -> list[tf.Tensor]:
+    """The values that were packed; `tf.split` would copy each, a slice that begins and ends at 64 bytes is none."""
+    values, begin = [], 0
+    for shape in shapes:
+        size = shape.num_elements()
+        values.append(tf.reshape(tf.slice(packed, [begin], [size]), shape))
+        begin += size
+    return values
 
 
 def contribution(value: tf.Tensor | None, share: float, *, first: bool) -> tf.Tensor | None:

@@ -31,6 +31,10 @@ def create(config: Config, cluster: Cluster | None) -> tf.distribute.Strategy:
     if cluster is None:
         several = len(tf.config.list_physical_devices("GPU")) > 1
         return tf.distribute.MirroredStrategy() if several else tf.distribute.get_strategy()
+    # gRPC has what a collective receives in one piece, and not in pieces of 4 KiB. No public name sets that once
+    # TensorFlow has been asked for its devices; it reads it when its server starts.
+    received = tf.compat.v1.ConfigProto.Experimental(recv_buf_max_chunk=-1)
+    context.context()._config = tf.compat.v1.ConfigProto(experimental=received)
     options = tf.distribute.experimental.CommunicationOptions(implementation=_RING)
     with tf_logging.withheld(verbosity=config.verbosity):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
