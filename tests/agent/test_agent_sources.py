@@ -3,6 +3,8 @@
 import pathlib
 import signal
 
+import pytest
+
 from tests.support.agents import TRAINER, running
 from tests.support.visits import check_once_an_epoch
 
@@ -31,6 +33,7 @@ def test_kills_in_mid_epoch_repeat_and_lose_no_example(tmp_path: pathlib.Path) -
         check_once_an_epoch(run.run_dir, epochs=EPOCHS, batch=BATCH)
 
 
+@pytest.mark.thorough
 def test_an_elastic_run_trains_on_each_example_once(tmp_path: pathlib.Path) -> None:
     agent_flags = ["--min_workers=1", "--elastic_wait=0.5"]
     with running(tmp_path, 2, program=TRAINER, agent_flags=agent_flags, trainer_flags=FLAGS) as run:

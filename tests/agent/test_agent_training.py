@@ -35,6 +35,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> d
         return run.result
 
 
+@pytest.mark.thorough
 def test_whatever_ends_training_processes_changes_nothing(
     tmp_path: pathlib.Path, flags: list[str], undisturbed: dict[str, Any]
 ) -> None:

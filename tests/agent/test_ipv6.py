@@ -54,6 +54,7 @@ def test_an_address_of_worker_0_that_is_none_is_refused(tmp_path: pathlib.Path, 
         assert f"{address!r} is no address, expected host:port, or [host]:port for IPv6" in run.agents[1].text
 
 
+@pytest.mark.thorough
 def test_real_training_on_a_machine_without_ipv4(tmp_path: pathlib.Path, small_mnist: pathlib.Path) -> None:
     made = subprocess.run([*ONLY_IPV6, "true"], capture_output=True, text=True, check=False)
     if made.returncode:

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from tests.support.object_stores import Server
+from tests.support.object_stores import Server, s3_first
 from tests.support.paths import ROOT
 from tests.support.servers import BUCKET
 
@@ -22,6 +22,7 @@ def export(server: Server, address: str, folder: Path) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
+@s3_first
 def test_a_run_in_a_bucket_is_exported_to_a_folder_of_its_name(server: Server, tmp_path: Path) -> None:
     name, run = "mnist-1f2e3d4c", "runs/mnist-1f2e3d4c"
     layers = [keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.support.hostile_bucket import buckets, made, manifest, taken_over_from
 from tests.support.mirrored_run import Training
-from tests.support.object_stores import Server
+from tests.support.object_stores import Server, s3_first
 from tests.support.servers import BUCKET
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import ATTEMPTS, MANIFEST
@@ -44,6 +44,7 @@ def test_what_is_put_is_there(server: Server) -> None:
     assert keys == {"checkpoints/..tfevents", "train/a\nb"} or server.scheme == "s3"
 
 
+@s3_first
 @settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(objects=buckets())
 def test_whatever_is_in_the_store(server: Server, objects: dict[str, bytes]) -> None:

@@ -132,6 +132,7 @@ def test_a_run_goes_on_from_another_one_in_a_bucket_with_its_best(
         assert f"--resume_from=s3://{BUCKET}/nowhere/run holds no checkpoint" in agent.text
 
 
+@pytest.mark.thorough
 def test_a_model_in_a_bucket_predicts_into_a_bucket(
     tmp_path: Path, bucket: tuple[Path, dict[str, str]], paced_flags: list[str]
 ) -> None:

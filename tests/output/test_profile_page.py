@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import needs_chromium, page
-from tests.support.object_stores import Server
+from tests.support.object_stores import Server, s3_first
 from tests.support.paths import ROOT
 from tests.support.tensorboard_client import ProfilePage, tensorboard, wait_for_page
 from tests.support.training_processes import Training
@@ -185,6 +185,7 @@ def test_tensorboard_without_the_plugin(logs: Path) -> None:
     assert "scalars" in listed
 
 
+@s3_first
 @pytest.mark.servers
 def test_a_profile_in_a_bucket(
     server: Server, run: str, logs: Path, time_of_profile: str, monkeypatch: pytest.MonkeyPatch

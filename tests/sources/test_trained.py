@@ -13,7 +13,7 @@ import pytest
 
 from tests.sources.conftest import servers, uploaded
 from tests.support import data_formats
-from tests.support.object_stores import Server
+from tests.support.object_stores import Server, s3_first
 from tests.support.servers import BUCKET, toxiproxy
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from tests.support.small_mnist import TEST_IMAGES, TRAIN_IMAGES, write_idx
@@ -94,6 +94,7 @@ def place(server: Server, files: Path, tmp_path: Path) -> str:
         return uploaded(tmp_path / "up", f"{server.scheme}://{BUCKET}/{tmp_path.name}")
 
 
+@s3_first
 @servers
 def test_what_a_bucket_has_given_once_is_not_asked_for_again(
     training: Training, server: Server, place: str, arrays: str, tmp_path: Path

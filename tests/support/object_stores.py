@@ -14,6 +14,9 @@ from trainer.output.stores.errors import UnreachableError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import PIECES, Store, StoredObject
 
+# For a test that takes long on each kind of store: on Google's in `make test-thorough`.
+s3_first = pytest.mark.parametrize("server", ["s3", pytest.param("gs", marks=pytest.mark.thorough)], indirect=True)
+
 
 @contextlib.contextmanager
 def opened(url: str, address: str) -> Iterator[Store]:

@@ -17,7 +17,7 @@ def test_ends_as_keras_fit_does(oracle: Oracle, kind: str) -> None:
 def test_frozen_weights_keep_every_bit(oracle: Oracle) -> None:
     """They are not averaged, which would round them."""
     kind = "frozen and shared"
-    ours, theirs = oracle.ended("3", kind)[kind]["weights"], oracle.ended("fit")[kind]["weights"]
+    ours, theirs = oracle.ended("3", kind)[kind]["weights"], oracle.one("fit", kind)["weights"]
     frozen = [index for index, (one, other) in enumerate(zip(ours, theirs, strict=True)) if one == other]
     assert frozen == [2, 3]  # Kernel and bias of the second layer.
 

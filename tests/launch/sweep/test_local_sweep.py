@@ -131,6 +131,7 @@ def test_a_sweep_that_was_interrupted_goes_on_where_it_was(
     assert result(tmp_path / "s" / "s-1")["weights_sha256"] == undisturbed["weights_sha256"]
 
 
+@pytest.mark.thorough
 def test_halving_goes_on_from_checkpoints(tmp_path: pathlib.Path, flags: list[str], training: Training) -> None:
     ours = ["--name=s", f"--folder={tmp_path}", "--halving", "--metric=val_loss", "--grid=learning_rate=1e-4,1e-2"]
     with swept(*ours, training=[*flags, "--epochs=4"]) as launcher:

@@ -15,9 +15,10 @@ import pytest
 
 from tests.support import imported
 from tests.training.oracle.every_kind import KINDS
+from tests.training.oracle.kinds import COMMON
 
-# Ways of training by whose turn it is in `make test`: each has a third of the kinds, and in `make test-thorough` the
-# others. "resumed" goes on from the checkpoints that mode 1 has written on its way.
+# Ways of training by whose turn it is in `make test`: each has a third of the common kinds, and in `make test-thorough`
+# all others. "resumed" goes on from the checkpoints that mode 1 has written on its way.
 _TURNS = {"1": 0, "resumed": 0, "1x": 1, "3": 2}
 
 Results = dict[str, dict[str, Any]]  # By kind.
@@ -39,11 +40,13 @@ def a_few(kinds: Iterable[str], way: str) -> pytest.MarkDecorator:
 
 def _shares(way: str) -> tuple[list[str], list[str]]:
     """The kinds that `make test` trains this way, and the others."""
+    if way == "fit":
+        return list(COMMON), [name for name in KINDS if name not in COMMON]
     first = []
     for index, (name, kind) in enumerate(KINDS.items()):
         may = (True, kind.xla, kind.replicas)
         turn = index % len(may)
-        if _TURNS[way] == (turn if may[turn] else 0):
+        if name in COMMON and _TURNS[way] == (turn if may[turn] else 0):
             first.append(name)
     return first, [name for name in KINDS if name not in first]
 
@@ -95,7 +98,7 @@ def _with_folder(argument: str, folder: Path) -> str:
 
 def check_ends_as_fit(oracle: Oracle, ours: dict[str, Any], kind: str, least: float = 0.0) -> None:
     """Holds a kind's weights and history to those of Keras' fit, within the kind's tolerance or the least one."""
-    theirs, tolerance = oracle.ended("fit")[kind], max(KINDS[kind].tolerance, least)
+    theirs, tolerance = oracle.one("fit", kind), max(KINDS[kind].tolerance, least)
     for one in (ours, theirs):
         assert "error" not in one, one["error"]
     for one, other in zip(ours["weights"], theirs["weights"], strict=True):
