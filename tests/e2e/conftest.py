@@ -31,9 +31,7 @@ MADE_UP = re.compile(r"test_launcher_(api|checks|sweep)\.py")
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types.
-    """Two tests of the cluster at a time, and beside them one of made-up nodes; once there is none left, three.
-
-    The parts with the most tests are the first.
+    """Two tests of the cluster at a time, and beside them one of made-up nodes.
 
     pytest-xdist's own `--dist=loadgroup` groups nothing with pytest 9.2, which has another place for an item's name.
     """
@@ -41,9 +39,8 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no t
     def _split_scope(self, nodeid: str) -> str:
         if MADE_UP.search(nodeid):
             return "made-up nodes"
-        if re.search(r"test_(launcher|launcher_scale|sources|sweeps|upgrade_from_0_1_0)\.py", nodeid):
-            return "nodes, last"
-        return "nodes" if re.search(r"test_(gang|kueue|losses|policy|trains)\.py", nodeid) else "nodes, too"
+        half = re.search(r"test_(gang|kueue|launcher|launcher_scale|losses)\.py", nodeid)
+        return "nodes" if half else "nodes, too"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
