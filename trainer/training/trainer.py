@@ -113,7 +113,7 @@ class Trainer:
         ready = functools.partial(prepare, self._preprocess, training=True)
         apart = several and self.jit_compile and self._preprocess is not None
         self._prepare = tf.function(ready, autograph=False, jit_compile=True) if apart else ready
-        # With several replicas XLA can compile only what lies between two collectives.
+        # With several replicas XLA compiles only what lies between two collectives: of these it takes NCCL's at most.
         whole = True if self.jit_compile and not several else None
         self._run = tf.function(self._steps_together if several else self._steps, autograph=False, jit_compile=whole)
         self._evaluation = self._validation and Evaluation(
