@@ -20,6 +20,7 @@ from tests.e2e.made_up import Cluster
 from tests.e2e.release import FLAGS, NAME, Json, Release, namespace, run
 from tests.e2e.store_pod import PORT, StorePod, store_pod
 from tests.support.control_plane import ControlPlane, control_plane
+from tests.support.session_folder import session_folder
 from trainer.core.config import Config
 
 SHORT_SECONDS = 8.0
@@ -192,9 +193,7 @@ def cluster(plane: ControlPlane) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def locally(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Json]:
     """`result.json` of so many epochs trained by two processes of this machine, without Kubernetes; once each."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # Of all processes of this session.
+    folder = session_folder(tmp_path_factory)
 
     @functools.cache
     def trained(epochs: int) -> Json:

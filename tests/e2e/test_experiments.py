@@ -21,7 +21,7 @@ def test_an_example_trains_with_flags_of_its_own(
 ) -> None:
     module = f"trainer.examples.{name}"
     release.install(*VALUES, "--set", f"train.experiment={module},{values}")
-    assert release.ended(600)[0] == "Complete", release.story()
+    assert release.ended(300)[0] == "Complete", release.story()
     result = release.message()
     assert between[0] < result[figure] < between[1]
     assert (result["workers"], result["restarts"]) == (2, 0)

@@ -11,6 +11,12 @@ from tests.training.oracle.every_kind import KINDS
 from tests.training.oracle.results import Oracle, a_few, check_ends_as_fit, check_same_bits, each
 
 
+@pytest.mark.thorough
+def test_every_kind_is_read(oracle: Oracle) -> None:
+    assert len(KINDS) >= 24
+    assert set(KINDS) == {oracle.one("fit", kind)["kind"] for kind in KINDS}
+
+
 @each(KINDS, "1")
 def test_ends_as_keras_fit_does(oracle: Oracle, kind: str) -> None:
     check_ends_as_fit(oracle, oracle.one("1", kind), kind)
