@@ -29,6 +29,11 @@ def metrics(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def diverged(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of metrics that were no numbers, which JSON does not have: null stands for them."""
+    return tuple(name for name, value in result.items() if name not in _FIGURES and value is None)
+
+
 def speed(result: Mapping[str, Any]) -> float:
     """Examples a second, over the steps; 0.1.0 called them images."""
     return figure(result, "examples_per_second" if "examples_per_second" in result else "images_per_second")

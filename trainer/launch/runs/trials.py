@@ -35,6 +35,7 @@ class Trial:
     job: str = ""  # On a cluster, the newest Job's name, with which the name of its run begins.
     epochs: int = 0  # Those it has trained.
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)  # After the last of these.
+    diverged: tuple[str, ...] = ()  # Metrics that were no numbers after it.
     exit_code: int | None = None
     reason: str = ""  # Why it failed, in a line.
     seconds: float = 0.0
@@ -55,6 +56,7 @@ class Trial:
             job=typed_json.text(entry, "job"),
             epochs=typed_json.whole(entry, "epochs"),
             metrics=_numbers(entry, "metrics"),
+            diverged=typed_json.texts(entry, "diverged") if "diverged" in entry else (),
             exit_code=None if code is None else typed_json.whole(entry, "exit_code", least=-64, most=255),
             reason=one_line(typed_json.text(entry, "reason")),
             seconds=figure(entry, "seconds"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.core import settings, typed_json
-from trainer.core.result_figures import figure, metrics, sound
+from trainer.core.result_figures import diverged, figure, metrics, sound
 from trainer.core.run_dir import run_name_parts
 from trainer.core.safe_text import one_line
 from trainer.launch.checks.check_result import Mark
@@ -114,7 +114,8 @@ class ClusterTrials:
     def _take_verdict(self, trial: Trial, verdict: Mapping[str, Any]) -> None:
         result = verdict.get("result")
         if isinstance(result, dict):
-            trial.metrics, trial.epochs = metrics(result), round(figure(result, "epochs"))
+            trial.metrics, trial.diverged = metrics(result), diverged(result)
+            trial.epochs = round(figure(result, "epochs"))
         trial.reason = one_line(str(verdict.get("text", "")), 300)
         lines = verdict.get("lines")
         texts = [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
@@ -146,7 +147,8 @@ def _take_progress(trial: Trial, said: Mapping[str, Any]) -> bool:
     """Takes in the progress that a launcher tells with --json."""
     measured = {one_line(name, 100): value for name, value in sound(said).items() if name not in _NO_METRIC}
     numbers = {name: float(value) for name, value in measured.items() if type(value) in (int, float)}
-    if not any(name.startswith("val_") for name in numbers):
+    none = tuple(name for name, value in measured.items() if value is None)
+    if not any(name.startswith("val_") for name in (*numbers, *none)):
         return False
-    trial.metrics, trial.epochs = numbers, round(figure(said, "epoch"))
+    trial.metrics, trial.diverged, trial.epochs = numbers, none, round(figure(said, "epoch"))
     return True

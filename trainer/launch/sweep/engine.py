@@ -211,14 +211,16 @@ class Engine:
             self._tell(trial, f"goes on, but cannot be followed: {trial.reason}")
         else:
             trial.state, trial.exit_code = FAILED, code
-            trial.reason = trial.reason or "it measured nothing"
+            trial.reason = trial.reason or (
+                f"no number: {listed(trial.diverged)}" if trial.diverged else "it measured nothing"
+            )
             self._tell(trial, f"failed ({code}): {trial.reason}")
         return clear_up
 
     def _choose_metric(self, trial: Trial) -> None:
         """Takes the usual metric where none was asked for; ends a sweep whose trials do not have the one that was."""
         self._sweep.metric = self._sweep.metric or chosen_metric([trial.metrics])
-        if self._sweep.metric not in trial.metrics and not self._error:
+        if self._sweep.metric not in (*trial.metrics, *trial.diverged) and trial.metrics and not self._error:
             self._error = UsageError(
                 f"--metric={self._sweep.metric} is not measured by trial {trial.number}; it has: "
                 f"{listed(trial.metrics)}; start again with one of these, and the trials go on"

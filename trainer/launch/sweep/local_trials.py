@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from trainer.core import settings, typed_json
 from trainer.core.log_lines import Progress
-from trainer.core.result_figures import figure, metrics
+from trainer.core.result_figures import diverged, figure, metrics
 from trainer.core.run_dir import RESULT
 from trainer.core.safe_text import one_line
 from trainer.launch.local.flags import LocalFlags
@@ -77,10 +77,12 @@ class LocalTrials:
         if code == 0:
             try:
                 result = typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
-                trial.metrics, trial.epochs = metrics(result), round(figure(result, "epochs"))
+                trial.metrics, trial.diverged = metrics(result), diverged(result)
+                trial.epochs = round(figure(result, "epochs"))
                 trial.reason = ""
             except (OSError, ValueError) as error:
-                trial.metrics, trial.reason = {}, f"{run_dir / RESULT} cannot be read: {one_line(str(error), 200)}"
+                trial.metrics, trial.diverged = {}, ()
+                trial.reason = f"{run_dir / RESULT} cannot be read: {one_line(str(error), 200)}"
         now = time.time()
         if trial.state == RUNNING and run_dir.is_dir():
             (run_dir / hparams.end_file(now)).write_bytes(hparams.end(succeeded=code == 0, now=now))

@@ -41,7 +41,8 @@ def take_progress(trial: Trial, progress: Progress) -> bool:
     if not progress.ends_epoch:
         return False
     validation = {f"val_{name}": value for name, value in (progress.validation or {}).items()}
-    measured = {**progress.metrics, **validation}
-    trial.metrics = {one_line(name, 100): value for name, value in measured.items() if math.isfinite(value)}
+    measured = {one_line(name, 100): value for name, value in {**progress.metrics, **validation}.items()}
+    trial.metrics = {name: value for name, value in measured.items() if math.isfinite(value)}
+    trial.diverged = tuple(measured.keys() - trial.metrics.keys())
     trial.epochs = progress.epoch
     return True

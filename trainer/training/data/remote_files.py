@@ -14,6 +14,11 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if "://" in folder else str(Path(folder, name))
 
 
+def parent(path: str) -> str:
+    """The folder of a file, local or not."""
+    return path.rpartition("/")[0] if "://" in path else str(Path(path).parent)
+
+
 def read(path: str) -> bytes | None:
     """A file's content; None when there is no such file.
 

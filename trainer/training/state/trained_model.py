@@ -26,7 +26,7 @@ def flags(model: str) -> list[str]:
       UsageError: result.json, which may come from a bucket, holds what is none.
       DataError: it cannot be read.
     """
-    folder = model if _file(model) is None else str(Path(model).parent)
+    folder = model if _file(model) is None else remote_files.parent(model)
     content = remote_files.read(remote_files.join(folder, RESULT))
     if content is None:
         return []
