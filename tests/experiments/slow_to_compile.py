@@ -1,7 +1,7 @@
 """MNIST and its model, whose first step and first evaluation take COMPILE_SECONDS longer, as if compiled.
 
-What comes before the first step and after the last takes so long, too, as for data that are far away and a large model
-that is exported.
+What comes before the first step and after the last takes so long, too, as for data that are far away, kernels that a
+GPU's driver compiles while a model is built, and a large model that is exported.
 """
 
 import os
@@ -28,6 +28,7 @@ def _slow(owner: Any, name: str) -> None:
 
 
 _slow(mnist, "load_data")
+_slow(mnist, "build_model")
 _slow(Trainer, "run")
 _slow(Trainer, "evaluate")
 _slow(result, "write")

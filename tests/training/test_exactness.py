@@ -87,6 +87,24 @@ def test_a_kill_of_either_of_two_workers_changes_nothing(training: Training, sma
     assert event_reader.scalars(tmp_path / "killed") == event_reader.scalars(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_kills_change_nothing_where_xla_compiles(count: int, training: Training, tmp_path: Path) -> None:
+    flags = (*FLAGS, "--jit_compile=true")
+    training.run(f"--run_dir={tmp_path / 'whole'}", *flags, count=count)
+    for moment in (between_steps, after_an_epoch):
+        workers = training.start_workers(count, f"--run_dir={tmp_path / 'killed'}", *flags)
+        moment(workers[0], tmp_path / "killed")
+        workers[0].kill()
+        assert workers[0].wait() == -9, workers[0].text
+        for other in workers[1:]:
+            other.kill()
+            other.wait()
+    training.run(f"--run_dir={tmp_path / 'killed'}", *flags, count=count)
+    whole, killed = result(tmp_path / "whole"), result(tmp_path / "killed")
+    assert killed["weights_sha256"] == whole["weights_sha256"]
+    assert event_reader.scalars(tmp_path / "killed") == event_reader.scalars(tmp_path / "whole")
+
+
 def _newest(run_dir: Path) -> int:
     paths = (run_dir / "checkpoints").glob("step-*.npz")
     return max((int(path.stem.removeprefix("step-")) for path in paths), default=0)

@@ -18,6 +18,7 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import AcceleratorError, UsageError
 from trainer.training.hardware import cuda, devices, xla
 from trainer.training.hardware.devices import Gpu
+from trainer.training.stepping import Stepping
 
 OPEN = """\
 NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22-I3)  Tue Sep 23
@@ -202,6 +203,27 @@ def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
         raise tf.errors.UnimplementedError(None, None, words)
     with pytest.raises(tf.errors.UnimplementedError), xla.first_call("another", jit_compile=True):
         raise tf.errors.UnimplementedError(None, None, "Something else.")
+
+
+def test_it_is_named_where_it_is_in_the_first_step(tmp_path: Path) -> None:
+    """The trainer stands aside: what counts is what is made of its error."""
+    words = "Deterministic GPU implementation of unsorted segment reduction op not available."
+
+    class Fails:
+        steps_per_epoch, jit_compile = 1, True
+
+        def reach(self, _: int, until: int) -> int:
+            return until
+
+        def run(self, *_: object) -> None:
+            raise tf.errors.UnimplementedError(None, None, words)
+
+        def without_xla(self) -> None:
+            raise AssertionError("XLA has not refused it")
+
+    stepping = Stepping(Fails(), Config(), tmp_path, chief=True)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"not available\.; use another operation, or .*--deterministic=false$"):
+        stepping.run(0, 1, [])
 
 
 def test_what_xla_refuses_to_compile_is_told_from_what_fails() -> None:

@@ -29,6 +29,13 @@ def test_examples_are_augmented_alike_by_any_number(oracle: Oracle, one: str, se
         np.testing.assert_allclose(weights, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.thorough
+@a_few(SHARED, "3")
+def test_the_length_of_chunks_changes_no_bit(oracle: Oracle, kinds: list[str]) -> None:
+    for kind in kinds:
+        check_same_bits(oracle.ended("3:1", *kinds)[kind], oracle.one("3", kind))
+
+
 @a_few(SHARED, "3")
 def test_read_from_sources_changes_no_bit(oracle: Oracle, kinds: list[str]) -> None:
     for kind in kinds:

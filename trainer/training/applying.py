@@ -5,6 +5,7 @@ as any other run. Nothing is saved meanwhile: a start after a kill begins anew, 
 """
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from trainer.core.tf_config import Cluster
 from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.data.feeding import Split
-from trainer.training.hardware import devices, strategy, xla
+from trainer.training.hardware import devices, strategy
+from trainer.training.hardware.compiling import EVALUATION, OUTPUTS, Compiling
 from trainer.training.model.experiment import Experiment
 from trainer.training.predictions import Predictions
 from trainer.training.results import prediction_files, result
+from trainer.training.results.prediction_files import Outputs
 from trainer.training.state import trained_model, variables
 from trainer.training.state.checkpoint import Checkpoint
 from trainer.training.state.variables import Start
@@ -58,6 +61,7 @@ class _Application:
     ) -> None:
         self._config, self._cluster, self._run_dir, self._began = config, cluster, run_dir, began
         self._parts, self._data = parts, data
+        self._compiling = Compiling(config.jit_compile)
         self._chief, self._workers = cluster is None or cluster.is_chief, cluster.workers if cluster else 1
 
     def to_its_end(self) -> int:
@@ -90,21 +94,30 @@ class _Application:
         trainer = self._parts.trainer
         trainer.start_epoch(0)
         began = time.monotonic()
-        with xla.first_call("evaluation", jit_compile=trainer.jit_compile):
-            values = trainer.evaluate()
+        values = self._compiling.call(
+            EVALUATION,
+            trainer.evaluate,
+            jit_compile=trainer.jit_compile,
+            without_xla=trainer.evaluation_without_xla,
+        )
         self._show(1, 1, began, values)
         return {f"val_{name}": value for name, value in values.items()}, 1
 
     def _predicted(self) -> tuple[dict[str, Any], int]:
         """Writes the outputs; of the workers the chief alone."""
         predictions = Predictions(self._config, self._cluster, self._parts, self._data)
+
+        def begin() -> tuple[Iterator[tuple[int, Outputs]], tuple[int, Outputs]]:
+            rounds = predictions.rounds()
+            return rounds, next(rounds)
+
         path = self._run_dir / self._config.predictions()
         try:
             file = prediction_files.create(path, predictions.fields, self._data.examples) if self._chief else None
             began = shown = time.monotonic()
-            rounds = predictions.rounds()
-            with xla.first_call("outputs", jit_compile=self._parts.trainer.jit_compile):
-                done, outputs = next(rounds)
+            rounds, (done, outputs) = self._compiling.call(
+                OUTPUTS, begin, jit_compile=self._parts.trainer.jit_compile, without_xla=predictions.without_xla
+            )
             while True:
                 if file:
                     file.add(outputs)

@@ -70,6 +70,20 @@ def assemble(
         _check_shares(config, distribution.num_replicas_in_sync)
         with agent_link.busy():  # What it loads may be far away, and no step can be made before.
             train, validation, digest = loading.result()
+    with agent_link.busy():  # A GPU's driver may compile kernels for minutes where they are used first.
+        return _put_together(config, experiment, given, distribution, readers, train, validation, digest)
+
+
+def _put_together(
+    config: Config,
+    experiment: Experiment,
+    given: Set[str],
+    distribution: tf.distribute.Strategy,
+    readers: Readers,
+    train: Split,
+    validation: Split | None,
+    digest: dict[str, Any] | str,
+) -> Assembly:
     keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
     # The model's first weights are drawn from it: nothing else may draw numbers meanwhile, as what loads data does.
     keras.utils.set_random_seed(config.seed % 2**32)
@@ -203,7 +217,7 @@ def _check_shares(config: Config, replicas: int) -> None:
 def _uses_xla(config: Config, compiled: bool | None, look: FirstLook, replicas: int) -> bool:
     """Whether the steps are compiled by XLA: as the flag says, or as `compile` does, or on GPUs.
 
-    On CPUs XLA was measured to be no faster than plain TensorFlow where it matters (`make bench ARGS=xla`).
+    On CPUs XLA was measured to be no faster than plain TensorFlow where it matters (docs/kubernetes.md, Compilation).
     """
     flag = {"true": True, "false": False}.get(config.jit_compile)
     if None not in (flag, compiled) and flag != compiled:

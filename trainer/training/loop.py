@@ -104,7 +104,7 @@ class _Run:
                 result.try_exports(self._config, self._parts)
         if self._chief:
             announcement.show(self._config, self._cluster, self._run_dir, self._parts)
-        with explained(f"a step of the model {self._parts.model.name}", self._parts.look.x):
+        with agent_link.busy(), explained(f"a step of the model {self._parts.model.name}", self._parts.look.x):
             graph = self._trainer.graph()  # Traced before the first step, whose time counts.
         announcement.check_graph(graph, self._trainer.known_variables)
         self._stop.on_wish(self._wish_to_stop)
@@ -144,6 +144,7 @@ class _Run:
 
     def _resume(self, saved: Checkpoint) -> None:
         self._state = resuming.resumed(saved, self._state, self._parts, self._config)
+        self._stepping.go_on(xla=saved.xla)
         self._shown = (time.monotonic(), saved.step, 0.0)
         print(f"resuming at step {saved.step} of {self._steps}")
 
@@ -206,8 +207,7 @@ class _Run:
 
     def _end_epoch(self, epoch: int, display: Display) -> bool:
         """Evaluates, writes down and saves an epoch; whether a worker wishes to stop."""
-        with self._stepping.compiling("evaluation"):
-            validation = self._trainer.evaluate()
+        validation = self._stepping.evaluate()
         examples, seconds = (
             now - before
             for now, before in zip((self._state.step_examples, self._state.step_seconds), self._speed_from, strict=True)

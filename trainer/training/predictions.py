@@ -43,13 +43,21 @@ class Predictions:
         self.batches = -(-data.examples // self._batch)
         self._seeds = [one for one in parts.model.non_trainable_variables if random_state.is_seed(one)]
         self._bases = random_state.layer_bases(config.seed, len(self._seeds))
-        jit_compile = True if parts.trainer.jit_compile else None
-        self._compiled = tf.function(self._outputs, autograph=False, jit_compile=jit_compile)
         self._feed: ValidationFeed | None = None  # None: the examples are in memory, and may not be there twice.
         if isinstance(data, SourceSplit):
             mine = Batches(size=self._batch, examples=data.examples, first=self._worker, apart=self._workers)
             self._feed = validation_feed(config, data, mine, None, parts.readers)
-            self._compiled_feed = tf.function(self._outputs_of_feed, autograph=False, jit_compile=jit_compile)
+        self._build(jit_compile=parts.trainer.jit_compile)
+
+    def _build(self, *, jit_compile: bool) -> None:
+        self._compiled, self._compiled_feed = (
+            tf.function(function, autograph=False, jit_compile=jit_compile or None)
+            for function in (self._outputs, self._outputs_of_feed)
+        )
+
+    def without_xla(self) -> None:
+        """From now on computes them as plain TensorFlow."""
+        self._build(jit_compile=False)
 
     def rounds(self) -> Iterator[tuple[int, Outputs]]:
         """The outputs of all examples in turn, on every worker, with how many batches are done."""

@@ -55,9 +55,4 @@ def resumed(saved: Checkpoint, fresh: Checkpoint, parts: Assembly, config: Confi
             f"the checkpoint of step {saved.step} was made with other metrics; start it as before, or start anew with "
             "another --run_dir"
         )
-    if saved.xla not in (None, trainer.jit_compile):
-        print(
-            f"the checkpoint's steps were made {'with' if saved.xla else 'without'} XLA, these are not: they draw "
-            "other random numbers, and round otherwise"
-        )
     return dataclasses.replace(saved, arrays={}, sums=sums, identity=parts.identity)

@@ -1,7 +1,7 @@
-"""A chunk of steps, run: the first is compiled, and one that XLA refuses runs as plain TensorFlow."""
+"""A chunk of steps, run: the first is compiled, and what goes wrong in it is explained."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,14 @@ import tensorflow as tf
 
 from trainer.core import step_range
 from trainer.core.config import Config
-from trainer.core.exit_codes import UsageError
 from trainer.training.explaining import explained
-from trainer.training.hardware import xla
+from trainer.training.hardware.compiling import EVALUATION, STEPS, Compiling
 from trainer.training.hardware.profiling import Profile
 from trainer.training.trainer import Outcome, Trainer
 
 
 class Stepping:
-    """Runs the chunks of one run."""
+    """Runs the chunks of one run, and its evaluations."""
 
     def __init__(self, trainer: Trainer, config: Config, run_dir: Path, *, chief: bool) -> None:
         """Nothing runs yet.
@@ -31,10 +30,15 @@ class Stepping:
         Raises:
           UsageError: --profile_steps names steps that the run does not have.
         """
-        self._trainer, self._flag = trainer, config.jit_compile
+        self._trainer, self._compiling = trainer, Compiling(config.jit_compile)
         self._begun = False  # Whether a step was taken.
+        self._before: bool | None = None  # Whether XLA had compiled those of the checkpoint.
         steps = config.epochs * trainer.steps_per_epoch
         self._profile = Profile(step_range.parse(config.profile_steps), run_dir, writes=chief, of=steps)
+
+    def go_on(self, *, xla: bool | None) -> None:
+        """The steps go on from a checkpoint, whose own were compiled by XLA or not; None: it does not say."""
+        self._before = xla
 
     def end(self, step: int, until: int) -> int:
         """Where a chunk from `step` is to end, at `until` at the latest: the same on all workers."""
@@ -46,28 +50,48 @@ class Stepping:
         Raises:
           UsageError: --jit_compile=true, and XLA cannot compile them; or the first of them cannot be run.
         """
-        until = self._trainer.reach(step, until)
-        with self.compiling("training steps"), self._profile.chunk(step, until):
-            try:
-                outcome = self._trainer.run(step, until, sums)
-            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
-                reason = xla.refusal(error)
-                if not self._trainer.jit_compile or not reason:
-                    if self._begun or "Collective ops is aborted" in str(error):
-                        raise
-                    with explained("the first step"):  # Started again, it would be the same.
-                        raise
-                if self._flag == "true":
-                    raise UsageError(
-                        f"XLA cannot compile this model ({reason}); leave --jit_compile=true out, and it runs as plain "
-                        "TensorFlow"
-                    ) from None
-                print(f"XLA cannot compile this model ({reason}): it runs as plain TensorFlow", flush=True)
-                self._trainer.without_xla()
-                outcome = self._trainer.run(step, until, sums)
+        trainer = self._trainer
+        until = trainer.reach(step, until)
+        with self._profile.chunk(step, until), self._first_explained():
+            outcome = self._compiling.call(
+                STEPS,
+                lambda: trainer.run(step, until, sums),
+                jit_compile=trainer.jit_compile,
+                without_xla=trainer.without_xla,
+            )
+        if not self._begun and self._before not in (None, trainer.jit_compile):
+            print(
+                f"the checkpoint's steps were made {'with' if self._before else 'without'} XLA, these are not: they "
+                "draw other random numbers, and round otherwise",
+                flush=True,
+            )
         self._begun = True
         return outcome
 
-    def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:
-        """Says so when what runs in here is compiled for the first time."""
-        return xla.first_call(what, jit_compile=self._trainer.jit_compile)
+    def evaluate(self) -> dict[str, float]:
+        """The loss and the metrics over the validation split after this epoch, by name; nothing without one.
+
+        Raises:
+          UsageError: --jit_compile=true, and XLA cannot compile it.
+        """
+        trainer = self._trainer
+        return self._compiling.call(
+            EVALUATION,
+            trainer.evaluate,
+            jit_compile=trainer.compiles_evaluation,
+            without_xla=trainer.evaluation_without_xla,
+        )
+
+    @contextlib.contextmanager
+    def _first_explained(self) -> Iterator[None]:
+        """What goes wrong in the first step would go wrong again."""
+        if self._begun:
+            yield
+            return
+        try:
+            yield
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError) as error:
+            if "Collective ops is aborted" in str(error):
+                raise
+            with explained("the first step"):
+                raise

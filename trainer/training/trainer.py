@@ -116,26 +116,34 @@ class Trainer:
         # With several replicas XLA compiles only what lies between two collectives: of these it takes NCCL's at most.
         whole = True if self.jit_compile and not several else None
         self._run = tf.function(self._steps_together if several else self._steps, autograph=False, jit_compile=whole)
+        self._build_evaluation(jit_compile=self.jit_compile)
+
+    def _build_evaluation(self, *, jit_compile: bool) -> None:
+        self.compiles_evaluation = jit_compile
         self._evaluation = self._validation and Evaluation(
             config=self._config,
             strategy=self._strategy,
             look=self._look,
             validation=self._validation,
             preprocess=self._preprocess,
-            model_step=step,
+            model_step=self._model_step,
             variables=self._variables,
             scores=self.scores,
             merging=self._merging,
             bases=self._bases,
             devices=self._of_batch.devices,
             readers=self._readers,
-            jit_compile=self.jit_compile,
+            jit_compile=jit_compile,
         )
 
     def without_xla(self) -> None:
         """From now on runs as plain TensorFlow."""
         self.jit_compile = False
         self._build()
+
+    def evaluation_without_xla(self) -> None:
+        """From now on evaluates as plain TensorFlow; the steps, and what they draw, stay as they are."""
+        self._build_evaluation(jit_compile=False)
 
     def start_epoch(self, epoch: int) -> None:
         """Sets the order and the examples' seeds of an epoch (from 0), functions of the seed and the epoch alone."""
@@ -159,10 +167,9 @@ class Trainer:
         given, until = self.feed.at(step, until)
         began = time.monotonic()
         steps = tf.constant(step, tf.int64), tf.constant(until, tf.int64)
-        step_, finite, after = self._run(*steps, _tensors(sums), given)
-        return Outcome(
-            step=int(step_), sums=list(after), finite=bool(finite), seconds=time.monotonic() - began
-        )  # fmt: skip
+        last, finite, after = self._run(*steps, _tensors(sums), given)
+        step, good = int(last), bool(finite)  # Which waits for a GPU.
+        return Outcome(step=step, sums=list(after), finite=good, seconds=time.monotonic() - began)
 
     def graph(self) -> tf.Graph:
         """The graph of the compiled steps.
