@@ -19,7 +19,8 @@ from trainer.output.stores.store import Store
 RESULT = {
     "workers": 2, "global_batch_size": 128, "epochs": 5, "steps": 2340, "loss": 0.1, "val_loss": 0.09,
     "val_accuracy": 0.98, "examples_per_second": 9.0, "seconds": 75.0, "restarts": 1,
-    "experiment": {"module": "trainer.mnist", "hidden_units": 512, "dropout": 0.2},
+    "experiment": {"module": "trainer.mnist", "hidden_units": 512, "dropout": 0.2}, "flags": {},
+    "versions": {"trainer": "0.2.0"},
 }  # fmt: skip
 
 
@@ -159,6 +160,41 @@ def test_the_runs_of_a_folder(tmp_path: pathlib.Path, capsys: pytest.CaptureFixt
     assert rows[3].split() == ["three", "unfinished", "2", "15", "s", "2", "67%"]
     for sort in ("--sort=loss", "--sort=-loss"):  # By what nobody sees, the order would say nothing.
         assert "loss" in listed(capsys, f"--output={tmp_path}", sort)[1][0].split()
+
+
+def test_a_flag_that_was_not_given_has_its_default(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "plain", **{"result.json": RESULT})
+    write(tmp_path, "sgd", **{"result.json": {**RESULT, "flags": {"optimizer": "sgd", "learning_rate": 0.0001}}})
+    _, rows, _ = listed(capsys, f"--output={tmp_path}", "--sort=-learning_rate")
+    assert rows[0].split()[3:6] == ["learning_rate", "optimizer", "val_accuracy"]
+    assert [row.split()[0] for row in rows[1:]] == ["plain", "sgd"]
+    assert [row.split()[4:6] for row in rows[1:]] == [["0.001", "adam"], ["0.0001", "sgd"]]
+    _, rows, _ = listed(capsys, f"--output={tmp_path}", "--json", "--sort=name")
+    told = [json.loads(row) for row in rows]
+    assert "optimizer" not in told[0]["flags"]
+    assert told[0].keys() == told[1].keys()
+    assert "all_flags" not in told[0]
+    assert cli.main(["show", f"{tmp_path}/plain"]) == 0
+    assert "--optimizer" not in capsys.readouterr().out
+
+    old = {name: value for name, value in RESULT.items() if name != "flags"}  # 0.1.0 did not say which were given.
+    write(tmp_path, "old", **{"result.json": old})
+    _, rows, _ = listed(capsys, f"--output={tmp_path}", "--sort=learning_rate")
+    assert [row.split()[0] for row in rows[1:]] == ["sgd", "plain", "old"]
+    assert rows[3].split()[4:6] == ["0.9800", "5"]
+
+
+def test_a_run_that_measured_a_model_says_so_beside_one_that_trained(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "trained", **{"result.json": RESULT})
+    measured = {name: value for name, value in RESULT.items() if name != "epochs"}
+    flags = {"mode": "evaluate", "model": "trained"}
+    write(tmp_path, "measured", **{"result.json": {**measured, "mode": "evaluate", "flags": flags}})
+    _, rows, _ = listed(capsys, f"--output={tmp_path}", "--sort=-name")
+    assert rows[0].split()[3:5] == ["mode", "model"]
+    assert rows[1].split()[:1] + rows[1].split()[4:6] == ["trained", "train", "0.9800"]
+    assert rows[2].split()[:1] + rows[2].split()[4:6] == ["measured", "evaluate", "trained"]
 
 
 @pytest.mark.parametrize(

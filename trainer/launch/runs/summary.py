@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.core import typed_json
+from trainer.core.config import Config
 from trainer.core.exit_codes import DataError
 from trainer.core.result_figures import figure, metrics, sound
 from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, EVENT_FOLDERS, MANIFEST, RESULT
@@ -28,6 +29,14 @@ DONE, UNFINISHED, BROKEN = "done", "unfinished", "broken"
 
 Plain = str | int | float | bool | None
 
+# Of flags that a result leaves out; it has the experiment and the epochs that were trained in places of their own, and
+# does not say where it was written.
+_DEFAULTS: dict[str, Plain] = {
+    field.name: getattr(Config, field.name)
+    for field in dataclasses.fields(Config)
+    if field.name not in ("experiment", "epochs", "run_dir")
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSummary:
@@ -37,7 +46,8 @@ class RunSummary:
     state: str  # DONE, UNFINISHED or BROKEN.
     written: float = 0.0  # When its result was written, or without one what was written last; Unix time, 0: unknown.
     workers: int = 0  # 0: unknown.
-    flags: Mapping[str, Plain] = dataclasses.field(default_factory=dict)
+    flags: Mapping[str, Plain] = dataclasses.field(default_factory=dict)  # Of the trainer's own those that differ.
+    all_flags: bool = False  # Whether a flag of the trainer's own that is not among them had its default.
     # Of the last epoch; with --restore_best of the one whose weights the model has.
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     epochs: int = 0
@@ -50,12 +60,18 @@ class RunSummary:
     attempts: Sequence[Mapping[str, Any]] = ()
     problem: str = ""  # Of a broken one: what is wrong, in one line.
 
+    def flag(self, name: str) -> Plain:
+        """The value that a flag had, given or by default; None: it is not known."""
+        if name in self.flags or not self.all_flags:
+            return self.flags.get(name)
+        return _DEFAULTS.get(name)
+
     def facts(self) -> dict[str, Any]:
-        """All of it but the attempts, for programs."""
+        """All of it that its files say, but the attempts, for programs."""
         return {
             field.name: redacted_in(getattr(self, field.name))
             for field in dataclasses.fields(self)
-            if field.name != "attempts"
+            if field.name not in ("attempts", "all_flags")
         }
 
 
@@ -158,6 +174,7 @@ def _summary(
         written=written,
         workers=round(figure(result, "workers")),
         flags={**flags, **flags_in(result)},
+        all_flags=isinstance(sound(result).get("flags"), dict),  # 0.1.0 wrote none.
         metrics=metrics(result),
         epochs=round(figure(result, "epochs")),
         seconds=figure(result, "seconds"),

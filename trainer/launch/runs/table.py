@@ -14,7 +14,7 @@ from trainer.core.exit_codes import UsageError
 from trainer.core.metric_mode import more_is_better
 from trainer.core.safe_text import one_line, redacted
 from trainer.launch.report.verdict import duration
-from trainer.launch.runs.summary import BROKEN, DONE, RunSummary
+from trainer.launch.runs.summary import BROKEN, DONE, Plain, RunSummary
 
 _COLUMNS = ("name", "when", "workers", "metric", "time", "restarts", "goodput")  # Which --sort takes besides flags.
 _WIDEST = 40  # Characters of a flag's value.
@@ -50,11 +50,13 @@ def differing_flags(runs: Sequence[RunSummary]) -> list[str]:
 
     Not among them are --epochs, as every list says how many were trained.
     """
-    values: dict[str, set[str]] = {}
-    for run in runs:
-        for name, value in run.flags.items():
-            values.setdefault(name, set()).add(_text(value))
-    return sorted(name for name, found in values.items() if len(found) > 1 and name != "epochs")
+    given = {name for run in runs for name in run.flags} - {"epochs"}
+    return sorted(name for name in given if len({_text(value) for value in _known(runs, name)}) > 1)
+
+
+def _known(runs: Sequence[RunSummary], name: str) -> list[Plain]:
+    """The values of a flag in the runs of which it is known."""
+    return [value for run in runs if (value := run.flag(name)) is not None or name in run.flags]
 
 
 def in_order(runs: Sequence[RunSummary], sort: str, metric: str) -> list[RunSummary]:
@@ -91,7 +93,7 @@ def _key(run: RunSummary, name: str, metric: str) -> Any:
     if name in fixed:
         return fixed[name]
     name = metric if name == "metric" else name
-    return run.metrics.get(name, run.flags.get(name))
+    return run.metrics.get(name, run.flag(name))
 
 
 def _comparable(value: Any) -> tuple[int, Any]:
@@ -131,7 +133,7 @@ def _cells(run: RunSummary, flags: Sequence[str], metric: str) -> list[str]:
         one_line(run.name, 200),
         when(run.written) if run.state == DONE else run.state,
         str(run.workers or "?"),
-        *(one_line(_text(run.flags.get(name)), _WIDEST) for name in flags),
+        *(one_line(_text(run.flag(name)), _WIDEST) for name in flags),
         "" if value is None else number(value),
         str(run.epochs or ""),
         duration(run.seconds),
