@@ -60,11 +60,23 @@ def test_too_many_trials() -> None:
         ({"seed": "1"}, ["--seed=2"], "--seed is given to all trials after --, and varies in --grid"),
         ({"seed": "1"}, ["--run_dir=x"], "--run_dir cannot be given to a sweep"),
         ({"epochs": "1"}, [], "--grid=epochs=… cannot go with --halving"),
+        ({"seed": "1"}, ["--learning_rate_schedule=cosine"], "^--learning_rate_schedule=cosine cannot go with --halvi"),
+        (
+            {"learning_rate_schedule": "step"},
+            [],
+            r"^--grid: trial 1 \(--learning_rate_schedule=step\): --learning_rate_schedule=step cannot go with --halvi",
+        ),
     ],
 )
 def test_what_a_training_process_would_refuse(flags: dict[str, str], training: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         grid.check([flags], training, halving=True)
+
+
+def test_without_halving_a_learning_rate_may_follow_a_schedule() -> None:
+    trials = [{"learning_rate_schedule": name} for name in ("constant", "cosine")]
+    assert grid.check(trials, ["--warmup_steps=9"], halving=False) == 5
+    assert grid.check([{"warmup_steps": "9"}], ["--learning_rate_schedule=constant"], halving=True) == 5
 
 
 def test_the_rungs_of_halving() -> None:

@@ -181,6 +181,7 @@ def test_a_list_that_others_have_changed(
         (["--grid=lerning_rate=1,2"], 2, "Did you mean: learning_rate"),
         (["--grid=seed=1,2", "--name=No_Name"], 2, "--name=No_Name must be a name"),
         (["--grid=seed=1,2", f"--name={'a' * 49}"], 2, "of at most 48 characters"),
+        (["--grid=learning_rate_schedule=step", "--halving"], 2, "--learning_rate_schedule=step cannot go with"),
         (["--grid=seed=1,2", "--parallel=-1"], 2, "--parallel=-1 must be at least 0"),
         (["--status", "--name=none"], 3, "there is no sweep none in "),
         (["--grid=seed=1,2", "--min_workers=3"], 2, "--min_workers=3 is more than --workers=1"),

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from trainer.core import experiment_flags, settings
-from trainer.core.config import PROGRAM
+from trainer.core.config import PROGRAM, Config
 from trainer.core.exit_codes import UsageError
 
 MOST_TRIALS = 1000
@@ -80,7 +80,7 @@ def check(trials: Sequence[Mapping[str, str]], training: Sequence[str], *, halvi
     Args:
       trials: the flags of each trial.
       training: the flags that all have.
-      halving: the number of epochs is the sweep's to say.
+      halving: the number of epochs is the sweep's to say, and grows from rung to rung.
 
     Raises:
       UsageError: names the flag, the value given and the values allowed.
@@ -98,12 +98,25 @@ def check(trials: Sequence[Mapping[str, str]], training: Sequence[str], *, halvi
             raise UsageError(
                 "--grid=epochs=… cannot go with --halving, which chooses the epochs; give --epochs after --"
             )
+    if halving:
+        _check_schedule(config)
     for number, flags in enumerate(trials, 1):
         try:
-            experiment_flags.parse([*training, *arguments(flags)])
+            of_trial, _ = experiment_flags.parse([*training, *arguments(flags)])
+            if halving:
+                _check_schedule(of_trial)
         except UsageError as error:
             raise UsageError(f"--grid: trial {number} ({' '.join(arguments(flags))}): {error}") from None
     return config.epochs
+
+
+def _check_schedule(config: Config) -> None:
+    """Refuses what a training process refuses of a trial that goes on: the run has more steps then."""
+    if config.learning_rate_schedule != "constant":
+        raise UsageError(
+            f"--learning_rate_schedule={config.learning_rate_schedule} cannot go with --halving: it depends on how "
+            "many epochs there are, and would be another one in each rung; leave it constant, or --halving out"
+        )
 
 
 def arguments(flags: Mapping[str, str]) -> list[str]:
