@@ -75,8 +75,8 @@ def test_what_a_training_process_would_refuse(flags: dict[str, str], training: l
 
 def test_without_halving_a_learning_rate_may_follow_a_schedule() -> None:
     trials = [{"learning_rate_schedule": name} for name in ("constant", "cosine")]
-    assert grid.check(trials, ["--warmup_steps=9"], halving=False) == 5
-    assert grid.check([{"warmup_steps": "9"}], ["--learning_rate_schedule=constant"], halving=True) == 5
+    assert grid.check(trials, ["--warmup_steps=9"], halving=False).epochs == 5
+    assert grid.check([{"warmup_steps": "9"}], ["--learning_rate_schedule=constant"], halving=True).epochs == 5
 
 
 def test_the_rungs_of_halving() -> None:

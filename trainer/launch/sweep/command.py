@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from trainer.core import settings
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.safe_text import printable
+from trainer.launch import code_folder
+from trainer.launch.checks.code_check import check_module
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import PROGRAM, check
 from trainer.launch.local import flags as local_flags
@@ -108,7 +110,12 @@ def _wanted(flags: SweepFlags | LocalSweepFlags, training: Sequence[str]) -> tup
         raise UsageError("a sweep needs --grid, such as --grid learning_rate=1e-3,3e-4")
     values = grid.parse(flags.grid)
     combined = grid.combinations(values, flags.random, flags.name)
-    epochs = grid.check(combined, training, halving=flags.halving)
+    code = code_folder.read(flags.code) if flags.code else None
+    with code_folder.importable(code):
+        common = grid.check(combined, training, halving=flags.halving)
+    if code and isinstance(flags, LocalSweepFlags):  # On a cluster the chart's values may name the experiment.
+        for experiment in {one.get("experiment", common.experiment): None for one in combined}:
+            check_module(code, experiment)
     if flags.halving and isinstance(flags, SweepFlags) and not flags.output:
         raise UsageError(
             "--halving without an output: a trial goes on from its own checkpoint, which is gone with its pods; add "
@@ -122,7 +129,7 @@ def _wanted(flags: SweepFlags | LocalSweepFlags, training: Sequence[str]) -> tup
         training=tuple(training),
         trials=[Trial(number, one) for number, one in enumerate(combined, 1)],
         metric=flags.metric,
-    ), epochs
+    ), common.epochs
 
 
 def _resumed(book: Book, wanted: Sweep, flags: SweepFlags | LocalSweepFlags, rungs: int) -> Sweep:

@@ -74,8 +74,8 @@ def _numbered(grid: Mapping[str, Sequence[str]], number: int) -> dict[str, str]:
     return {name: flags[name] for name in grid}
 
 
-def check(trials: Sequence[Mapping[str, str]], training: Sequence[str], *, halving: bool) -> int:
-    """Refuses what a training process would refuse; returns the epochs of a trial.
+def check(trials: Sequence[Mapping[str, str]], training: Sequence[str], *, halving: bool) -> Config:
+    """Refuses what a training process would refuse; returns the configuration that all trials have in common.
 
     Args:
       trials: the flags of each trial.
@@ -107,7 +107,7 @@ def check(trials: Sequence[Mapping[str, str]], training: Sequence[str], *, halvi
                 _check_schedule(of_trial)
         except UsageError as error:
             raise UsageError(f"--grid: trial {number} ({' '.join(arguments(flags))}): {error}") from None
-    return config.epochs
+    return config
 
 
 def _check_schedule(config: Config) -> None:
