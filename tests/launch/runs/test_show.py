@@ -12,6 +12,7 @@ from tests.support.training_processes import Training, result
 from trainer.core.tfrecord import record
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
+from trainer.launch.runs import places
 from trainer.launch.runs.curve import drawn
 from trainer.launch.runs.event_scalars import scalars
 from trainer.output.stores.opening import open_store
@@ -90,6 +91,9 @@ def test_a_run_in_a_bucket(output: str, capsys: pytest.CaptureFixture[str]) -> N
         (["../x", "--output=."], 2, "--run=../x is no run's name"),
         (["..", "--output=."], 2, "--run=.. is no run's name"),
         (["nothing"], 3, "there is no run nothing in .; `list --output=.` shows those that are"),
+        (["/nothing"], 3, "there is no run nothing in /; `list --output=/` shows those that are"),
+        (["logs/nope/run"], 3, "there is no run run: logs/nope is no folder; expected one in which runs lie"),
+        (["run", "--output=nope"], 3, "there is no run run: nope is no folder; expected one in which runs lie"),
         (["one", "--metric=f1"], 2, "--metric=f1 is not measured by one; it has: loss, val_accuracy, val_loss"),
     ],
 )
@@ -107,6 +111,21 @@ def test_bad_input(
     assert (ended, text) == (code, "")
     assert words in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "place", "path"),
+    [
+        ("/run", "/", "/run"),
+        ("/runs/run/", "/runs", "/runs/run"),
+        ("run", ".", "./run"),
+        ("gs://bucket/path/run", "gs://bucket/path", "gs://bucket/path/run"),
+    ],
+)
+def test_the_place_of_a_run(address: str, place: str, path: str) -> None:
+    assert places.split_address(address) == (place, "run")
+    if "://" not in place:
+        assert places.RunFolder(places.open_place(place), "run").url == path
 
 
 def test_events_that_nobody_wrote_are_passed_over() -> None:

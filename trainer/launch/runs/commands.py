@@ -68,6 +68,8 @@ def show(flags: ShowFlags) -> int:
         if found.state == BROKEN:
             raise LaunchError(f"the run in {redacted(run.url)} cannot be read: {found.problem}")
         curves = event_scalars.curves(run)
+    except places.NoFolderError as error:
+        raise LaunchError(f"there is no run {name}: {error}", LaunchCode.NOT_STARTED) from None
     except StorageError as error:
         raise LaunchError(f"the run in {redacted(run.url)} cannot be read: {error}") from None
     measured = {**dict.fromkeys(curves), **dict.fromkeys(found.metrics)}

@@ -13,6 +13,10 @@ from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import Folders, Readable, StoredObject, join
 
 
+class NoFolderError(LaunchError):
+    """There is no folder of that name on this machine."""
+
+
 class LocalFolder:
     """A folder on this machine, as `Folders`."""
 
@@ -48,7 +52,7 @@ class LocalFolder:
         return [key for key in found if key.startswith(prefix)]
 
     def children(self) -> tuple[list[str], list[str]]:
-        """The names of the folders and of the files directly in it."""
+        """The names of the folders and of the files directly in it; raises NoFolderError, too."""
         folders: list[str] = []
         files: list[str] = []
         try:
@@ -56,7 +60,7 @@ class LocalFolder:
                 for entry in entries:
                     (folders if entry.is_dir() else files).append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
-            raise LaunchError(f"{self.url} is no folder; expected one in which runs lie") from None
+            raise NoFolderError(f"{self.url} is no folder; expected one in which runs lie") from None
         except PermissionError:
             raise RefusedError(f"{self.url}: this user may not read it") from None
         except OSError as error:
@@ -69,7 +73,7 @@ class RunFolder:
 
     def __init__(self, place: Readable, run: str) -> None:
         """Takes the place and the run's name in it; "": the place itself is the run."""
-        self.url = join(place.url, run) if run else place.url
+        self.url = f"{place.url.rstrip('/')}/{run}" if run else place.url
         self._place, self._run = place, run
 
     def get(self, key: str) -> StoredObject | None:
@@ -111,7 +115,7 @@ def split_address(address: str) -> tuple[str, str]:
     head, slash, run = address.rstrip("/").rpartition("/")
     if "://" in address and (head.endswith(("/", ":")) or not run):
         raise UsageError(f"{redacted(address)} is the address of a bucket; expected that of a run in it")
-    return (head if slash else "."), run
+    return head or slash or ".", run  # A run directly below / has nothing before its slash.
 
 
 def no_such_run(place: Folders, run: str) -> LaunchError:
