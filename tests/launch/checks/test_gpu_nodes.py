@@ -34,9 +34,11 @@ def with_driver(major: str, labels: dict[str, str] = H100) -> dict[str, str]:
     return labels | {f"nvidia.com/{name}.major": major for name in ("cuda.driver-version", "cuda.driver")}
 
 
-def found(*labels: dict[str, str], spec: dict[str, Any] = SPEC, **more: Any) -> list[CheckResult]:
-    nodes = [node(f"n{index}", gpus=8, labels=of, **more) for index, of in enumerate(labels)]
-    return list(check_gpu_nodes(nodes, spec))
+def found(
+    *labels: dict[str, str], spec: dict[str, Any] = SPEC, workers: int = 1, gpus: int = 8, **more: Any
+) -> list[CheckResult]:
+    nodes = [node(f"n{index}", gpus=gpus, labels=of, **more) for index, of in enumerate(labels)]
+    return list(check_gpu_nodes(nodes, spec, workers))
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,23 @@ def test_where_some_cannot_their_names_are_noted() -> None:
     assert "worker.nodeSelector" in result.fix
 
 
+def test_where_the_others_cannot_hold_all_workers_nothing_is_submitted() -> None:
+    (result,) = found(H100, *[B200] * 3, workers=4, gpus=1)
+    assert result.mark is Mark.FAIL
+    assert result.text.startswith("3 of 4 node(s) with GPUs cannot train: n1 has compute capability 10.0, ")
+    assert result.text.endswith("; the others hold at most 1 of 4 worker(s)")
+    assert result.fix.startswith("a newer driver or nodes with other GPUs, fewer --workers, or --gpus_per_worker=0")
+    (result,) = found(H100, with_driver("550"), spec=CURRENT, workers=2, gpus=1)
+    assert result.mark is Mark.FAIL
+    assert result.fix.startswith("an image with TensorFlow 2.17 (the classic line), which runs there, a newer driver")
+    (result,) = found(H100, *[B200] * 3, workers=4, gpus=4)
+    assert result.mark is Mark.NOTE
+    (result,) = found(H100, {}, {}, {}, B200, workers=4, gpus=1)  # Nothing is known of three of them.
+    assert result.mark is Mark.NOTE
+    (result,) = found(H100, *[B200] * 3, spec=UNKNOWN, workers=4, gpus=1)
+    assert result.mark is Mark.NOTE
+
+
 def test_nodes_that_do_not_say_are_taken_as_they_are() -> None:
     assert found({}) == []
     assert found({"nvidia.com/gpu.compute.major": "nine"}) == []
@@ -139,12 +158,16 @@ def test_nodes_that_do_not_say_are_taken_as_they_are() -> None:
 def test_nodes_that_take_no_worker_do_not_count() -> None:
     assert found(B200, spec={**SPEC, "nodeSelector": {"zone": "a"}}) == []
     assert found(B200, ready="False") == []
-    assert list(check_gpu_nodes([node("n", gpus=0, labels=B200)], SPEC)) == []
+    assert list(check_gpu_nodes([node("n", gpus=0, labels=B200)], SPEC, 1)) == []
 
 
 def test_it_is_among_the_checks_of_a_run_that_asks_for_gpus() -> None:
     nodes = Nodes([node("n", gpus=1, labels=B200)], [])
     job = {"spec": {"completions": 1, "template": {"spec": SPEC}}}
     assert [result.mark for result in check_nodes(nodes, job) if result.what == "drivers"] == [Mark.FAIL]
+    nodes = Nodes([node("h", gpus=1, labels=H100), node("b", gpus=1, labels=B200)], [])
+    for completions, mark in ((1, Mark.NOTE), (2, Mark.FAIL)):
+        job["spec"]["completions"] = completions
+        assert [result.mark for result in check_nodes(nodes, job) if result.what == "drivers"] == [mark]
     job["spec"]["template"]["spec"] = {"containers": [{"resources": {"requests": {"cpu": "1"}}}]}  # type: ignore[index]
     assert [result.mark for result in check_nodes(nodes, job)] == [Mark.OK]

@@ -7,7 +7,7 @@ import trainer
 from trainer.core.gpu_support import Version, lines, pinned, refusal, text, way_out
 from trainer.core.json_types import Json
 from trainer.launch.checks import quantity
-from trainer.launch.checks.capacity import GPU
+from trainer.launch.checks.capacity import GPU, capacity
 from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.checks.placement import may_run
 
@@ -18,7 +18,7 @@ _WHAT = "drivers"
 _NAMED = 3  # Nodes that are named of those that do not fit.
 
 
-def check_gpu_nodes(nodes: Sequence[Json], pod_spec: Json) -> Iterator[CheckResult]:
+def check_gpu_nodes(nodes: Sequence[Json], pod_spec: Json, workers: int) -> Iterator[CheckResult]:
     """What speaks against the nodes with GPUs that may run a worker; nothing where the nodes have no such labels."""
     usable = [node for node in nodes if may_run(node, pod_spec) and quantity.number(_gpus(node))]
     labels = {node["metadata"]["name"]: node["metadata"].get("labels", {}) for node in usable}
@@ -28,7 +28,10 @@ def check_gpu_nodes(nodes: Sequence[Json], pod_spec: Json) -> Iterator[CheckResu
         return
     line = line_of(pod_spec["containers"][0].get("image", ""))
     if line:
-        yield _of_a_line(known, len(usable), pinned(line))
+        refused = _refused(known, pinned(line))
+        others = [node for node in usable if node["metadata"]["name"] not in refused]
+        held = capacity(others, (), pod_spec, workers).empty
+        yield _of_a_line(known, refused, pinned(line), usable=len(usable), held=held, workers=workers)
     else:
         yield _of_any_line(known, len(usable))
 
@@ -48,8 +51,25 @@ def line_of(image: str) -> str:
     return "classic" if tag in (trainer.__version__, f"{trainer.__version__}-gpu") else ""
 
 
-def _of_a_line(known: dict[str, tuple[Version, Version]], usable: int, tensorflow: Version) -> CheckResult:
-    refused = _refused(known, tensorflow)
+def _of_a_line(
+    known: dict[str, tuple[Version, Version]],
+    refused: dict[str, str],
+    tensorflow: Version,
+    *,
+    usable: int,
+    held: int,
+    workers: int,
+) -> CheckResult:
+    """As `check_gpu_nodes`.
+
+    Args:
+      known: the versions of driver and compute capability, by the nodes that have such labels.
+      refused: why it cannot run, by the nodes on which it cannot.
+      tensorflow: its version.
+      usable: how many nodes with GPUs may run a worker.
+      held: how many of the workers those that are not refused hold when they are empty.
+      workers: how many there are to be.
+    """
     if not refused:
         text_of = f"{len(known)} node(s) with GPUs have what TensorFlow {text(tensorflow)} needs"
         return CheckResult(Mark.OK, _WHAT, text_of)
@@ -58,6 +78,10 @@ def _of_a_line(known: dict[str, tuple[Version, Version]], usable: int, tensorflo
     way = f"an image with {other}, which runs there, " if other else ""
     if len(refused) == usable:
         fix = f"{way}a newer driver or nodes with other GPUs, or --gpus_per_worker=0 to train on CPUs"
+        return CheckResult(Mark.FAIL, _WHAT, described, fix)
+    if held < workers:
+        described += f"; the others hold at most {held} of {workers} worker(s)"
+        fix = f"{way}a newer driver or nodes with other GPUs, fewer --workers, or --gpus_per_worker=0 to train on CPUs"
         return CheckResult(Mark.FAIL, _WHAT, described, fix)
     fix = f"{way and f'{way}or '}keep workers off them: --set worker.nodeSelector..., one that lands there ends with 69"
     return CheckResult(Mark.NOTE, _WHAT, described, fix)

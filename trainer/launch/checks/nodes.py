@@ -57,7 +57,7 @@ def check_nodes(nodes: Nodes | None, job: Json) -> Iterator[CheckResult]:
         yield gpus
         if gpus.failed:
             return
-        yield from check_gpu_nodes(nodes.nodes, rendered.pod_spec(job))
+        yield from check_gpu_nodes(nodes.nodes, rendered.pod_spec(job), workers)
     each = ", ".join(f"{quantity.text(name, amount)} {name}" for name, amount in sorted(worker.items()))
     if free.now >= workers:
         text = f"all {workers} worker(s) fit now on {free.nodes} node(s), each with {each}"
