@@ -33,6 +33,10 @@ def refused(worker: Worker, code: int, *named: str) -> None:
         ("--epochs=0", "--epochs=0"),
         ("--learning_rate=nan", "--learning_rate=nan"),
         ("--momentum=0.9", "--optimizer=sgd"),
+        (
+            "--early_stopping=val_loss:patience=0",
+            "val_loss:patience=0: patience=0 is no number of epochs from 1; expected",
+        ),
     ],
 )
 def test_flags(flag: str, named: str, training: Training, tmp_path: Path) -> None:
