@@ -148,6 +148,10 @@ def test_a_model_in_a_bucket_predicts_into_a_bucket(
     stored = bucket[0] / "predicted" / "run"
     assert np.array_equal(np.load(stored / "predictions.npy"), predictions)
     assert json.loads((stored / "result.json").read_text())["mode"] == "predict"
+    # The file alone brings the flags of its run, too: --data_dir and --experiment are among them.
+    with mirrored(tmp_path / "file", bucket, ["--mode=evaluate", f"{address}/model.keras"], pace=0.0) as run:
+        assert run.start(0).end(120) == 0
+        assert run.result["val_loss"] == expected["val_loss"]
     (bucket[0] / "trained" / "run" / "model.keras").unlink()  # Its newest checkpoint is of the last step.
     with mirrored(tmp_path / "evaluated", bucket, ["--mode=evaluate", *common], pace=0.0) as run:
         assert run.start(0).end(120) == 0

@@ -167,3 +167,16 @@ def test_a_metric_that_is_no_number_is_left_out_of_the_list() -> None:
     assert progress
     assert take_progress(trial, progress)
     assert trial.metrics == {"accuracy": 0.9645, "val_accuracy": 0.1}
+    assert trial.diverged == ("loss", "val_loss")
+
+
+def test_a_metric_that_is_no_number_in_a_launchers_json_is_one_that_is_measured() -> None:
+    kind, trial = trials(), Trial(1, {}, RUNNING)
+    lines = [
+        {"event": "progress", "epoch": 2, "loss": 1.0, "val_loss": None},
+        {"event": "verdict", "text": "done", "result": {"epochs": 2, "loss": 1.0, "val_loss": None}},
+    ]
+    for line in lines:
+        trial.metrics, trial.diverged = {}, ()
+        kind.read(trial, TrialLine(1, json.dumps(line), False))
+        assert (trial.metrics, trial.diverged, trial.epochs) == ({"loss": 1.0}, ("val_loss",), 2)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from trainer.core.exit_codes import UsageError
 from trainer.launch.codes import LaunchCode
 from trainer.launch.runs.trials import DONE, FAILED, RUNNING, WAITING, Sweep, Trial
 from trainer.launch.sweep.book import FileBook
@@ -34,6 +35,7 @@ class Scripted:
 
     codes: dict[int, list[int]]  # Of each trial, one a start.
     outlives: bool = True
+    diverged: tuple[int, ...] = ()  # Trials whose metric is no number.
     begun: list[int] = dataclasses.field(default_factory=list)
     running: int = 0
     most: int = 0
@@ -55,16 +57,23 @@ class Scripted:
         self.running -= 1
         if code == 0:
             trial.metrics = {"val_accuracy": trial.number / 10}
+            if trial.number in self.diverged:
+                trial.metrics, trial.diverged = {"accuracy": 0.1}, ("val_accuracy",)
         return []
 
 
 def ended(
-    codes: dict[int, list[int]], folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, **states: Trial
+    codes: dict[int, list[int]],
+    folder: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    diverged: tuple[int, ...] = (),
+    metric: str = "",
+    **states: Trial,
 ) -> tuple[LaunchCode, list[str], Scripted]:
     """How a sweep ends, the states of its trials, and how they were started."""
     trials = [states.get(f"trial{number}", Trial(number, {"seed": str(number)})) for number in codes]
-    sweep = Sweep("s", {"seed": tuple(str(number) for number in codes)}, 0, False, (), trials)
-    kind, book = Scripted(codes), FileBook(folder, "s")
+    sweep = Sweep("s", {"seed": tuple(str(number) for number in codes)}, 0, False, (), trials, metric)
+    kind, book = Scripted(codes, diverged=diverged), FileBook(folder, "s")
     program = folder / "launcher"
     program.write_text("#!/bin/sh\necho says ${3#exits-} >&2\nexit ${3#exits-}\n")
     program.chmod(0o755)
@@ -91,6 +100,21 @@ def test_failures_are_not_fatal(
     code, states, _ = ended({1: [125], 2: [0], 3: [64]}, tmp_path, monkeypatch)
     assert (code, states) == (LaunchCode.DONE, [FAILED, DONE, FAILED])
     assert "trial 1 failed (125): says 125" in capsys.readouterr().out
+
+
+def test_one_whose_metric_is_no_number_does_not_end_the_others(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, states, _ = ended({1: [0], 2: [0], 3: [0]}, tmp_path, monkeypatch, diverged=(1,), metric="val_accuracy")
+    assert (code, states) == (LaunchCode.DONE, [DONE] * 3)
+    assert "trial 3 is done: val_accuracy 0.3000 after 0 epoch(s), 0 s (the best so far)" in capsys.readouterr().out
+
+
+def test_a_metric_that_no_trial_measures_ends_the_sweep(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="--metric=f1 is not measured by trial 1; it has: val_accuracy;"):
+        ended({1: [0]}, tmp_path, monkeypatch, metric="f1")
 
 
 def test_none_that_succeeds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

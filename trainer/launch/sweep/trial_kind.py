@@ -43,6 +43,6 @@ def take_progress(trial: Trial, progress: Progress) -> bool:
     validation = {f"val_{name}": value for name, value in (progress.validation or {}).items()}
     measured = {one_line(name, 100): value for name, value in {**progress.metrics, **validation}.items()}
     trial.metrics = {name: value for name, value in measured.items() if math.isfinite(value)}
-    trial.diverged = tuple(measured.keys() - trial.metrics.keys())
+    trial.diverged = tuple(name for name in measured if name not in trial.metrics)
     trial.epochs = progress.epoch
     return True
