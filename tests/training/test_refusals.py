@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from trainer.core import experiment_flags
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, TrainerError, UsageError
 from trainer.core.settings import setting
-from trainer.training import assembly
+from trainer.training.hardware import compiling
 from trainer.training.model.experiment import load
 from trainer.training.stepping import Stepping
 
@@ -380,9 +379,17 @@ def test_an_optimizer_that_does_not_end_as_fit_does_says_so(caplog: pytest.LogCa
 @pytest.mark.parametrize(("flag", "compiled"), [("true", None), ("true", True), ("auto", True)])
 def test_xla_that_was_asked_for_is_not_left_out_for_synchronized_layers(flag: str, compiled: bool | None) -> None:
     """Alone they ask nobody."""
-    look: Any = types.SimpleNamespace(synchronized=True)
-    config = Config(jit_compile=flag)
-    assert assembly._uses_xla(config, compiled, look, 1)
+    assert compiling.asked_of_xla(flag, compiled, synchronized=False)
     with pytest.raises(UsageError, match="leave --jit_compile=true, or compile's jit_compile=True, or"):
-        assembly._uses_xla(config, compiled, look, 2)
-    assert not assembly._uses_xla(Config(), None, look, 2)
+        compiling.asked_of_xla(flag, compiled, synchronized=True)
+    assert not compiling.asked_of_xla("auto", None, synchronized=True)
+
+
+def test_xla_that_nobody_asked_for_is_left_out_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TensorFlow is told of a GPU: no test machine has two."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["a GPU"])
+    assert compiling.asked_of_xla("auto", None, synchronized=False)
+    assert not compiling.asked_of_xla("auto", None, synchronized=True)
+    assert capsys.readouterr().out.startswith("XLA does not compile the steps: synchronized layers ask")

@@ -21,7 +21,7 @@ from trainer.training.data.order import LARGEST_ARRAY
 from trainer.training.data.read_ahead import Readers
 from trainer.training.data.source_split import SourceSplit, is_source
 from trainer.training.explaining import explained
-from trainer.training.hardware import strategy
+from trainer.training.hardware import compiling, strategy
 from trainer.training.model import first_look, schedules
 from trainer.training.model.compilation import Compilations, check_model
 from trainer.training.model.experiment import Experiment
@@ -115,7 +115,11 @@ def _put_together(
             preprocess=experiment.preprocess,
             readers=readers,
             steps_per_epoch=steps,
-            jit_compile=_uses_xla(config, compilations.jit_compile(model), look, distribution.num_replicas_in_sync),
+            jit_compile=compiling.asked_of_xla(
+                config.jit_compile,
+                compilations.jit_compile(model),
+                synchronized=look.synchronized and distribution.num_replicas_in_sync > 1,
+            ),
         )
     return Assembly(
         experiment=experiment,
@@ -212,25 +216,6 @@ def _check_shares(config: Config, replicas: int) -> None:
             f"--global_batch_size={config.global_batch_size} is smaller than the number of replicas, {replicas}: each "
             "GPU of each worker is one, and needs at least one example of each batch"
         )
-
-
-def _uses_xla(config: Config, compiled: bool | None, look: FirstLook, replicas: int) -> bool:
-    """Whether the steps are compiled by XLA: as the flag says, or as `compile` does, or on GPUs.
-
-    On CPUs XLA was measured to be no faster than plain TensorFlow where it matters (docs/kubernetes.md, Compilation).
-    """
-    flag = {"true": True, "false": False}.get(config.jit_compile)
-    if None not in (flag, compiled) and flag != compiled:
-        raise UsageError(
-            f"--jit_compile={config.jit_compile}, and the model is compiled with jit_compile={compiled}; leave one out"
-        )
-    wished = compiled if flag is None else flag
-    if wished and replicas > 1 and look.synchronized:
-        raise UsageError(
-            "XLA cannot compile a step whose synchronized layers ask the other replicas in its midst; leave "
-            "--jit_compile=true, or compile's jit_compile=True, or synchronized=True out"
-        )
-    return bool(tf.config.list_physical_devices("GPU")) if wished is None else wished
 
 
 def _identity(config: Config, model: Any, data: Any, examples: int, steps_by_flags: int | None) -> dict[str, Any]:

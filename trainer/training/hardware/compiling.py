@@ -1,4 +1,4 @@
-"""The first call of each compiled function: XLA may refuse it, and then it runs as plain TensorFlow, or not at all."""
+"""What XLA is to compile, and what becomes of what it refuses: it runs as plain TensorFlow, or not at all."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,6 +11,36 @@ from trainer.training.hardware import xla
 STEPS, EVALUATION, OUTPUTS = "training steps", "evaluation", "outputs"  # What is compiled, for a person.
 _Result = TypeVar("_Result")
 _REFUSALS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
+
+
+def asked_of_xla(flag: str, compiled: bool | None, *, synchronized: bool) -> bool:
+    """Whether XLA is to compile the steps: as the flag says, or as `compile` does, or on GPUs.
+
+    On CPUs XLA was measured to be no faster than plain TensorFlow where it matters (docs/kubernetes.md).
+
+    Args:
+      flag: --jit_compile.
+      compiled: what the model is compiled with; None: nothing.
+      synchronized: layers ask other replicas in the midst of a step.
+
+    Raises:
+      UsageError: they contradict each other, or ask for what cannot be.
+    """
+    said = {"true": True, "false": False}.get(flag)
+    if None not in (said, compiled) and said != compiled:
+        raise UsageError(f"--jit_compile={flag}, and the model is compiled with jit_compile={compiled}; leave one out")
+    wished = compiled if said is None else said
+    if wished is not None and not (wished and synchronized):
+        return wished
+    if wished:
+        raise UsageError(
+            "XLA cannot compile a step whose synchronized layers ask the other replicas in its midst; leave "
+            "--jit_compile=true, or compile's jit_compile=True, or synchronized=True out"
+        )
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if on_gpu and synchronized:
+        print("XLA does not compile the steps: synchronized layers ask the other replicas in their midst", flush=True)
+    return on_gpu and not synchronized
 
 
 class Compiling:
