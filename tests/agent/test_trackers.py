@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.agents import running
 from tests.support.servers.mlflow_server import Mlflow, mlflow_server
+from tests.support.servers.refusing_proxy import refusing_proxy
 from tests.support.waiting import until
 from trainer.agent.trackers.mlflow_tracker import MlflowTracker
 from trainer.agent.trackers.tracking import MOST_WAITING, Point, RefusedError, Run, Tracking
@@ -145,6 +146,31 @@ def test_lines_of_a_time_without_mlflow_are_told_later(server: Mlflow, tmp_path:
         assert "secret" not in agent.text
     (found,) = server.runs("away")
     assert [step for step, _ in server.history(found, "loss")] == list(range(1, 91))
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("lost", [False, True])
+def test_mlflow_that_fails_while_a_run_begins_has_it_once(server: Mlflow, lost: bool) -> None:
+    experiment, left = f"begun-{lost}", {"refused": 3, "runs/create": int(lost), "runs/log-batch": 1}
+
+    def take(name: str) -> bool:
+        left[name] = left.get(name, 0) - 1
+        return left[name] >= 0
+
+    with refusing_proxy(server.address) as (address, proxy):
+        proxy.answer = lambda _, path: (429, b"") if path.endswith("log-batch") and take("refused") else None
+        proxy.loses = lambda _, path: take(path.partition("/mlflow/")[2])
+        tracker = MlflowTracker({"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": experiment})
+        run = Run(name="run", flags={"epochs": "3"}, goes_on=False)
+        tracking = Tracking(tracker, run, say=lambda _: None, pause=0.01)
+        tracking.progressed(progress(1))
+        until(60, "the step in MLflow", lambda: said(server, experiment, 1))
+        tracking.finish(None, 0)
+        tracking.wait(30)
+    assert max(left.values()) <= 0  # All of them failed as they were to.
+    (found,) = server.runs(experiment)
+    assert (found["info"]["status"], found["info"]["run_name"]) == ("FINISHED", "run")
+    assert [(one["key"], one["value"]) for one in found["data"]["params"]] == [("epochs", "3")]
 
 
 def test_mlflow_that_refuses_is_told_of_once_and_the_run_goes_on(tmp_path: Path) -> None:

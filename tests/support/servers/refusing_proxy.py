@@ -17,6 +17,8 @@ class RefusingProxy:
         self.upstream = upstream.removeprefix("http://")
         # Takes method and path; returns the status and the body to answer with, or None to pass the request on.
         self.answer: Callable[[str, str], tuple[int, bytes] | None] = lambda _method, _path: None
+        # Takes the same; whether a request that was passed on, and done, is answered as if it had failed.
+        self.loses: Callable[[str, str], bool] = lambda _method, _path: False
         self.requests: list[tuple[str, str, int]] = []  # Method, path, bytes in the body.
         self.one_by_one = False  # No request begins before the one before it is answered.
         self.turn = threading.Lock()
@@ -54,6 +56,8 @@ def refusing_proxy(upstream: str) -> Iterator[tuple[str, RefusingProxy]]:
                 status, text, headers = (
                     (*refusal, []) if refusal else proxy.request(self.command, self.path, self.headers.items(), body)
                 )
+            if not refusal and proxy.loses(self.command, self.path):
+                status, text, headers = 503, b"", []
             self.send_response(status)
             length = str(len(text))
             for name, value in headers:

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ _MOST_BYTES = 4 * 2**20  # Of an answer.
 _MOST_METRICS = 1000  # In a request.
 _MOST_PARAMS, _MOST_VALUE = 100, 500  # Characters that every version takes.
 _TAG = "trainer.run"
+_BEGIN_TAG = "trainer.begin"  # Tells the run that this agent asked for from others of its name.
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -61,19 +63,22 @@ class MlflowTracker:
         if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() == "true":
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         self._open = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=context)).open
-        self._run = ""
+        self._run, self._begin = "", ""
 
     def begin(self, run: Run) -> tuple[int, bool]:
-        """Finds the run that an earlier agent began, or begins it."""
+        """Finds the run that an earlier agent began, or begins it; a further try goes on with what an earlier made."""
         experiment = self._experiment_id()
-        if run.goes_on and (found := self._find(experiment, run.name)):
+        if not self._begin and run.goes_on and (found := self._find(experiment, _TAG, run.name)):
             self._run = found["info"]["run_id"]
             self._ask("runs/update", {"run_id": self._run, "status": "RUNNING"})
             known = found["data"].get("metrics", ())
             return max(((int(one["step"]), one["key"].startswith("val_")) for one in known), default=(0, False))
-        tags = [{"key": _TAG, "value": run.name}, {"key": "mlflow.source.name", "value": "trainer"}]
-        begun = {"experiment_id": experiment, "run_name": run.name, "start_time": _now(), "tags": tags}
-        self._run = self._ask("runs/create", begun)["run"]["info"]["run_id"]
+        if not self._begin:
+            self._begin = uuid.uuid4().hex
+            self._run = self._create(experiment, run.name)
+        elif not self._run:  # The server may have made it, and the answer was lost.
+            found = self._find(experiment, _BEGIN_TAG, self._begin)
+            self._run = found["info"]["run_id"] if found else self._create(experiment, run.name)
         params = [{"key": _word(name), "value": value[:_MOST_VALUE]} for name, value in run.flags.items() if value]
         for part in _parts(params, _MOST_PARAMS):
             self._ask("runs/log-batch", {"run_id": self._run, "params": part})
@@ -116,11 +121,17 @@ class MlflowTracker:
             found = {"experiment": made} if made else self._ask(f"experiments/get-by-name?{query}")
         return str(found["experiment"]["experiment_id"])
 
-    def _find(self, experiment: str, name: str) -> Any:
-        quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+    def _create(self, experiment: str, name: str) -> str:
+        values = {_TAG: name, _BEGIN_TAG: self._begin, "mlflow.source.name": "trainer"}
+        tags = [{"key": key, "value": value} for key, value in values.items()]
+        begun = {"experiment_id": experiment, "run_name": name, "start_time": _now(), "tags": tags}
+        return str(self._ask("runs/create", begun)["run"]["info"]["run_id"])
+
+    def _find(self, experiment: str, tag: str, value: str) -> Any:
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
         asked = {
             "experiment_ids": [experiment],
-            "filter": f"tags.`{_TAG}` = '{quoted}'",
+            "filter": f"tags.`{tag}` = '{quoted}'",
             "order_by": ["attributes.start_time DESC"],
             "max_results": 1,
         }
