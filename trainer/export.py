@@ -1,8 +1,8 @@
 """`python -m trainer.export RUN [flags] [-- training flags]`: a finished run's model in formats of other programs.
 
 RUN is a run directory, or its address in an output: gs://bucket/path/run, s3://bucket/path/run. What is written is
-loaded again and compared with the model on a hundred examples, which are loaded as the run loaded them: with its
---data_dir and its experiment's own flags. What else says where they are now is given behind `--`.
+loaded again and compared with the model on a hundred examples. These are loaded, and a model of which only the weights
+were kept is built, with the flags that result.json says; what else says where data are now is given behind `--`.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.core import experiment_flags, export_formats, settings, typed_json
+from trainer.core import experiment_flags, export_formats, result_flags, settings
 from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, UsageError
 from trainer.core.run_dir import MODEL, RESULT, WEIGHTS
@@ -97,19 +97,13 @@ def _export(run: str, source: Path, to: Path, formats: Sequence[str], trainer_ar
 
 
 def _flags_of_run(run: str, source: Path) -> list[str]:
-    """The experiment of a run, where its data are, and its own flags, as result.json says them."""
+    """The flags of a run, as far as its model follows from them, as result.json says them."""
     try:
-        result = typed_json.an_object(typed_json.loads((source / RESULT).read_bytes(), lenient=True), RESULT)
-        said = typed_json.an_object(result.get("experiment") or {}, "experiment")
-        module, own = experiment_flags.said_by_result(said.get("module", Config.experiment), said)
-        data_dir = typed_json.an_object(result.get("flags") or {}, "flags").get("data_dir")
+        return result_flags.arguments((source / RESULT).read_bytes())
     except OSError:
         raise UsageError(f"{redacted(run)} holds no {RESULT}: name the folder of a run that has ended") from None
     except ValueError as error:
         raise UsageError(f"{RESULT} in {redacted(run)} is damaged: {error}; name the folder of another run") from None
-    place = [f"--data_dir={data_dir}"] if isinstance(data_dir, str) else []
-    plain = {name: value for name, value in own.items() if isinstance(value, str | int | float)}
-    return [f"--experiment={module}", *place, *(f"--{name}={value}" for name, value in plain.items())]
 
 
 def _examples(config: Config, experiment: Experiment, count: int) -> Any:
@@ -137,6 +131,7 @@ def _model(run: str, source: Path, config: Config, experiment: Experiment, input
         raise UsageError(
             f"{redacted(run)} holds neither {MODEL} nor {WEIGHTS}: name the folder of a run that has ended"
         )
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
     with explained(f"build_model of --experiment={config.experiment}"):
         model = experiment.build_model(config)
         call(model, inputs, training=False)

@@ -1,9 +1,5 @@
 """A trained model in formats of other programs: each gives what the model gives, or the run says why it cannot."""
 
-import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.paths import ROOT
 from tests.support.training_processes import Training, Worker, result
 from trainer.core import run_dir as names
 from trainer.core.config import Config
@@ -60,22 +55,6 @@ def build_model(config):
 def odd(x):
     return keras.ops.cast(keras.ops.bitwise_and(keras.ops.cast(x, "int32"), 1), "float32")
 """
-SUBCLASSED = """
-import keras
-from trainer.mnist import Flags, load_data, preprocess
-
-class Net(keras.Model):
-    def __init__(self, units):
-        super().__init__()
-        self.flatten, self.hidden = keras.layers.Flatten(), keras.layers.Dense(units)
-        self.out = keras.layers.Dense(10, activation="softmax")
-
-    def call(self, x):
-        return self.out(self.hidden(self.flatten(x)))
-
-def build_model(config):
-    return Net(config.hidden_units)
-"""
 LARGE = """
 import keras
 from trainer.mnist import load_data, preprocess
@@ -85,30 +64,6 @@ def build_model(config):  # 30 MB take a moment to be copied.
     hidden = keras.layers.Dense(128)(keras.layers.Flatten()(x))
     both = keras.layers.Add()([hidden, keras.layers.Embedding(60_000, 128)(keras.ops.zeros_like(hidden[:, 0]))])
     return keras.Model(x, keras.layers.Dense(10, activation="softmax")(both))
-"""
-FROM_A_SOURCE = """
-import keras
-import numpy as np
-
-class Source:
-    def __init__(self, seed):
-        self.x = np.random.default_rng(seed).normal(size=(150, 4)).astype("float32")
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, row):
-        return self.x[row], np.int32(self.x[row].sum() > 0)
-
-def load_data(config):
-    if not config.data_dir:
-        raise ValueError("it is not said where the data are")
-    return Source(0), Source(1)
-
-def build_model(config):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
-    model.compile("adam", "binary_crossentropy")
-    return model
 """
 
 
@@ -124,11 +79,6 @@ def finished(*workers: Worker) -> None:
 
 def tflite(path: Path, **inputs: Any) -> dict[str, Any]:
     return dict(tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")(**inputs))
-
-
-def later(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trainer.export", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | (environ or {}), capture_output=True, text=True)
 
 
 def test_each_format_gives_what_the_model_gives_and_training_is_as_without(
@@ -238,20 +188,6 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_half_written(
     assert not list(run.glob(".tmp*"))
 
 
-@pytest.mark.thorough
-def test_a_run_that_has_read_a_source_is_exported(training: Training, tmp_path: Path) -> None:
-    environ, run = experiment(tmp_path, FROM_A_SOURCE), tmp_path / "run"
-    flags = ("--experiment=exported", "--epochs=1", "--global_batch_size=16", f"--run_dir={run}")
-    finished(training.start(*flags, "--export=savedmodel", environ=environ))
-    done = later(str(run), "--export=tflite", environ=environ)
-    assert (done.returncode, done.stderr) == (0, "")
-    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
-    expected = keras.models.load_model(run / "model.keras").predict(x, verbose=0)
-    saved = tf.saved_model.load(str(run / "export" / "saved_model")).signatures["serving_default"]
-    for answer in (saved(inputs=tf.constant(x)), tflite(run / "export" / "model.tflite", inputs=x)):
-        np.testing.assert_allclose(answer["output_0"], expected, atol=1e-5)
-
-
 def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     written = exporting.write(model, tf.ones([5, 3]), ("savedmodel",), tmp_path / "run [1] *", verbosity=0)
@@ -272,45 +208,6 @@ def test_an_export_that_gives_other_numbers_is_none(tmp_path: Path, monkeypatch:
     ):
         exporting.write(model, tf.ones([5, 3]), ("savedmodel", "tflite"), tmp_path, verbosity=0)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_later_from_a_run_of_which_only_the_weights_were_kept(
-    training: Training, small_mnist: Path, tmp_path: Path
-) -> None:
-    environ = experiment(tmp_path, SUBCLASSED)
-    run = tmp_path / "run"
-    flags = ("--experiment=exported", "--epochs=1", "--global_batch_size=64", "--hidden_units=7", f"--run_dir={run}")
-    finished(training.start(*flags, environ=environ))
-    assert (run / "model.weights.h5").exists()
-    done = later(str(run), "--export=savedmodel,tflite", "--", f"--data_dir={small_mnist}", environ=environ)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        f"exported as savedmodel to {run}/export/saved_model; it gives what the model gives",
-        f"exported as tflite to {run}/export/model.tflite; it gives what the model gives",
-    ]
-    assert tflite(run / "export" / "model.tflite", inputs=np.zeros((1, 28, 28), np.float32))["output_0"].shape == (
-        1,
-        10,
-    )
-
-
-def test_later_what_is_no_run_is_said_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text(
-        json.dumps({"experiment": {"module": "trainer.mnist", "flagfile": "/etc/motd"}})
-    )
-    (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / "result.json").write_text(json.dumps({"experiment": {"module": "..elsewhere"}}))
-    for arguments, words in (
-        ((str(tmp_path / "odd"),), "is damaged: '..elsewhere' is no module's name"),
-        ((str(tmp_path / "nothing"),), "holds no result.json: name the folder of a run that has ended"),
-        ((str(tmp_path),), "holds neither model.keras nor model.weights.h5"),
-        ((), "takes a run directory or its address"),
-        (("ftp://host/run",), "is no address of an object store"),
-    ):
-        done = later(*arguments)
-        assert done.returncode == 64, done.stderr
-        assert words in done.stderr
-        assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,17 @@
 """The model of a run, which `--model` names by its run directory, local or in a bucket: its flags and its weights."""
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from trainer.core import experiment_flags, typed_json
-from trainer.core.config import Config
+from trainer.core import result_flags
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import MODEL, RESULT, WEIGHTS
 from trainer.training.data import remote_files
 from trainer.training.state import other_runs, variables
 from trainer.training.state.saving import as_its_user_made_it
-
-# What of a run's flags its model, and the numbers measured with it, follow from.
-_FLAGS = ("data_dir", "loss", "precision", "global_batch_size", "seed", "tf32")
 
 
 def flags(model: str) -> list[str]:
@@ -31,14 +26,7 @@ def flags(model: str) -> list[str]:
     if content is None:
         return []
     try:
-        result = typed_json.an_object(typed_json.loads(content, lenient=True), RESULT)
-        given = typed_json.an_object(result.get("flags", {}), "flags")
-        experiment = typed_json.an_object(result.get("experiment", {}), "experiment")
-        named = {name: given[name] for name in _FLAGS if name in given}
-        module, own = experiment_flags.said_by_result(experiment.get("module", Config.experiment), experiment)
-        if "module" in experiment:
-            named["experiment"] = module
-        return [argument for name, value in (named | own).items() for argument in _arguments(name, value)]
+        return result_flags.arguments(content)
     except ValueError as error:
         raise UsageError(f"--model={model}: its {RESULT} is not what a run writes ({error})") from None
 
@@ -102,12 +90,3 @@ def _other(path: str, keras_model: Any, why: str) -> UsageError:
         f"{path} is not the model {keras_model.name} that build_model makes ({why}); give the --experiment and the "
         "flags that it was trained with"
     )
-
-
-def _arguments(name: str, value: Any) -> list[str]:
-    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
-        raise ValueError(f"{name[:40]!a} is no flag's name")
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, str | bool | int | float) for one in values):
-        raise ValueError(f"{name} is no flag's value")
-    return [f"--{name}={str(one).lower() if isinstance(one, bool) else one}" for one in values]
