@@ -60,13 +60,18 @@ def main(argv: Sequence[str]) -> int:
 def _fetched(address: str, folder: Path) -> Path:
     """Brings what is needed of a run in a bucket into a folder."""
     from trainer.output.mirror.whole_files import fetch_file
-    from trainer.output.stores.errors import StorageError
+    from trainer.output.stores.errors import AddressError, NoBucketError, RefusedError, StorageError
     from trainer.output.stores.opening import open_store
 
     store = open_store(address.rstrip("/"))
     try:
         for key in (RESULT, MODEL, WEIGHTS):
             fetch_file(store, key, folder)
+    except (AddressError, NoBucketError, RefusedError) as error:
+        raise UsageError(
+            f"the run in {redacted(address)} cannot be read: {error}; check its address, and the credentials and "
+            "the endpoint in the environment"
+        ) from None
     except StorageError as error:
         raise OutputError(f"the run in {redacted(address)} cannot be read: {error}") from None
     return folder

@@ -12,12 +12,14 @@ import pytest
 from tests.support.object_stores import Server, s3_first
 from tests.support.paths import ROOT
 from tests.support.servers import BUCKET
+from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 
 pytestmark = pytest.mark.servers
 
 
-def export(server: Server, address: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environ = {**os.environ, **server.environ(), "PYTHONPATH": str(ROOT)}
+def export(server: Server, address: str, folder: Path, *, at: str = "") -> subprocess.CompletedProcess[str]:
+    """Exports a run of the server, or of what stands before it `at` another address."""
+    environ = {**os.environ, **server.environ(at), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "trainer.export", address, "--export=tflite"]
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
@@ -41,3 +43,21 @@ def test_a_run_that_is_not_there_is_said_in_one_line(server: Server, tmp_path: P
     assert done.returncode == 64
     assert "holds no result.json: name the folder of a run that has ended" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_bucket_that_is_not_there_is_a_wrong_address(server: Server, tmp_path: Path) -> None:
+    done = export(server, f"{server.scheme}://nothing-of-that-name/run", tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (64, 1), done.stderr
+    if server.scheme == "s3":  # Of Google's, the emulator says no more than that there is no such object.
+        assert "there is no such bucket; check its address, and the credentials and the endpoint" in done.stderr
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, 64), (503, 74)])
+def test_a_bucket_that_refuses_is_no_bucket_that_is_away(
+    server: Server, tmp_path: Path, status: int, code: int
+) -> None:
+    with refusing_proxy(server.address) as (address, proxy):
+        proxy.answer = lambda _method, _path: (status, S3_ERROR % (b"AccessDenied", b"because"))
+        done = export(server, f"{server.scheme}://{BUCKET}/run", tmp_path, at=address)
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+    assert f"the run in {server.scheme}://{BUCKET}/run cannot be read: " in done.stderr
