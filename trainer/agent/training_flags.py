@@ -17,7 +17,7 @@ class TrainingFlags:
     """The training program's flags, checked."""
 
     run_dir: pathlib.Path
-    arguments: tuple[str, ...]  # All that differ from their defaults, and the run directory.
+    arguments: tuple[str, ...]  # All that are not as without them, and the run directory.
     shared: tuple[str, ...]  # Those of them that must be the same for all workers.
 
     @classmethod
@@ -30,8 +30,10 @@ class TrainingFlags:
         config, unchecked = experiment_flags.parse(argv)
         run_dir = folder_of_run(config.run_dir)
         defaults = {name: getattr(Config(), name) for name in _MAY_DIFFER}
+        also = experiment_flags.over_model(config, argv)
+        here, everywhere = dataclasses.replace(config, run_dir=str(run_dir)), dataclasses.replace(config, **defaults)
         return cls(
             run_dir=run_dir,
-            arguments=(*settings.arguments(dataclasses.replace(config, run_dir=str(run_dir))), *unchecked),
-            shared=(*settings.arguments(dataclasses.replace(config, **defaults)), *unchecked),
+            arguments=(*settings.arguments(here, also=also), *unchecked),
+            shared=(*settings.arguments(everywhere, also=also - defaults.keys()), *unchecked),
         )

@@ -64,6 +64,17 @@ def given(flags: type | None, argv: Sequence[str]) -> set[str]:
     return settings.given(with_flags(flags), argv, program=PROGRAM)
 
 
+def over_model(config: Config, argv: Sequence[str]) -> set[str]:
+    """The names of those flags in the arguments of `config` that count though they give defaults.
+
+    Beside --model what is not given is what the model's run had. Not so --global_batch_size, which the chart always
+    gives: its default is taken for none.
+    """
+    if config.mode == "train":
+        return set()
+    return settings.given(type(config), argv, program=PROGRAM, known_only=True) - {"global_batch_size"}
+
+
 def with_flags(flags: type | None) -> type[Config]:
     """`Config` with the fields of an experiment's `Flags`, too.
 

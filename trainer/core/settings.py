@@ -10,7 +10,7 @@ import dataclasses
 import math
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, TypeVar
 
 from absl import flags
@@ -167,10 +167,10 @@ def check(settings: Any) -> None:
             raise UsageError(f"--{field.name}={value} is none of: {allowed}; {_fallback(field)}")
 
 
-def arguments(settings: Any) -> list[str]:
-    """The shortest command line that `parse` turns back into `settings`."""
+def arguments(settings: Any, *, also: Set[str] = frozenset()) -> list[str]:
+    """The shortest command line that `parse` turns back into `settings`; with the flags `also`, if defaults, too."""
     given = {field.name: getattr(settings, field.name) for field in _fields(type(settings))
-             if getattr(settings, field.name) != field.default}  # fmt: skip
+             if field.name in also or getattr(settings, field.name) != field.default}  # fmt: skip
     return [
         f"--{name}={_text(entry)}"
         for name, value in given.items()

@@ -53,7 +53,8 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return ExitCode.USAGE  # What training itself ends with.
-    training, run_dir = [*settings.arguments(config), *unchecked], pathlib.Path(config.run_dir)
+    also = experiment_flags.over_model(config, trainer_argv)
+    training, run_dir = [*settings.arguments(config, also=also), *unchecked], pathlib.Path(config.run_dir)
     with contextlib.ExitStack() as stack:
         if code and not flags.json:
             print(f"code: {code}", flush=True)
