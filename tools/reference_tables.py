@@ -10,10 +10,12 @@ from pathlib import Path
 
 import yaml
 
+from trainer import index
 from trainer.agent.flags import AgentConfig
 from trainer.core import settings
 from trainer.core.config import Config
 from trainer.core.exit_codes import TABLE
+from trainer.export import ExportFlags
 from trainer.launch.cli import COMMAND_FLAGS
 from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import ClusterFlags, SubmitFlags
@@ -103,6 +105,16 @@ def launcher_flags() -> str:
     return table(["flag", "default", "commands", "what it does"], rows)
 
 
+def index_flags() -> str:
+    """The flags of the program that makes indexes, which argparse knows."""
+    rows = []
+    for action in index.parser()._actions:
+        if action.option_strings and action.dest != "help":
+            default = f"`{str(action.default).lower()}`"
+            rows.append([f"`{action.option_strings[-1]}`", default, str(action.help).partition(" (default ")[0]])
+    return table(["flag", "default", "what it does"], rows)
+
+
 def rows_of(markdown: str) -> list[tuple[str, str, str]]:
     """The cells of a table of flags, without its head."""
     cells = (re.split(r"(?<!\\)\|", line)[1:-1] for line in markdown.splitlines()[2:])
@@ -153,6 +165,8 @@ TABLES: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "flags of the agent": lambda: flags(AgentConfig, values="agent"),
         "flags of the launcher": launcher_flags,
         "flags of a local run": local_flags,
+        "flags of export": lambda: flags(ExportFlags),
+        "flags of index": index_flags,
         "exit codes of training": training_codes,
         "exit codes of the launcher": launcher_codes,
         "values of the chart": chart_values,

@@ -29,7 +29,9 @@ PROGRAM = "python -m trainer.export RUN"
 class ExportFlags:
     """The flags beside the run."""
 
-    export: str = setting("savedmodel", "formats, by commas: savedmodel, tflite")
+    export: str = setting(
+        "savedmodel", "formats, by commas: savedmodel, tflite, onnx (this one with the current TensorFlow)"
+    )
     to: str = setting(
         "", "folder for them (default: the run directory; of a run in a bucket, one of the run's name here)"
     )

@@ -20,8 +20,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(ExitCode.USAGE, f"error: {message}\n")
 
 
-def main(argv: list[str]) -> int:
-    """Makes what indexes are missing; returns the process's exit code."""
+def parser() -> argparse.ArgumentParser:
+    """The program's flags."""
     parser = _Parser(prog="python -m trainer.index", description="Makes the indexes of TFRecord shards and CSV files.")
     parser.add_argument(
         "where",
@@ -31,7 +31,12 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--quote", default='"', help="of CSV files: the quote character, '' for none (default \")")
     parser.add_argument("--no_header", action="store_true", help="CSV files do not begin with the columns' names")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Makes what indexes are missing; returns the process's exit code."""
+    arguments = parser().parse_args(argv)
     try:
         files = find(arguments.where, names=(*tfrecords.NAMES, *csv_rows.NAMES))
         tables = [file for file in files if _is_table(file)]

@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from tests.support.paths import ROOT
 from tests.support.training_processes import Training, Worker
+from trainer.core import export_formats, settings
+from trainer.export import ExportFlags
 
 SUBCLASSED = """
 import keras
@@ -132,6 +134,10 @@ def test_later_a_model_is_built_with_every_flag_of_its_run(training: Training, t
     done = later(str(run), "--export=savedmodel", environ=environ)
     assert done.returncode == 0, done.stderr
     assert built in done.stdout.splitlines()
+
+
+def test_its_help_names_every_format() -> None:
+    assert all(name in settings.help_text(ExportFlags) for name in export_formats.PLACES)
 
 
 @pytest.mark.thorough
