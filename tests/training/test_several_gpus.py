@@ -1,11 +1,13 @@
 """What workers agree on about their GPUs, with real processes that have CPUs and say, or are told, otherwise."""
 
+import functools
 from pathlib import Path
 
 import pytest
 
-from tests.support.training_processes import Training, Worker, result
+from tests.support.training_processes import Training, Worker, number, result
 from trainer.core.exit_codes import AcceleratorError
+from trainer.core.log_lines import Progress
 from trainer.training.hardware.worker_gpus import WorkerGpus, take_nccl
 
 FLAGS = ("--epochs=1", "--global_batch_size=50", "--experiment=tests.experiments.pretended_gpus")
@@ -91,3 +93,26 @@ def test_two_workers_of_two_devices_train_as_four_of_one(training: Training, tmp
     for name in ("loss", "val_loss"):
         assert two[name] == pytest.approx(four[name], rel=1e-4)
     assert two["weights_sha256"] == four["weights_sha256"]
+
+
+def saved(step: int, line: str) -> bool:
+    """Whether a line says that this step, or a later one, is on the disk."""
+    progress = Progress.parse(line)
+    return progress is not None and (progress.saved or 0) >= step
+
+
+def test_one_worker_of_two_devices_trains_as_two_of_one_and_through_kills(training: Training, tmp_path: Path) -> None:
+    flags = ("--epochs=3", "--global_batch_size=50", "--hidden_units=1500", "--checkpoint_every=0.3")
+    training.run(f"--run_dir={tmp_path / 'two'}", *flags, count=2)
+    own = (f"--run_dir={tmp_path / 'one'}", *flags, "--experiment=tests.experiments.logical_devices")
+    for step in (1, 20):
+        worker = training.start(*own)
+        worker.wait_for(functools.partial(saved, step))
+        worker.kill()
+        assert worker.wait() == -9, worker.text
+    (last,) = training.run(*own)
+    assert number(r"resuming at step (\d+)", last.text) >= 20
+    assert "global batch 50 = 2 replica(s) on 1 worker(s) × 25 examples" in last.text
+    two, one = result(tmp_path / "two"), result(tmp_path / "one")
+    assert (two["workers"], one["workers"]) == (2, 1)
+    assert one["weights_sha256"] == two["weights_sha256"]
