@@ -81,7 +81,7 @@ test-chart: setup ## the chart with Helm 3 and 4 against Kubernetes 1.33 to 1.37
 	bin=$$(tests/tools/build helm helm3 helm-docs kubeconform kubectl registry cosign syft) && PATH=$$bin:$$PATH $(python) -m pytest -m chart $(ARGS)
 
 .PHONY: e2e
-e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (33 min)
+e2e: setup ## all on a Kubernetes of two nodes (root, Go), or KUBECONFIG=... IMAGE=... (26 min)
 	tests/e2e/run -m 'e2e and not soak' --numprocesses=3 $(ARGS)
 
 .PHONY: e2e-smoke
@@ -89,7 +89,7 @@ e2e-smoke: setup ## the shortest of those tests (2 min)
 	tests/e2e/run -m smoke $(ARGS)
 
 .PHONY: e2e-ipv6
-e2e-ipv6: setup ## that and who reaches whom, where nodes, pods and Services have addresses of IPv6 alone (4 min)
+e2e-ipv6: setup ## that and who reaches whom, where nodes, pods and Services have addresses of IPv6 alone (3 min)
 	FAMILY=ipv6 tests/e2e/run -m 'smoke or ipv6' $(ARGS)
 
 .PHONY: soak
