@@ -11,7 +11,7 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from tests.support.memory_store import MemoryStore
 from tests.support.mirrored_run import Clock, a_mirror
-from tests.support.training_processes import Training, result
+from tests.support.training_processes import Training, number, result
 from trainer.core import step_range
 from trainer.core.exit_codes import UsageError
 from trainer.training.hardware.profiling import Profile
@@ -57,6 +57,23 @@ def test_a_resume_in_the_middle_profiles_what_is_left(training: Training, tmp_pa
     training.run(f"--run_dir={tmp_path / 'one'}", "--global_batch_size=64", "--epochs=1")
     training.run(f"--run_dir={tmp_path / 'two'}", f"--resume_from={tmp_path / 'one'}", "--epochs=2", *flags)
     assert updates(tmp_path / "two") == {3}
+
+
+def test_a_run_that_is_killed_while_it_profiles_profiles_from_where_it_resumes(
+    training: Training, tmp_path: Path
+) -> None:
+    flags = (f"--run_dir={tmp_path / 'run'}", "--epochs=3", "--global_batch_size=64", "--chunk_steps=1",
+             "--profile_steps=8:25", "--experiment=tests.experiments.paced")  # fmt: skip
+    worker = training.start(*flags, environ={"PACE": "0.1"})
+    worker.wait_for_step(13)
+    worker.kill()
+    assert worker.wait() == -9, worker.text
+    assert not list((tmp_path / "run").glob("train/plugins/profile/*"))
+    (resumed,) = training.run(*flags)
+    step = number(r"resuming at step (\d+)", resumed.text)
+    assert 8 < step < 25
+    assert updates(tmp_path / "run") == {25 - step}
+    assert not list((tmp_path / "run").glob(".tmp*"))
 
 
 def test_steps_that_the_run_does_not_have_are_refused(training: Training, tmp_path: Path) -> None:
