@@ -129,6 +129,7 @@ def _model(run: str, source: Path, config: Config, experiment: Experiment, input
     import keras
 
     from trainer.training.explaining import explained
+    from trainer.training.model.compilation import set_precision
     from trainer.training.model.first_look import call
 
     if (source / MODEL).exists():
@@ -138,7 +139,7 @@ def _model(run: str, source: Path, config: Config, experiment: Experiment, input
         raise UsageError(
             f"{redacted(run)} holds neither {MODEL} nor {WEIGHTS}: name the folder of a run that has ended"
         )
-    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
+    set_precision(config)
     with explained(f"build_model of --experiment={config.experiment}"):
         model = experiment.build_model(config)
         call(model, inputs, training=False)

@@ -7,7 +7,6 @@ import keras
 import tensorflow as tf
 
 from trainer import mnist
-from trainer.core.config import Config
 from trainer.core.settings import setting
 
 load_data, preprocess = mnist.load_data, mnist.preprocess
@@ -45,6 +44,3 @@ def build_model(config: Any) -> Any:
         jit_compile="auto" if not config.asked else True,
     )
     return model
-
-
-__all__ = ["Config", "Flags", "build_model", "load_data", "preprocess"]

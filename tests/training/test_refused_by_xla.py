@@ -79,12 +79,15 @@ def test_what_a_later_call_raises_is_no_refusal() -> None:
             return left.pop()
         raise fails
 
-    def without_xla() -> None:
-        raise AssertionError("it was compiled before")
+    class Thing:
+        jit_compile = True
+
+        def without_xla(self) -> None:
+            raise AssertionError("it was compiled before")
 
     left.append("a result")
-    assert compiling.call("a thing", function, jit_compile=True, without_xla=without_xla) == "a result"
+    assert compiling.call("a thing", function, Thing()) == "a result"
     with pytest.raises(tf.errors.InternalError, match="ILLEGAL_ADDRESS"):
-        compiling.call("a thing", function, jit_compile=True, without_xla=without_xla)
+        compiling.call("a thing", function, Thing())
     with pytest.raises(UsageError, match="leave --jit_compile=true out"):
-        Compiling("true").call("a thing", function, jit_compile=True, without_xla=without_xla)
+        Compiling("true").call("a thing", function, Thing())

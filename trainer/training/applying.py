@@ -94,12 +94,7 @@ class _Application:
         trainer = self._parts.trainer
         trainer.start_epoch(0)
         began = time.monotonic()
-        values = self._compiling.call(
-            EVALUATION,
-            trainer.evaluate,
-            jit_compile=trainer.jit_compile,
-            without_xla=trainer.evaluation_without_xla,
-        )
+        values = self._compiling.call(EVALUATION, trainer.evaluate, trainer.evaluation or trainer)
         self._show(1, 1, began, values)
         return {f"val_{name}": value for name, value in values.items()}, 1
 
@@ -115,9 +110,7 @@ class _Application:
         try:
             file = prediction_files.create(path, predictions.fields, self._data.examples) if self._chief else None
             began = shown = time.monotonic()
-            rounds, (done, outputs) = self._compiling.call(
-                OUTPUTS, begin, jit_compile=self._parts.trainer.jit_compile, without_xla=predictions.without_xla
-            )
+            rounds, (done, outputs) = self._compiling.call(OUTPUTS, begin, predictions)
             while True:
                 if file:
                     file.add(outputs)

@@ -23,7 +23,7 @@ from trainer.training.data.source_split import SourceSplit, is_source
 from trainer.training.explaining import explained
 from trainer.training.hardware import compiling, strategy
 from trainer.training.model import first_look, schedules
-from trainer.training.model.compilation import Compilations, check_model
+from trainer.training.model.compilation import Compilations, check_model, set_precision
 from trainer.training.model.experiment import Experiment
 from trainer.training.model.first_look import FirstLook
 from trainer.training.state import variables
@@ -84,7 +84,7 @@ def _put_together(
     validation: Split | None,
     digest: dict[str, Any] | str,
 ) -> Assembly:
-    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
+    set_precision(config)
     # The model's first weights are drawn from it: nothing else may draw numbers meanwhile, as what loads data does.
     keras.utils.set_random_seed(config.seed % 2**32)
     compilations = Compilations()

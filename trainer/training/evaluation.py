@@ -76,6 +76,10 @@ class Evaluation:
             validation_feed(config, validation, self._batches_of(self._first + local), device, readers)
             for local, device in enumerate(self._devices)
         ]
+        self._build(jit_compile=jit_compile)
+
+    def _build(self, *, jit_compile: bool) -> None:
+        self.jit_compile = jit_compile
         self._whole, self._short = (
             [
                 tf.function(functools.partial(of, local=local), autograph=False, jit_compile=jit_compile or None)
@@ -83,6 +87,10 @@ class Evaluation:
             ]
             for of in (self._whole_batches, self._short_batch)
         )
+
+    def without_xla(self) -> None:
+        """From now on runs as plain TensorFlow."""
+        self._build(jit_compile=False)
 
     def run(self, epoch: int) -> dict[str, float]:
         """The loss and the metrics, by name: each replica passes over batches of its own, then all are added up."""

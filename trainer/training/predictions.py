@@ -50,6 +50,7 @@ class Predictions:
         self._build(jit_compile=parts.trainer.jit_compile)
 
     def _build(self, *, jit_compile: bool) -> None:
+        self.jit_compile = jit_compile
         self._compiled, self._compiled_feed = (
             tf.function(function, autograph=False, jit_compile=jit_compile or None)
             for function in (self._outputs, self._outputs_of_feed)

@@ -53,12 +53,7 @@ class Stepping:
         trainer = self._trainer
         until = trainer.reach(step, until)
         with self._profile.chunk(step, until), self._first_explained():
-            outcome = self._compiling.call(
-                STEPS,
-                lambda: trainer.run(step, until, sums),
-                jit_compile=trainer.jit_compile,
-                without_xla=trainer.without_xla,
-            )
+            outcome = self._compiling.call(STEPS, lambda: trainer.run(step, until, sums), trainer)
         if not self._begun and self._before not in (None, trainer.jit_compile):
             print(
                 f"the checkpoint's steps were made {'with' if self._before else 'without'} XLA, these are not: they "
@@ -74,13 +69,7 @@ class Stepping:
         Raises:
           UsageError: --jit_compile=true, and XLA cannot compile it.
         """
-        trainer = self._trainer
-        return self._compiling.call(
-            EVALUATION,
-            trainer.evaluate,
-            jit_compile=trainer.compiles_evaluation,
-            without_xla=trainer.evaluation_without_xla,
-        )
+        return self._compiling.call(EVALUATION, self._trainer.evaluate, self._trainer.evaluation or self._trainer)
 
     @contextlib.contextmanager
     def _first_explained(self) -> Iterator[None]:

@@ -75,7 +75,7 @@ class Trainer:
           UsageError: the model cannot be trained by this number of replicas.
         """
         self._config, self._strategy, self._model, self._look = config, strategy, model, look
-        self._validation, self._preprocess = validation, preprocess
+        self._preprocess = preprocess
         self.steps_per_epoch = steps_per_epoch
         self._replicas = strategy.num_replicas_in_sync
         self._shares = shares(config.global_batch_size, self._replicas)
@@ -90,15 +90,29 @@ class Trainer:
         self._of_batch = Shares(
             batch=config.global_batch_size, of_replicas=self._shares, first=first, devices=devices
         )  # fmt: skip
-        self._readers = readers
         self.feed = feed(config, train, self._of_batch, steps_per_epoch, readers)
         self._epoch_seed = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch_seed")
         self._bases = random_state.layer_bases(config.seed, len(self._variables.seeds))
         self.jit_compile = jit_compile and not (several and look.synchronized)
         self._build()
+        self.evaluation = validation and Evaluation(
+            config=config,
+            strategy=strategy,
+            look=look,
+            validation=validation,
+            preprocess=preprocess,
+            model_step=self._model_step,
+            variables=self._variables,
+            scores=self.scores,
+            merging=self._merging,
+            bases=self._bases,
+            devices=devices,
+            readers=readers,
+            jit_compile=self.jit_compile,
+        )
 
     def _build(self) -> None:
-        """Makes the functions that TensorFlow compiles."""
+        """Makes the functions that TensorFlow compiles for steps."""
         several, step = self._replicas > 1, self._model_step
         self._gradients_of: dict[int, Callable[..., Any]] = {}
         self._counts_of: dict[int, Callable[..., Any]] = {}
@@ -116,34 +130,13 @@ class Trainer:
         # With several replicas XLA compiles only what lies between two collectives: of these it takes NCCL's at most.
         whole = True if self.jit_compile and not several else None
         self._run = tf.function(self._steps_together if several else self._steps, autograph=False, jit_compile=whole)
-        self._build_evaluation(jit_compile=self.jit_compile)
-
-    def _build_evaluation(self, *, jit_compile: bool) -> None:
-        self.compiles_evaluation = jit_compile
-        self._evaluation = self._validation and Evaluation(
-            config=self._config,
-            strategy=self._strategy,
-            look=self._look,
-            validation=self._validation,
-            preprocess=self._preprocess,
-            model_step=self._model_step,
-            variables=self._variables,
-            scores=self.scores,
-            merging=self._merging,
-            bases=self._bases,
-            devices=self._of_batch.devices,
-            readers=self._readers,
-            jit_compile=jit_compile,
-        )
 
     def without_xla(self) -> None:
         """From now on runs as plain TensorFlow."""
         self.jit_compile = False
         self._build()
-
-    def evaluation_without_xla(self) -> None:
-        """From now on evaluates as plain TensorFlow; the steps, and what they draw, stay as they are."""
-        self._build_evaluation(jit_compile=False)
+        if self.evaluation:
+            self.evaluation.without_xla()
 
     def start_epoch(self, epoch: int) -> None:
         """Sets the order and the examples' seeds of an epoch (from 0), functions of the seed and the epoch alone."""
@@ -191,7 +184,7 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """The loss and the metrics over the validation split after this epoch, by name; nothing without one."""
-        return self._evaluation.run(self._epoch) if self._evaluation else {}
+        return self.evaluation.run(self._epoch) if self.evaluation else {}
 
     def finalize(self) -> None:
         """What Keras does at the end of a fit: averages of the weights take their place, if the optimizer keeps any."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.core import settings, typed_json
-from trainer.core.result_figures import diverged, figure, metrics, sound
+from trainer.core.result_figures import figure, sound
 from trainer.core.run_dir import run_name_parts
 from trainer.core.safe_text import one_line
 from trainer.launch.checks.check_result import Mark
@@ -16,6 +16,7 @@ from trainer.launch.flags import AttachFlags, ReleaseFlags, SubmitFlags
 from trainer.launch.runs.trials import RUNNING, Trial
 from trainer.launch.sweep import grid, hparams
 from trainer.launch.sweep.flags import SweepFlags
+from trainer.launch.sweep.trial_kind import take_result
 from trainer.launch.sweep.trial_process import TrialLine
 from trainer.output.stores.errors import StorageError
 from trainer.output.stores.opening import open_store
@@ -114,8 +115,7 @@ class ClusterTrials:
     def _take_verdict(self, trial: Trial, verdict: Mapping[str, Any]) -> None:
         result = verdict.get("result")
         if isinstance(result, dict):
-            trial.metrics, trial.diverged = metrics(result), diverged(result)
-            trial.epochs = round(figure(result, "epochs"))
+            take_result(trial, result)
         trial.reason = one_line(str(verdict.get("text", "")), 300)
         lines = verdict.get("lines")
         texts = [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from trainer.core import settings, typed_json
 from trainer.core.log_lines import Progress
-from trainer.core.result_figures import diverged, figure, metrics
 from trainer.core.run_dir import RESULT
 from trainer.core.safe_text import one_line
 from trainer.launch.local.flags import LocalFlags
@@ -17,7 +16,7 @@ from trainer.launch.local.fleet import share
 from trainer.launch.runs.trials import RUNNING, Trial
 from trainer.launch.sweep import grid, hparams
 from trainer.launch.sweep.flags import LocalSweepFlags
-from trainer.launch.sweep.trial_kind import take_progress
+from trainer.launch.sweep.trial_kind import take_progress, take_result
 from trainer.launch.sweep.trial_process import TrialLine
 
 
@@ -77,8 +76,7 @@ class LocalTrials:
         if code == 0:
             try:
                 result = typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
-                trial.metrics, trial.diverged = metrics(result), diverged(result)
-                trial.epochs = round(figure(result, "epochs"))
+                take_result(trial, result)
                 trial.reason = ""
             except (OSError, ValueError) as error:
                 trial.metrics, trial.diverged = {}, ()

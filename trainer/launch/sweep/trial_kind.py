@@ -1,10 +1,11 @@
 """What a sweep has to know of the place where its trials run."""
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from trainer.core.log_lines import Progress
+from trainer.core.result_figures import diverged, figure, metrics
 from trainer.core.safe_text import one_line
 from trainer.launch.runs.trials import Trial
 from trainer.launch.sweep.trial_process import TrialLine
@@ -46,3 +47,9 @@ def take_progress(trial: Trial, progress: Progress) -> bool:
     trial.diverged = tuple(name for name in measured if name not in trial.metrics)
     trial.epochs = progress.epoch
     return True
+
+
+def take_result(trial: Trial, result: Mapping[str, Any]) -> None:
+    """Takes in what the result of a trial's run says it has measured."""
+    trial.metrics, trial.diverged = metrics(result), diverged(result)
+    trial.epochs = round(figure(result, "epochs"))

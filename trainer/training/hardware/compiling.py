@@ -1,7 +1,7 @@
 """What XLA is to compile, and what becomes of what it refuses: it runs as plain TensorFlow, or not at all."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import tensorflow as tf
 
@@ -43,6 +43,15 @@ def asked_of_xla(flag: str, compiled: bool | None, *, synchronized: bool) -> boo
     return on_gpu and not synchronized
 
 
+class Compiled(Protocol):
+    """Has functions that XLA may compile."""
+
+    jit_compile: bool  # Whether it does.
+
+    def without_xla(self) -> None:
+        """Makes them run as plain TensorFlow from now on."""
+
+
 class Compiling:
     """Calls compiled functions, as `--jit_compile` says."""
 
@@ -51,16 +60,13 @@ class Compiling:
         self._flag = flag
         self._called: set[str] = set()
 
-    def call(
-        self, what: str, function: Callable[[], _Result], *, jit_compile: bool, without_xla: Callable[[], None]
-    ) -> _Result:
+    def call(self, what: str, function: Callable[[], _Result], of: Compiled) -> _Result:
         """Calls a function. Only its first call compiles it: what a later one raises is no refusal.
 
         Args:
           what: the function, for a person; the same words every time.
           function: to be called; called again where XLA has refused it, which has changed nothing then.
-          jit_compile: whether XLA compiles it.
-          without_xla: makes `function` one that runs as plain TensorFlow.
+          of: what it is a function of.
 
         Returns:
           What the function returns.
@@ -70,11 +76,11 @@ class Compiling:
         """
         if what in self._called:
             return function()
-        with xla.first_call(what, jit_compile=jit_compile):
+        with xla.first_call(what, jit_compile=of.jit_compile):
             try:
                 result = function()
             except _REFUSALS as error:
-                reason = xla.refusal(error) if jit_compile else ""
+                reason = xla.refusal(error) if of.jit_compile else ""
                 if not reason:
                     raise
                 if self._flag == "true":
@@ -83,7 +89,7 @@ class Compiling:
                         "as plain TensorFlow"
                     ) from None
                 print(f"XLA cannot compile this model ({what}: {reason}): it runs as plain TensorFlow", flush=True)
-                without_xla()
+                of.without_xla()
                 result = function()
         self._called.add(what)
         return result

@@ -50,7 +50,6 @@ class Autotuning:
 
 
 _autotuning: Autotuning | None = None
-_called: set[str] = set()  # What `first_call` was asked for in this process.
 
 
 def configure(autotuning: Autotuning | None, *, deterministic: bool) -> None:
@@ -70,23 +69,21 @@ def configure(autotuning: Autotuning | None, *, deterministic: bool) -> None:
 
 @contextlib.contextmanager
 def first_call(what: str, *, jit_compile: bool) -> Iterator[None]:
-    """Around calls of a compiled function, the first of which compiles it, by XLA or by CUDA's driver on a GPU.
+    """Around the first call of a compiled function, which compiles it, by XLA or by CUDA's driver on a GPU.
 
     That may take minutes, which the agent is told, so that it takes them for no hang; its seconds are printed, and what
     XLA has chosen is kept: before a checkpoint is that another start would go on from.
 
     Args:
-      what: the function, for a person; the same words every time.
+      what: the function, for a person.
       jit_compile: whether XLA compiles it.
 
     Raises:
       UsageError: an operation of it has no deterministic kernel.
     """
-    on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    if what in _called or not (jit_compile or on_gpu):
+    if not (jit_compile or tf.config.list_physical_devices("GPU")):
         yield
         return
-    _called.add(what)
     began = time.monotonic()
     with agent_link.busy():
         try:

@@ -29,6 +29,11 @@ class Quadratic(keras.losses.Loss):  # type: ignore[misc]
         return 0.5 * tf.reduce_sum(tf.square(y_pred - tf.one_hot(labels, y_pred.shape[-1])), axis=-1)
 
 
+def set_precision(config: Config) -> None:
+    """Sets what layers that are made from now on compute in."""
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
+
+
 class Compilations:
     """Notes what `compile` is called with, which Keras itself does not keep: whether XLA was asked for."""
 
