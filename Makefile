@@ -97,11 +97,11 @@ soak: local-soak e2e-soak ## long runs with failures and attacks, here and then 
 
 .PHONY: local-soak
 local-soak: setup ## random failures, then an hour of attacks (SOAK_ATTACK_SECONDS), here alone (100 min)
-	$(python) -m pytest -m 'soak and not e2e' $(ARGS)
+	$(python) -m pytest -m 'soak and not e2e' --timeout=0 $(ARGS)
 
 .PHONY: e2e-soak
 e2e-soak: setup ## five losses of a pod in a row on a cluster, exact and elastic (14 min)
-	tests/e2e/run -m 'e2e and soak' $(ARGS)
+	tests/e2e/run -m 'e2e and soak' --timeout=0 $(ARGS)
 
 .PHONY: bench
 bench: setup ## speed, as ratios: make bench ARGS=mirror TORCH=/path/to/python

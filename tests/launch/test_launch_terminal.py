@@ -80,10 +80,13 @@ class Out:
     def isatty(self): return False
 
 from trainer.launch.cli import main
-sys.stdout = Out()
-main(sys.argv[1:])
+out = sys.stdout = Out()
+sys.exit(main(sys.argv[1:]))
 """
-"""Runs the launcher; prints its first words and the modules that it had imported until then."""
+"""Runs the launcher; prints its first words and the modules that it had imported until then.
+
+`out` outlives the print that it is replaced in: Python holds no reference of its own to what it prints to.
+"""
 
 
 def test_the_first_words_wait_for_nothing(tmp_path: pathlib.Path) -> None:
@@ -96,9 +99,12 @@ def test_the_first_words_wait_for_nothing(tmp_path: pathlib.Path) -> None:
         env={**os.environ, "KUBECONFIG": "/nowhere"},
         capture_output=True,
         text=True,
+        timeout=DEADLINE,
     )
     words, *modules = done.stdout.splitlines()
     assert words == "ok    helm: v4.0.0", done  # Before it looks for a cluster, of which there is none.
+    assert done.returncode == LaunchCode.NOT_STARTED, done
+    assert "no cluster to talk to" in done.stderr
     assert "trainer.launch.cli" in modules
     assert not {"tensorflow", "keras", "numpy", "kubernetes", "google.cloud.storage", "obstore"} & {*modules}
 
