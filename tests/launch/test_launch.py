@@ -258,6 +258,7 @@ def test_an_output_of_another_encoding_takes_what_it_can(tmp_path: pathlib.Path)
         [sys.executable, "-m", "trainer.launch", "doctor", CHART, f"--helm={helm}"],
         capture_output=True, text=True, env=environ,
     )  # fmt: skip
+    assert done.returncode == LaunchCode.NOT_STARTED, done
     assert done.stdout.splitlines()[0] == "ok    helm: v4.0.0-?"
     assert "Traceback" not in done.stderr
 

@@ -103,7 +103,7 @@ def test_the_first_words_wait_for_nothing(tmp_path: pathlib.Path) -> None:
     )
     words, *modules = done.stdout.splitlines()
     assert words == "ok    helm: v4.0.0", done  # Before it looks for a cluster, of which there is none.
-    assert done.returncode == LaunchCode.NOT_STARTED, done
+    assert done.returncode == LaunchCode.FAILED, done
     assert "no cluster to talk to" in done.stderr
     assert "trainer.launch.cli" in modules
     assert not {"tensorflow", "keras", "numpy", "kubernetes", "google.cloud.storage", "obstore"} & {*modules}
