@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from trainer import mnist
+from trainer.training.evaluation import Evaluation
 from trainer.training.results import result
 from trainer.training.trainer import Trainer
 
@@ -30,7 +31,7 @@ def _slow(owner: Any, name: str) -> None:
 _slow(mnist, "load_data")
 _slow(mnist, "build_model")
 _slow(Trainer, "run")
-_slow(Trainer, "evaluate")
+_slow(Evaluation, "begin")
 _slow(result, "write")
 
 load_data, build_model, preprocess, Flags = mnist.load_data, mnist.build_model, mnist.preprocess, mnist.Flags

@@ -1,5 +1,6 @@
 """Real training under agents with an output on a real S3 server: killed, its disk lost, shown by TensorBoard."""
 
+import itertools
 import json
 import os
 import random
@@ -14,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.experiments.slow_to_evaluate import EVALUATES
 from tests.support import tensorboard_client
 from tests.support.agents import TRAINER, running
 from tests.support.event_reader import points
 from tests.support.servers import BUCKET, s3_environ, s3_server
 from trainer.core.free_ports import free_ports
-from trainer.core.run_dir import best_names
+from trainer.core.log_lines import Progress
+from trainer.core.run_dir import best_names, checkpoint_names
 
 pytestmark = pytest.mark.servers
 
@@ -46,6 +49,10 @@ def mirrored(folder: Path, bucket: tuple[Path, dict[str, str]], flags: list[str]
     own = [f"--output=s3://{BUCKET}/{folder.name}", f"--mirror_interval={INTERVAL}"]
     environ = {**bucket[1], "PACE": str(pace)}
     return running(folder, 1, program=TRAINER, agent_flags=own, trainer_flags=flags, environ=environ)
+
+
+def no_progress(line: str) -> bool:
+    return Progress.parse(line) is None
 
 
 def undisturbed(folder: Path, flags: list[str]) -> str:
@@ -83,6 +90,32 @@ def test_a_lost_disk_and_tensorboard_all_the_while(
     with tensorboard_client.tensorboard(folder, port, fast=True):  # The fast reader knows no s3://, but the same files.
         shown = tensorboard_client.scalars(port, "train", "epoch_loss", at_least=EPOCHS)
         assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
+
+
+def test_a_run_that_is_stopped_while_it_evaluates_goes_on_from_the_bucket(
+    tmp_path: Path, bucket: tuple[Path, dict[str, str]], small_mnist: Path
+) -> None:
+    own = [f"--data_dir={small_mnist}", "--experiment=tests.experiments.slow_to_evaluate"]
+    own += ["--epochs=1", "--keep_best=loss"]
+    with running(tmp_path / "undisturbed", 1, program=TRAINER, trainer_flags=own) as run:
+        assert run.start(0).end(120) == 0
+        expected = run.result
+    environ = {**bucket[1], "EVALUATION": "0.3"}
+    output = [f"--output=s3://{BUCKET}/{tmp_path.name}"]
+    with running(tmp_path, 1, program=TRAINER, agent_flags=output, trainer_flags=own, environ=environ) as run:
+        agent = run.start(0)
+        agent.wait_for(lambda lines: EVALUATES in [*itertools.dropwhile(no_progress, lines)], "an evaluation")
+        agent.process.terminate()
+        assert agent.end(120) == 143, agent.text
+        run.run_dir.rename(tmp_path / "lost")
+        stored = bucket[0] / tmp_path.name / "run"
+        assert checkpoint_names(stored) == ["step-0000000005-unevaluated.npz"]
+        agent = run.start(0)
+        assert agent.end(120) == 0, agent.text
+        for name in ("weights_sha256", "val_loss", "best"):
+            assert run.result[name] == expected[name]
+        assert best_names(stored) == best_names(run.run_dir) == ["step-0000000005.npz"]
+        assert checkpoint_names(stored)[-1] == "step-0000000005.npz"
 
 
 @pytest.mark.thorough

@@ -14,7 +14,7 @@ class Survival(OutputSettings):
     max_restarts: int = setting(3, "crashes without a newer checkpoint that are answered by a restart", minimum=0)
     rendezvous_timeout: float = setting(600.0, "seconds to wait for all workers before an attempt", above=0.0)
     hang_timeout: float = setting(
-        300.0, "seconds without a step before a training process is killed; longer than any evaluation", above=0.0
+        300.0, "seconds without a step, or a batch evaluated, before a training process is killed", above=0.0
     )
     warm_spare: bool = setting(False, "keep a second process that has imported TensorFlow, for quick restarts")
     min_workers: int = setting(

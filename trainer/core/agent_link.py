@@ -51,6 +51,12 @@ def busy(seconds: float = BUSY_SECONDS) -> Iterator[None]:
         _busy_until = before
 
 
+def moved() -> None:
+    """Tells the agent, with the next beat, that something was done that no step tells of."""
+    global _busy_until
+    _busy_until = max(_busy_until, time.monotonic() + 2 * BEAT_SECONDS)
+
+
 @contextlib.contextmanager
 def waiting_for_data() -> Iterator[None]:
     """While what is in here runs, the agent knows that no step can be made for want of data."""

@@ -2,7 +2,8 @@
 
     train/, validation/         event files of TensorBoard
     train/plugins/profile/      profiles of TensorBoard's, where --profile_steps asks for one
-    checkpoints/step-<n>.npz    checkpoints; a run resumes from the newest whole one
+    checkpoints/step-<n>.npz    checkpoints; a run resumes from the newest whole one. step-<n>-unevaluated.npz is that
+                                of a run that was stopped between an epoch's last step and the end of its evaluation
     best/step-<n>.npz           the checkpoints of the best epochs, of --keep_best
     workers/<i>/attempt-<n>.log a worker's log of one attempt, continued in attempt-<n>.log.0001 and so on
     workers/<i>/autotuning-*    the kernels that XLA has found to be the fastest on that worker's GPUs
@@ -49,7 +50,8 @@ EVENT_FILE = "tfevents"  # TensorBoard takes for an event file what has this in 
 
 MOST_ATTEMPTS = 10**9  # No run has so many; a name in a bucket may say so all the same.
 
-_CHECKPOINT = re.compile(r"step-([0-9]{10})\.npz")
+_UNEVALUATED = "-unevaluated"  # Sorts before the end of the name of the same step's other checkpoint.
+_CHECKPOINT = re.compile(rf"step-([0-9]{{10}})(?:{_UNEVALUATED})?\.npz")
 _LOG = re.compile(rf"{WORKERS}/([0-9]{{1,9}})/attempt-([0-9]{{1,16}})\.log(?:\.([0-9]{{1,9}}))?")
 _LONGEST_NAME = 255  # Bytes of a file's name, on any file system that Linux has.
 _HEX = "[0-9a-f]{8}"  # The checksum at the end of a Job's name, and the part of its UID at the end of a run's.
@@ -89,9 +91,9 @@ def folder_of_run(given: str) -> Path:
     return Path(os.path.expanduser(given or default_run_dir()))
 
 
-def checkpoint_name(step: int) -> str:
-    """The name of the checkpoint of a step."""
-    return f"step-{step:010d}.npz"
+def checkpoint_name(step: int, *, unevaluated: bool = False) -> str:
+    """The name of the checkpoint of a step; of an epoch's last there may be one from before its evaluation, too."""
+    return f"step-{step:010d}{_UNEVALUATED * unevaluated}.npz"
 
 
 def checkpoint_step(name: str) -> int | None:

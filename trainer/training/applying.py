@@ -17,9 +17,11 @@ from trainer.core.run_dir import RESULT
 from trainer.core.tf_config import Cluster
 from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
+from trainer.training.chunks import ChunkLength
 from trainer.training.data.feeding import Split
+from trainer.training.evaluation import measured
 from trainer.training.hardware import devices, strategy
-from trainer.training.hardware.compiling import EVALUATION, OUTPUTS, Compiling
+from trainer.training.hardware.compiling import OUTPUTS, Compiling
 from trainer.training.model.experiment import Experiment
 from trainer.training.predictions import Predictions
 from trainer.training.results import prediction_files, result
@@ -61,12 +63,12 @@ class _Application:
     ) -> None:
         self._config, self._cluster, self._run_dir, self._began = config, cluster, run_dir, began
         self._parts, self._data = parts, data
-        self._compiling = Compiling(config.jit_compile)
+        self._compiling, self._agreement = Compiling(config.jit_compile), Agreement(parts.strategy, cluster)
         self._chief, self._workers = cluster is None or cluster.is_chief, cluster.workers if cluster else 1
 
     def to_its_end(self) -> int:
         parts, config = self._parts, self._config
-        Agreement(parts.strategy, self._cluster).check_alike(parts.identity)
+        self._agreement.check_alike(parts.identity)
         start = variables.agree(parts.strategy, self._cluster, self._find)
         if start.checkpoint is None:
             print(f"{self._run_dir} holds a finished run; nothing to do")
@@ -91,12 +93,22 @@ class _Application:
         )
 
     def _evaluated(self) -> tuple[dict[str, Any], int]:
-        trainer = self._parts.trainer
-        trainer.start_epoch(0)
-        began = time.monotonic()
-        values = self._compiling.call(EVALUATION, trainer.evaluate, trainer.evaluation or trainer)
-        self._show(1, 1, began, values)
-        return {f"val_{name}": value for name, value in values.items()}, 1
+        evaluation = self._parts.trainer.evaluation
+        assert evaluation is not None  # noqa: S101  There are validation data.
+        began = shown = time.monotonic()
+
+        def agree(batches: int) -> int:
+            nonlocal shown
+            if time.monotonic() - shown >= self._config.log_every:
+                shown = time.monotonic()
+                self._show(evaluation.done, evaluation.batches, began)
+            return self._agreement.reach(pause=False, stop=False, steps=batches).steps
+
+        chunk = ChunkLength(fixed=self._config.chunk_steps)
+        values = measured(evaluation, 0, compiling=self._compiling, chunk=chunk, agree=agree)
+        assert values is not None  # noqa: S101  It was not left off.
+        self._show(evaluation.batches, evaluation.batches, began, values)
+        return {f"val_{name}": value for name, value in values.items()}, evaluation.batches
 
     def _predicted(self) -> tuple[dict[str, Any], int]:
         """Writes the outputs; of the workers the chief alone."""

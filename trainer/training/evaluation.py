@@ -1,20 +1,29 @@
-"""A pass over the validation split, compiled: by one replica, or by several, each with batches of its own."""
+"""A pass over the validation split, compiled: by one replica, or by several, each with batches of its own.
 
+It is made in chunks of some batches, as training is of steps: a wish to stop is soon heard, and the agent sees that it
+goes on.
+"""
+
+import dataclasses
 import functools
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainer.core import agent_link
 from trainer.core.config import Config
+from trainer.training.chunks import ChunkLength
 from trainer.training.data import random_state
 from trainer.training.data.feeding import Split
 from trainer.training.data.read_ahead import Readers
-from trainer.training.data.validation_feed import Batches, validation_feed
+from trainer.training.data.validation_feed import Batches, Call, validation_feed
 from trainer.training.hardware import collective
 from trainer.training.hardware.collective import WorkersSum
+from trainer.training.hardware.compiling import EVALUATION, Compiling
 from trainer.training.model import samples
 from trainer.training.model.experiment import Preprocess
 from trainer.training.model.first_look import FirstLook
@@ -24,8 +33,19 @@ from trainer.training.model.scores import Scores, Sums
 from trainer.training.state.variables import Variables
 
 
+@dataclasses.dataclass
+class _Part:
+    """How far one replica of this process is in a pass."""
+
+    batches: Batches
+    calls: Iterator[Call]
+    sums: Sums
+    call: Call | None = None  # What gives its next batch; None: the next of the calls does.
+    done: int = 0  # Batches.
+
+
 class Evaluation:
-    """Gives the loss and the metrics over the validation split."""
+    """Gives the loss and the metrics over the validation split, one pass at a time."""
 
     def __init__(
         self,
@@ -76,31 +96,71 @@ class Evaluation:
             validation_feed(config, validation, self._batches_of(self._first + local), device, readers)
             for local, device in enumerate(self._devices)
         ]
+        self.batches = self._batches_of(0).count
+        self._parts: list[_Part] = []
         self._build(jit_compile=jit_compile)
 
     def _build(self, *, jit_compile: bool) -> None:
         self.jit_compile = jit_compile
+        self._compiled = False  # Whether the functions were called.
+        whole, short = self._batch, self._validation.examples % self._batch
         self._whole, self._short = (
             [
-                tf.function(functools.partial(of, local=local), autograph=False, jit_compile=jit_compile or None)
+                tf.function(
+                    functools.partial(self._some_batches, local=local, count=count),
+                    autograph=False,
+                    jit_compile=jit_compile or None,
+                )
                 for local in range(len(self._devices))
             ]
-            for of in (self._whole_batches, self._short_batch)
+            for count in (whole, short)
         )
 
     def without_xla(self) -> None:
         """From now on runs as plain TensorFlow."""
         self._build(jit_compile=False)
 
-    def run(self, epoch: int) -> dict[str, float]:
-        """The loss and the metrics, by name: each replica passes over batches of its own, then all are added up."""
-        start = self._scores.start()
-        sums = [self._pass_of(local, epoch, start) for local in range(len(self._devices))]
+    def begin(self, epoch: int) -> None:
+        """Begins a pass after an epoch (from 0) with the first batch of each replica, before which all is compiled."""
+        self._epoch, self.done = tf.constant(epoch, tf.int64), 0
+        replicas = range(len(self._devices))
+        self._before = [self._state(local) for local in replicas]
+        self._parts = []
+        for local in replicas:
+            with tf.device(self._devices[local]):
+                sums = [tf.convert_to_tensor(value) for value in self._scores.start()]
+            batches = self._batches_of(self._first + local)
+            self._parts.append(_Part(batches=batches, calls=self._feeds[local].calls(), sums=sums))
+        if not self._compiled:
+            for local in replicas:
+                self._compile(local)
+            self._compiled = True
+        self.advance(1)
+
+    def advance(self, batches: int) -> None:
+        """Evaluates at most so many more batches on each replica."""
+        self.done = min(self.done + batches, self.batches)
+        for local in range(len(self._devices)):
+            self._go_on(local)
+        for part in self._parts:
+            part.sums[0].numpy()  # Which waits for a GPU.
+
+    def abandon(self) -> None:
+        """Ends a pass before its end: what it has changed is as before."""
+        for local, state in enumerate(self._before):
+            self._keep(local, state)
+        self._parts = []
+
+    def values(self) -> dict[str, float]:
+        """The loss and the metrics, by name, of a pass that is done: what all replicas have measured is added up."""
+        sums = [self._contribution(local) for local in range(len(self._devices))]
+        self._parts = []
         if self._replicas == 1:
             return self._scores.values(sums[0], self._validation.examples)
         total = [np.sum(parts, axis=0) for parts in zip(*sums, strict=True)]
         loss, *metrics = self._workers_sum.of(total)
-        joined = self._merging.joined([tf.convert_to_tensor(value) for value in start[1:]], metrics)
+        start = self._scores.start()[1:]
+        joined = self._merging.joined([tf.convert_to_tensor(value) for value in start], metrics)
         return self._scores.values([loss, *joined], self._validation.examples)
 
     def _batches_of(self, replica: int) -> Batches:
@@ -108,54 +168,64 @@ class Evaluation:
         first, apart = (0, 1) if self._alike else (replica, self._replicas)
         return Batches(size=self._batch, examples=self._validation.examples, first=first, apart=apart)
 
-    def _pass_of(self, local: int, epoch: int, start: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """What a replica adds to the sums; where there is one, the sums."""
+    def _compile(self, local: int) -> None:
+        """Has a replica's functions compiled, by calls for no batch, before one of them may change anything."""
+        part = self._parts[local]
+        part.call = next(part.calls, None)
+        if part.call is None:
+            return
+        for evaluate, needed in ((self._whole, part.batches.whole), (self._short, part.batches.rest)):
+            if needed:
+                self._evaluate(evaluate[local], local, part.call.begin, part.call.begin)
+
+    def _go_on(self, local: int) -> None:
+        """Evaluates a replica's batches as far as `done` says."""
+        part = self._parts[local]
+        first, apart = part.batches.first, part.batches.apart
+        until = min(self.done, part.batches.count)
+        while part.done < until:
+            call = part.call or next(part.calls)
+            begin, end = first + part.done * apart, min(first + until * apart, call.end)
+            part.call = call
+            part.sums = self._evaluate((self._short if call.short else self._whole)[local], local, begin, end)
+            part.done += len(range(begin, end, apart))
+            if first + part.done * apart >= call.end:
+                part.call = None
+
+    def _evaluate(self, evaluate: Callable[..., Sums], local: int, begin: int, end: int) -> Sums:
+        part = self._parts[local]
+        assert part.call  # noqa: S101
         with tf.device(self._devices[local]):
-            sums = [tf.convert_to_tensor(value) for value in start]
-            number = tf.constant(epoch, tf.int64)
-            for call in self._feeds[local].calls():
-                begin, end = tf.constant(call.begin, tf.int64), tf.constant(call.end, tf.int64)
-                evaluate = (self._short if call.short else self._whole)[local]
-                sums = evaluate(begin, end, number, sums, call.given)
-            if self._replicas == 1:
-                return [value.numpy() for value in sums]
-            replica = self._first + local
+            indices = tf.constant(begin, tf.int64), tf.constant(end, tf.int64)
+            return evaluate(*indices, self._epoch, part.sums, part.call.given)
+
+    def _contribution(self, local: int) -> list[npt.NDArray[Any]]:
+        """What a replica adds to the sums; where there is one, the sums."""
+        sums = self._parts[local].sums
+        if self._replicas == 1:
+            return [value.numpy() for value in sums]
+        replica = self._first + local
+        with tf.device(self._devices[local]):
             if self._alike and replica > 0:  # The first has measured the same: this one has nothing to add.
-                sums = [tf.convert_to_tensor(value) for value in start]
+                sums = [tf.convert_to_tensor(value) for value in self._scores.start()]
             loss, *metrics = sums
             return [value.numpy() for value in (loss, *self._merging.contributions(metrics, replica))]
 
-    def _whole_batches(
-        self, begin: tf.Tensor, end: tf.Tensor, epoch: tf.Tensor, sums: Sums, given: Any, *, local: int
+    def _some_batches(
+        self, begin: tf.Tensor, end: tf.Tensor, epoch: tf.Tensor, sums: Sums, given: Any, *, local: int, count: int
     ) -> Sums:
-        """A replica's full batches from one on, in turn."""
+        """A replica's batches of `count` examples each, from one on, in turn."""
         apart = self._batches_of(self._first + local).apart
         _, sums, state = tf.while_loop(
             lambda index, *_: index < end,
             lambda index, sums, state: (
-                index + apart, *self._evaluated(given, index, epoch, sums, state, local=local, count=self._batch)
+                index + apart, *self._evaluated(given, index, epoch, sums, state, local=local, count=count)
             ),
             [begin, sums, self._state(local)],
             parallel_iterations=1,
         )  # fmt: skip
         self._keep(local, state)
         return list(sums)
-
-    def _short_batch(
-        self,
-        begin: tf.Tensor,
-        end: tf.Tensor,  # noqa: ARG002
-        epoch: tf.Tensor,
-        sums: Sums,
-        given: Any,
-        *,
-        local: int,
-    ) -> Sums:
-        """The last batch, which is not full."""
-        count = self._validation.examples % self._batch
-        sums, state = self._evaluated(given, begin, epoch, sums, self._state(local), local=local, count=count)
-        self._keep(local, state)
-        return sums
 
     def _evaluated(
         self, given: Any, index: tf.Tensor, epoch: tf.Tensor, sums: Sums, state: Any, *, local: int, count: int
@@ -186,3 +256,35 @@ class Evaluation:
         if not self._look.independent or not self._merging.adds_up or self._alike:
             return own
         return min(max(own, samples.at_once(self._validation.bytes_per_example)), self._validation.examples)
+
+
+def measured(
+    evaluation: Evaluation, epoch: int, *, compiling: Compiling, chunk: ChunkLength, agree: Callable[[int], int]
+) -> dict[str, float] | None:
+    """Passes over the validation split, chunk by chunk.
+
+    Args:
+      evaluation: the compiled pass.
+      epoch: after which it is, from 0.
+      compiling: calls what is compiled.
+      chunk: the length of a new pass's chunks.
+      agree: asked between two chunks: takes the length that the next is to have, in batches of each replica, and
+        returns the one that all workers take; 0 to leave off.
+
+    Returns:
+      The loss and the metrics, by name; None when it was left off, and then nothing has changed.
+
+    Raises:
+      UsageError: --jit_compile=true, and XLA cannot compile it.
+    """
+    compiling.call(EVALUATION, lambda: evaluation.begin(epoch), evaluation)
+    while evaluation.done < evaluation.batches:
+        agent_link.moved()
+        chunk.steps = agree(chunk.steps)
+        if not chunk.steps:
+            evaluation.abandon()
+            return None
+        began = time.monotonic()
+        evaluation.advance(chunk.steps)
+        chunk.took(chunk.steps, time.monotonic() - began)
+    return evaluation.values()

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
 
 from trainer.core import agent_link
 from trainer.core.config import Config
@@ -15,7 +14,7 @@ from trainer.core.exit_codes import DataError, ExitCode
 from trainer.core.log_lines import Progress
 from trainer.core.tf_config import Cluster
 from trainer.training import announcement, resuming
-from trainer.training.agreement import Agreement
+from trainer.training.agreement import Agreed, Agreement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.chunks import ChunkLength
 from trainer.training.ending import Ending
@@ -23,6 +22,7 @@ from trainer.training.explaining import explained
 from trainer.training.hardware import devices, strategy
 from trainer.training.model.experiment import Experiment
 from trainer.training.model.update import learning_rate
+from trainer.training.progress.pace import Pace
 from trainer.training.progress.progress_bar import Display
 from trainer.training.progress.summaries import Summaries
 from trainer.training.results import result
@@ -81,13 +81,13 @@ class _Run:
         self._chunk = ChunkLength(fixed=config.chunk_steps)
         self._stepping = Stepping(parts.trainer, config, run_dir, chief=self._chief)
         self._clock = AttemptClock(began)
-        self._stop_wish = self._pause_wish = False  # This worker's; set by other threads.
+        self._stop_wish, self._pause_wish = threading.Event(), threading.Event()  # This worker's, set by other threads.
         self._state = Checkpoint(
             step=0, sums=self._scores.start(), history=[], seconds=0.0, step_seconds=0.0, step_examples=0,
             identity=parts.identity, arrays={},
         )  # fmt: skip
         self._counted = began  # Up to when wall time is in self._state.
-        self._shown = (time.monotonic(), 0, 0.0)  # When progress was last shown, its step, seconds waited for data.
+        self._pace = Pace(lambda: parts.trainer.feed.waited)
 
     def to_its_end(self) -> int:
         self._agreement.check_alike(self._parts.identity)
@@ -107,7 +107,7 @@ class _Run:
         with agent_link.busy(), explained(f"a step of the model {self._parts.model.name}", self._parts.look.x):
             graph = self._trainer.graph()  # Traced before the first step, whose time counts.
         announcement.check_graph(graph, self._trainer.known_variables)
-        self._stop.on_wish(self._wish_to_stop)
+        self._stop.on_wish(self._stop_wish.set)
         self._clock.steps_begin(self._state.step)
         with Display(self._news, every=self._config.log_every) as display:
             if self._chief:
@@ -145,43 +145,45 @@ class _Run:
     def _resume(self, saved: Checkpoint) -> None:
         self._state = resuming.resumed(saved, self._state, self._parts, self._config)
         self._stepping.go_on(xla=saved.xla)
-        self._shown = (time.monotonic(), saved.step, 0.0)
+        self._pace.begin(self._examples)
         print(f"resuming at step {saved.step} of {self._steps}")
 
     def _epochs(self, display: Display) -> bool:
         """Trains what is left; whether it was stopped before the end."""
         per_epoch = self._trainer.steps_per_epoch
-        first = True
-        for epoch in range(self._state.step // per_epoch, self._config.epochs):
+        for epoch in range(self._state.step // per_epoch - self._state.unevaluated, self._config.epochs):
             if self._state.ended:
                 return False
             self._trainer.start_epoch(epoch)
-            stop = self._epoch((epoch + 1) * per_epoch, display, first=first)
-            first = False
-            if stop and self._state.step < (epoch + 1) * per_epoch:
-                return True
-            stop = self._end_epoch(epoch, display) or stop
-            if stop and not self._state.ended and epoch + 1 < self._config.epochs:
+            if self._epoch((epoch + 1) * per_epoch, display) or self._end_epoch(epoch, display):
                 return True
         return False
 
-    def _epoch(self, end: int, display: Display, *, first: bool) -> bool:
-        """Takes the steps of an epoch up to `end`, chunk by chunk; whether a worker wishes to stop."""
-        self._speed_from = self._state.step_examples, self._state.step_seconds
-        self._waited_before = self._trainer.feed.waited or 0.0
-        stop = False
-        while self._state.step < end and not stop:
+    def _epoch(self, end: int, display: Display) -> bool:
+        """Takes the steps of an epoch up to `end`, chunk by chunk; whether the run was stopped, and saved."""
+        self._pace.begin_epoch(self._state.step_examples, self._state.step_seconds)
+        while self._state.step < end:
             # The first step comes alone, so that everyone sees at once that training has begun.
+            first = not self._stepping.begun
             steps = 1 if first and not self._config.chunk_steps else self._chunk.steps
             self._take_steps(self._stepping.end(self._state.step, min(self._state.step + steps, end)))
-            agreed = self._agreement.reach(pause=self._pause_wish, stop=self._stop_wish, steps=self._chunk.steps)
-            self._chunk.steps, stop = agreed.steps, agreed.stop
+            agreed = self._agree(steps=self._chunk.steps, pause=self._pause_wish.is_set())
+            self._chunk.steps = agreed.steps
             if first:
                 display.show(self._progress())
-                first = False
-            if self._state.step < end and (agreed.pause or stop):
+            if agreed.stop:
+                return self._stopped()
+            if agreed.pause and self._state.step < end:
                 self._save()
-        return stop
+        return False
+
+    def _stopped(self) -> bool:
+        """Saves the run where it stops: within an epoch, or before its evaluation has ended."""
+        if not self._state.unevaluated:  # Else that is what it has gone on from.
+            at_end = self._state.step % self._trainer.steps_per_epoch == 0
+            self._state = dataclasses.replace(self._state, unevaluated=at_end)
+            self._save()
+        return True
 
     def _take_steps(self, until: int) -> None:
         outcome = self._stepping.run(self._state.step, until, self._state.sums)
@@ -206,21 +208,17 @@ class _Run:
         return f"the optimizer's learning rate ({learning_rate(self._parts.model.optimizer):g})"
 
     def _end_epoch(self, epoch: int, display: Display) -> bool:
-        """Evaluates, writes down and saves an epoch; whether a worker wishes to stop."""
-        validation = self._stepping.evaluate()
-        examples, seconds = (
-            now - before
-            for now, before in zip((self._state.step_examples, self._state.step_seconds), self._speed_from, strict=True)
-        )
-        speed = examples / max(seconds, 1e-9)
-        train = self._values(self._state.step)
+        """Evaluates, writes down and saves an epoch; whether the run stops there, or meanwhile."""
+        validation = self._stepping.evaluate(epoch, self._next_evaluated)
+        if validation is None:
+            return self._stopped()
+        speed, waited = self._pace.of_epoch(self._state.step_examples, self._state.step_seconds)
+        train = self._values(self._state)
         display.show(self._progress(examples_per_second=speed, validation=validation))
         scores = train | {f"val_{name}": value for name, value in validation.items()}
         if self._summaries:
-            rate = learning_rate(self._parts.model.optimizer)
-            shown = train | {"learning_rate": rate, "examples_per_second": speed}
-            if (waited := self._trainer.feed.waited) is not None:
-                shown["data_wait_seconds"] = waited - self._waited_before
+            shown = train | {"learning_rate": learning_rate(self._parts.model.optimizer), "examples_per_second": speed}
+            shown |= {} if waited is None else {"data_wait_seconds": waited}
             self._summaries.epoch(epoch, step=self._state.step, train=shown, validation=validation)
             if self._config.histogram_freq and epoch % self._config.histogram_freq == 0:
                 self._summaries.histograms(epoch, self._parts.model)
@@ -228,19 +226,27 @@ class _Run:
         history = [*self._state.history, scores]
         # Asked before the epoch is saved: a run that is killed meanwhile asks again, and does not train on.
         finish = self._chief and self._ending.wished(history)
-        agreed = self._agreement.reach(pause=False, stop=self._stop_wish, steps=self._chunk.steps, finish=finish)
-        sums = self._scores.start(self._state.sums)
-        self._state = dataclasses.replace(self._state, sums=sums, history=history, ended=agreed.finish)
-        if agreed.finish:
+        agreed = self._agree(steps=self._chunk.steps, finish=finish)
+        sums, ended = self._scores.start(self._state.sums), agreed.finish
+        self._state = dataclasses.replace(self._state, sums=sums, history=history, ended=ended, unevaluated=False)
+        if ended:
             print(self._ending.said(history), flush=True)
         self._save(best=self._ending.best_steps(history))
-        return agreed.stop
+        return agreed.stop and not ended and epoch + 1 < self._config.epochs
+
+    def _agree(self, *, steps: int, pause: bool = False, finish: bool = False) -> Agreed:
+        return self._agreement.reach(pause=pause, stop=self._stop_wish.is_set(), steps=steps, finish=finish)
+
+    def _next_evaluated(self, batches: int) -> int:
+        """How many batches all workers evaluate next, at the chief's wish; 0 where one wishes to stop."""
+        agreed = self._agree(steps=batches)
+        return 0 if agreed.stop else agreed.steps
 
     def _save(self, *, best: list[int] | None = None) -> None:
         """Saves the state; `best` are the steps that are kept as the best from now on, None: as before."""
         if self._summaries is None:
             return
-        self._pause_wish = False
+        self._pause_wish.clear()
         if not self._summaries.flush():  # The events up to a checkpoint's step are on disk before it is.
             return
         now = time.monotonic()
@@ -251,14 +257,11 @@ class _Run:
         saved = dataclasses.replace(self._state, arrays=arrays, sums=sums, xla=self._trainer.jit_compile)
         self._checkpoints.save(saved, best=best)
 
-    def _wish_to_stop(self) -> None:
-        self._stop_wish = True
-
     def _wish_to_pause_regularly(self) -> None:
         def wish() -> None:
             while True:
                 time.sleep(self._config.checkpoint_every)
-                self._pause_wish = True
+                self._pause_wish.set()
 
         threading.Thread(target=wish, name="checkpoint-timer", daemon=True).start()
 
@@ -267,20 +270,22 @@ class _Run:
 
     def _news(self) -> Progress | None:
         """The progress when there is more than was shown; called from the display's thread."""
-        news = self._shown[1] < self._state.step or self._shown[2] < (self._trainer.feed.waited or 0.0)
-        return self._progress() if news and self._state.step < self._steps else None
+        return self._progress() if self._state.step < self._steps and self._pace.is_news(self._examples) else None
 
-    def _values(self, step: int, sums: Any = None) -> dict[str, float]:
-        """The loss and the metrics of the running epoch up to a step."""
-        examples = ((step - 1) % self._trainer.steps_per_epoch + 1) * self._config.global_batch_size
-        return self._scores.values(self._state.sums if sums is None else sums, examples)
+    @property
+    def _examples(self) -> int:
+        return self._state.step * self._config.global_batch_size
+
+    def _values(self, state: Checkpoint) -> dict[str, float]:
+        """The loss and the metrics of the running epoch so far."""
+        steps = (state.step - 1) % self._trainer.steps_per_epoch + 1
+        return self._scores.values(state.sums, steps * self._config.global_batch_size)
 
     def _progress(
         self, *, examples_per_second: float | None = None, validation: dict[str, float] | None = None
     ) -> Progress:
-        state, now, waited = self._state, time.monotonic(), self._trainer.feed.waited
-        (before, step_before, waited_before), self._shown = self._shown, (now, state.step, waited or 0.0)
-        since = max(state.step - step_before, 0) * self._config.global_batch_size / max(now - before, 1e-9)
+        state = self._state
+        since, data_wait = self._pace.since_told(self._examples)
         return Progress(
             worker=self._cluster.index if self._cluster else 0,
             workers=self._cluster.workers if self._cluster else 1,
@@ -289,9 +294,9 @@ class _Run:
             epochs=self._config.epochs,
             step=state.step,
             steps=self._steps,
-            metrics=self._values(state.step, state.sums),
+            metrics=self._values(state),
             examples_per_second=since if examples_per_second is None else examples_per_second,
-            data_wait=None if waited is None else min(max(waited - waited_before, 0) / max(now - before, 1e-9), 1.0),
+            data_wait=data_wait,
             saved=(self._checkpoints.saved or 0) if self._chief else None,
             validation=validation,
         )

@@ -1,7 +1,7 @@
 """A chunk of steps, run: the first is compiled, and what goes wrong in it is explained."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import tensorflow as tf
 
 from trainer.core import step_range
 from trainer.core.config import Config
+from trainer.training.chunks import ChunkLength
+from trainer.training.evaluation import measured
 from trainer.training.explaining import explained
-from trainer.training.hardware.compiling import EVALUATION, STEPS, Compiling
+from trainer.training.hardware.compiling import STEPS, Compiling
 from trainer.training.hardware.profiling import Profile
 from trainer.training.trainer import Outcome, Trainer
 
@@ -31,7 +33,8 @@ class Stepping:
           UsageError: --profile_steps names steps that the run does not have.
         """
         self._trainer, self._compiling = trainer, Compiling(config.jit_compile)
-        self._begun = False  # Whether a step was taken.
+        self._fixed = config.chunk_steps
+        self.begun = False  # Whether a step was taken.
         self._before: bool | None = None  # Whether XLA had compiled those of the checkpoint.
         steps = config.epochs * trainer.steps_per_epoch
         self._profile = Profile(step_range.parse(config.profile_steps), run_dir, writes=chief, of=steps)
@@ -54,27 +57,29 @@ class Stepping:
         until = trainer.reach(step, until)
         with self._profile.chunk(step, until), self._first_explained():
             outcome = self._compiling.call(STEPS, lambda: trainer.run(step, until, sums), trainer)
-        if not self._begun and self._before not in (None, trainer.jit_compile):
+        if not self.begun and self._before not in (None, trainer.jit_compile):
             print(
                 f"the checkpoint's steps were made {'with' if self._before else 'without'} XLA, these are not: they "
                 "draw other random numbers, and round otherwise",
                 flush=True,
             )
-        self._begun = True
+        self.begun = True
         return outcome
 
-    def evaluate(self) -> dict[str, float]:
-        """The loss and the metrics over the validation split after this epoch, by name; nothing without one.
+    def evaluate(self, epoch: int, agree: Callable[[int], int]) -> dict[str, float] | None:
+        """The loss and the metrics over the validation split after an epoch (from 0); nothing without one.
 
-        Raises:
-          UsageError: --jit_compile=true, and XLA cannot compile it.
+        Args and errors: see `evaluation.measured`, which may leave off with None.
         """
-        return self._compiling.call(EVALUATION, self._trainer.evaluate, self._trainer.evaluation or self._trainer)
+        if self._trainer.evaluation is None:
+            return {}
+        chunk = ChunkLength(fixed=self._fixed)
+        return measured(self._trainer.evaluation, epoch, compiling=self._compiling, chunk=chunk, agree=agree)
 
     @contextlib.contextmanager
     def _first_explained(self) -> Iterator[None]:
         """What goes wrong in the first step would go wrong again."""
-        if self._begun:
+        if self.begun:
             yield
             return
         try:

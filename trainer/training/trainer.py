@@ -95,20 +95,24 @@ class Trainer:
         self._bases = random_state.layer_bases(config.seed, len(self._variables.seeds))
         self.jit_compile = jit_compile and not (several and look.synchronized)
         self._build()
-        self.evaluation = validation and Evaluation(
-            config=config,
-            strategy=strategy,
-            look=look,
-            validation=validation,
-            preprocess=preprocess,
-            model_step=self._model_step,
-            variables=self._variables,
-            scores=self.scores,
-            merging=self._merging,
-            bases=self._bases,
-            devices=devices,
-            readers=readers,
-            jit_compile=self.jit_compile,
+        self.evaluation = (
+            None
+            if validation is None
+            else Evaluation(
+                config=config,
+                strategy=strategy,
+                look=look,
+                validation=validation,
+                preprocess=preprocess,
+                model_step=self._model_step,
+                variables=self._variables,
+                scores=self.scores,
+                merging=self._merging,
+                bases=self._bases,
+                devices=devices,
+                readers=readers,
+                jit_compile=self.jit_compile,
+            )
         )
 
     def _build(self) -> None:
@@ -142,7 +146,6 @@ class Trainer:
         """Sets the order and the examples' seeds of an epoch (from 0), functions of the seed and the epoch alone."""
         self.feed.start_epoch(epoch)
         self._epoch_seed.assign(random_state.epoch_seed(self._config.seed, epoch, training=True))
-        self._epoch = epoch
 
     def reach(self, step: int, until: int) -> int:
         """How far, at most to step `until`, `run` gets from `step` on; waits until it can begin."""
@@ -181,10 +184,6 @@ class Trainer:
         own = (*self.feed.variables, self._epoch_seed)
         locals_ = (one for value in own for one in self._strategy.experimental_local_results(value))
         return {*map(id, own), *map(id, locals_), *self._variables.ids}
-
-    def evaluate(self) -> dict[str, float]:
-        """The loss and the metrics over the validation split after this epoch, by name; nothing without one."""
-        return self.evaluation.run(self._epoch) if self.evaluation else {}
 
     def finalize(self) -> None:
         """What Keras does at the end of a fit: averages of the weights take their place, if the optimizer keeps any."""

@@ -32,8 +32,11 @@ from tests.training.oracle.every_kind import KINDS, WITH_OURS  # noqa: E402
 from tests.training.oracle.kinds import BATCH, Kind  # noqa: E402
 from trainer.core.config import Config  # noqa: E402
 from trainer.training import assembly  # noqa: E402
+from trainer.training.chunks import ChunkLength  # noqa: E402
 from trainer.training.data.order import Order  # noqa: E402
+from trainer.training.evaluation import measured  # noqa: E402
 from trainer.training.hardware import strategy  # noqa: E402
+from trainer.training.hardware.compiling import Compiling  # noqa: E402
 from trainer.training.model.experiment import Experiment  # noqa: E402
 from trainer.training.state import variables  # noqa: E402
 from trainer.training.state.checkpoint import Checkpoint, check_identity  # noqa: E402
@@ -92,7 +95,7 @@ def by_ours(
         seed=SEED, epochs=EPOCHS, global_batch_size=BATCH, jit_compile="true" if jit_compile else "auto"
     )  # fmt: skip
     parts = assembly.assemble(config, None, experiment)
-    trainer, history = parts.trainer, []
+    trainer, compiling, history = parts.trainer, Compiling(config.jit_compile), []
     step = 0
     sums: Any = trainer.scores.start()
     by_flags = parts.rate_is_a_flag
@@ -119,8 +122,11 @@ def by_ours(
                 )  # fmt: skip
         values = trainer.scores.values(sums, trainer.steps_per_epoch * BATCH)
         sums = trainer.scores.start(sums)
-        validation = trainer.evaluate()
-        history.append(values | {f"val_{name}": value for name, value in validation.items()})
+        validation: dict[str, float] | None = {}
+        if trainer.evaluation:
+            length = ChunkLength(fixed=chunk)
+            validation = measured(trainer.evaluation, epoch, compiling=compiling, chunk=length, agree=lambda own: own)
+        history.append(values | {f"val_{name}": value for name, value in (validation or {}).items()})
     trainer.finalize()
     return _ended(parts.model, history)
 

@@ -35,10 +35,15 @@ class Batches:
         mine = self.apart == 1 or self.whole % self.apart == self.first
         return self.examples % self.size if mine else 0
 
+    @property
+    def count(self) -> int:
+        """How many batches the replica evaluates."""
+        return len(range(self.first, -(-self.examples // self.size), self.apart))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Call:
-    """What one compiled call evaluates."""
+    """What one compiled call may evaluate, or several in turn."""
 
     begin: int  # Its first batch.
     end: int  # Beyond its last one.
@@ -71,7 +76,8 @@ class _ArrayPass:
 
     def calls(self) -> Iterator[Call]:
         batches = self._batches
-        yield Call(begin=batches.first, end=batches.whole, short=False, given=())
+        if batches.first < batches.whole:
+            yield Call(begin=batches.first, end=batches.whole, short=False, given=())
         if batches.rest:
             yield Call(begin=batches.whole, end=batches.whole + 1, short=True, given=())
 

@@ -43,6 +43,7 @@ class Checkpoint:
     arrays: dict[str, npt.NDArray[Any]] = dataclasses.field(repr=False)  # Variables of model and optimizer, by name.
     ended: bool = False  # Whether the experiment has ended the run here, before its last epoch.
     xla: bool | None = None  # Whether XLA has compiled its steps; None: it did not say.
+    unevaluated: bool = False  # Whether its step ends an epoch that is not in `history` yet.
 
     def encode(self) -> bytes:
         """The content of its file."""
@@ -222,7 +223,8 @@ class Checkpoints:
                 )
 
     def _write(self, checkpoint: Checkpoint, best: Collection[int] | None) -> None:
-        name, content = checkpoint_name(checkpoint.step), checkpoint.encode()
+        name = checkpoint_name(checkpoint.step, unevaluated=checkpoint.unevaluated)
+        content = checkpoint.encode()
         self._folder.mkdir(parents=True, exist_ok=True)
         if checkpoint.step in (best or ()):
             # Before the newest: a resume from this step does not come back to the end of this epoch.
