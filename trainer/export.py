@@ -54,8 +54,7 @@ def main(argv: Sequence[str]) -> int:
             to = Path(flags.to or (Path(run.rstrip("/")).name if "://" in run else run))
             _export(run, source, to, formats, trainer_argv)
     except TrainerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return error.tell()
     return ExitCode.DONE
 
 

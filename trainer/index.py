@@ -47,8 +47,7 @@ def main(argv: list[str]) -> int:
             *(len(csv_index.RowIndex(one).rows) for one in side_index.load(tables, csv_kind, say=_say)),
         ]
     except TrainerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return error.tell()
     except KeyboardInterrupt:
         return 130
     print(f"{len(files)} file(s) with {sum(counted)} records; their indexes are in place")

@@ -253,6 +253,15 @@ def test_what_cannot_be_evaluated_is_refused(
         ({"to": "predictions.npy"}, "--to=predictions.npy is of --mode=predict; add the mode"),
         ({"mode": "evaluate", "model": "x", "to": "predictions.npy"}, "--to=predictions.npy is of --mode=predict"),
         (
+            {"mode": "evaluate", "model": "x", "resume_from": "y"},
+            "--resume_from=y is of --mode=train, got --mode=evaluate",
+        ),
+        (
+            {"mode": "predict", "model": "x", "export": "tflite"},
+            "--export=tflite is of --mode=train, got --mode=predict",
+        ),
+        ({"mode": "evaluate", "model": "x", "profile_steps": "1:2"}, "--profile_steps=1:2 is of --mode=train"),
+        (
             {"mode": "predict", "model": "x", "to": "out.npy"},
             "--to=out.npy cannot be written; expected predictions.npy",
         ),

@@ -273,6 +273,15 @@ def test_a_state_that_no_run_has_saved_is_damage(state: bytes) -> None:
         Checkpoint.decode(with_state(state))
 
 
+@pytest.mark.parametrize(
+    "more", [{"\x1b]52;c;YQ==\x07": 1}, {"ended": 1}, {"unevaluated": "\x1b[2J"}, {"step": "\x9b2J"}], ids=ascii
+)
+def test_what_a_state_holds_gives_a_terminal_no_command(more: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r".") as error:
+        Checkpoint.decode(with_state(state_of(made(4).encode()) | more))
+    assert str(error.value).isprintable()
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_whatever_a_checkpoint_holds_it_is_one_or_damaged(data: st.DataObject) -> None:
@@ -287,6 +296,7 @@ def test_whatever_a_checkpoint_holds_it_is_one_or_damaged(data: st.DataObject) -
     assert all(isinstance(value, int | float) for scores in read.history for value in scores.values())
     assert (read.seconds + read.step_seconds + read.step_examples) >= -(2**54)
     assert isinstance(read.identity, dict)
+    assert {type(read.ended), type(read.unevaluated)} == {bool}
     Checkpoint.decode(read.encode())
 
 

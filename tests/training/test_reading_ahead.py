@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,3 +130,33 @@ def test_what_a_source_raises_is_told() -> None:
         assert ahead.next()
     with pytest.raises(IndexError, match="no such row"):
         ahead.next()
+
+
+class Exits(Source):
+    """Its decode function ends the program."""
+
+    def decode(self, example: Any, _seed: Any) -> Any:
+        if example[0][0] == 100:
+            sys.exit(0)
+        return example
+
+
+class StacksAndExits(Source):
+    """What gives its examples stacked ends the program."""
+
+    def stacked(self, rows: Any) -> Any:
+        if 100 in rows:
+            sys.exit(0)
+        return np.stack([np.full(self.values, row, np.float32) for row in rows]), np.zeros(len(rows), np.int32)
+
+
+@pytest.mark.parametrize(("kind", "where"), [(Exits, "[100]"), (StacksAndExits, ".stacked(")])
+def test_a_source_that_exits_is_an_error(kind: type[Source], where: str) -> None:
+    """An exit of a thread that reads would end training as if it were done."""
+    ahead = reading(kind())
+    for _ in range(100 // BATCH):
+        assert ahead.next()
+    with pytest.raises(RuntimeError, match=r"the source called sys.exit\(0\)") as error:
+        ahead.next()
+    (note,) = error.value.__notes__
+    assert where in note

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.browser import needs_chromium, page
 from tests.support.training_processes import Training, Worker, result
 from trainer.core.config import Config
 from trainer.training.data.arrays import Arrays
+from trainer.training.model.first_look import FirstLook
 from trainer.training.results import mistakes, report_page
 from trainer.training.results.attempt_times import AttemptTime, attempt_times, goodput
 from trainer.training.results.report_page import Report
@@ -123,7 +125,7 @@ def test_a_browser_shows_it_and_asks_nobody(training: Training, tmp_path: Path) 
 def test_whatever_a_text_holds_stays_text() -> None:
     attempts = [an_attempt(1, 0, 10, end=HOSTILE), an_attempt(2, 10, 20)]
     split = mistakes.Predictions(
-        split="validation", examples=1, of=1, wrong=1, confusion=[[0, 1], [0, 0]],
+        split="validation", examples=1, of=1, wrong=1, classes=2, confusion={(0, 1): 1},
         misses=[mistakes.Miss(index=0, label=HOSTILE, predicted=HOSTILE, picture=None, values=HOSTILE)],
     )  # fmt: skip
     text = report_page.page(
@@ -188,10 +190,12 @@ def test_two_workers_write_one_page_and_a_resume_counts_as_an_attempt(training: 
     assert "worker 0 &lt;was&gt; killed" in text
 
 
-def test_two_classes_without_validation_data(training: Training, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_two_classes_without_validation_data(count: int, training: Training, tmp_path: Path) -> None:
     environ, run_dir = experiment(tmp_path, BINARY), tmp_path / "run"
     flags = ("--experiment=reported", f"--run_dir={run_dir}", "--epochs=2", "--global_batch_size=20")
-    text = finished(training.start(*flags, environ=environ), run_dir)
+    workers = training.start_workers(count, *flags, environ=environ) if count > 1 else []
+    text = finished((workers or [training.start(*flags, environ=environ)])[0], run_dir)
     assert "of all 200 training examples got another class than their label" in text
     cells = [int(cell or 0) for cell in re.findall(r"<td style=[^>]*>(\d*)</td>", text)]
     assert len(cells) == 4
@@ -215,19 +219,42 @@ def test_several_outputs_have_neither() -> None:
     inputs = keras.Input((2,))
     model = keras.Model(inputs, [keras.layers.Dense(1)(inputs), keras.layers.Dense(2)(inputs)])
     split = Arrays((np.ones((5, 2)), [np.ones((5, 1)), np.ones((5, 2))]), "validation")
-    found = mistakes.predictions(model, split, None, 0)
-    assert (found.wrong, found.confusion, found.misses, found.examples) == (None, None, [], 5)
+    found = mistakes.predictions(model, split, None, 0, look_at(model, split))
+    assert (found.wrong, found.confusion, found.misses, found.examples) == (None, {}, [], 5)
     assert "Farthest" not in report_page.page(a_report(predictions=found))
+
+
+def look_at(model: Any, split: Arrays) -> FirstLook:
+    """What the first examples show of a classifier."""
+    x, y, _ = split.head(2)
+    kinds = {"synchronized": False, "independent": True, "assigns": False, "classes": True}
+    return FirstLook(x=x, y=y, weight=None, outputs=model(x), **kinds)
+
+
+def test_many_classes_take_a_bounded_memory() -> None:
+    """As few examples as there is room for, and no matrix of all classes, which would be gigabytes."""
+    classes = 50_000
+    x = np.zeros((2000, 1), np.float32)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(classes, bias_initializer="ones")])
+    split = Arrays((x, np.arange(2000)), "validation")
+    tracemalloc.start()
+    found = mistakes.predictions(model, split, None, 0, look_at(model, split))
+    text = report_page.page(a_report(predictions=found))
+    assert tracemalloc.get_traced_memory()[1] < 2**30
+    tracemalloc.stop()
+    assert found.examples == 2**27 // (4 * classes + 8)
+    assert (found.classes, found.wrong) == (classes, found.examples - 1)
+    assert "<td>1</td><td>0</td><td>1</td>" in text
 
 
 def test_it_looks_at_a_bounded_number_of_examples() -> None:
     count = mistakes.MOST + 500
     x = np.zeros((count, 2), np.float32)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, bias_initializer="ones")])
-    found = mistakes.predictions(model, Arrays((x, np.arange(count) % 3), "validation"), None, 0)
+    split = Arrays((x, np.arange(count) % 3), "validation")
+    found = mistakes.predictions(model, split, None, 0, look_at(model, split))
     assert (found.examples, found.of) == (mistakes.MOST, count)
-    assert found.confusion is not None
-    assert np.sum(found.confusion) == mistakes.MOST
+    assert sum(found.confusion.values()) == mistakes.MOST
     assert [miss.index for miss in found.misses[:3]] == [1, 2, 4]
     assert "the first 10,000 of the 10,500 validation examples" in report_page.page(a_report(predictions=found))
 
@@ -262,10 +289,9 @@ def test_a_page_that_cannot_be_made_costs_a_line_and_not_the_run(training: Train
 
 
 def test_many_classes_are_named_in_pairs() -> None:
-    matrix = np.eye(50, dtype=int) * 3
-    matrix[4, 7], matrix[9, 1] = 5, 8
+    confusion = {(label, label): 3 for label in range(50)} | {(4, 7): 5, (9, 1): 8}
     found = mistakes.Predictions(
-        split="validation", examples=163, of=163, wrong=13, confusion=matrix.tolist(), misses=[]
+        split="validation", examples=163, of=163, wrong=13, classes=50, confusion=confusion, misses=[]
     )
     text = report_page.page(a_report(predictions=found))
     assert "<td>9</td><td>1</td><td>8</td></tr><tr><td>4</td><td>7</td><td>5</td>" in text

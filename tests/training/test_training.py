@@ -1,5 +1,6 @@
 """One real process: what it writes, prints and leaves behind."""
 
+import io
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.support import event_reader
 from tests.support.paths import ROOT
@@ -22,7 +24,9 @@ from tests.support.small_mnist import TEST_IMAGES
 from tests.support.training_processes import Training, result
 from trainer import mnist
 from trainer.core import experiment_flags
+from trainer.core.log_lines import Progress
 from trainer.training.data import idx_files
+from trainer.training.progress import progress_bar
 from trainer.training.results.result import weights_sha256
 
 
@@ -165,6 +169,23 @@ def test_a_terminal_shows_a_bar_and_a_line_an_epoch(small_mnist: Path, tmp_path:
     assert re.search(r"epoch 2/2 +━+.* +step 10/10 +loss \d\.\d{4} accuracy 0\.\d{4} .*examples/s", text), text
     assert len(re.findall(r"^epoch \d/2  loss .*  val_accuracy 0\.\d{4} ", text, re.MULTILINE)) == 2
     assert "progress worker" not in text
+
+
+def test_the_bar_shows_metrics_as_they_are_called() -> None:
+    """Nothing in a name is markup, which would be left out, or end training where it is wrong."""
+    out = io.StringIO()
+    bar = progress_bar._Bar()
+    bar._bar.live.console = Console(file=out, force_terminal=True, width=200)
+    names = {"loss": 1.0, "f1[macro]": 0.5, "x[/y]": 2.0, ":smile:": 3.0}
+    bar.epoch(
+        Progress(
+            worker=0, workers=1, attempt=1, epoch=1, epochs=2, step=1, steps=2, metrics=names, examples_per_second=1.0,
+            validation={"a[/b]": 1.0},
+        )
+    )  # fmt: skip
+    bar.close()
+    assert "loss 1.0000  f1[macro] 0.5000  x[/y] 2.0000  :smile: 3.0000  val_a[/b] 1.0000" in out.getvalue()
+    assert re.search(r"step 1/2 .*f1\[macro\] 0\.5000", out.getvalue())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -29,8 +29,7 @@ def main(argv: Sequence[str] | None = None, *, program: Sequence[str] = TRAINER)
         config = settings.parse(AgentConfig, agent_argv, program=PROGRAM)
         return Agent(config, trainer_argv, os.environ, program=program).run()
     except TrainerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        finishing.leave_early(int(error.exit_code), str(error), os.environ)
+        finishing.leave_early(error.tell(), str(error), os.environ)
         return error.exit_code
     except Exception as error:  # A fault of this program's own, in whichever thread: another pod may do better.
         traceback.print_exc()

@@ -39,8 +39,7 @@ def main(run_dir: str, archive: str, folder: str, *agent_argv: str) -> int:
         sys.path[1:1] = shipped_code.python_path(Path(folder)).split(os.pathsep)
         return cli.main(agent_argv)
     except TrainerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        finishing.leave_early(error.exit_code, str(error), os.environ)
+        finishing.leave_early(error.tell(), str(error), os.environ)
         return error.exit_code
 
 

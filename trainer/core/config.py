@@ -163,6 +163,9 @@ class Config:
             raise UsageError(f"--mode={self.mode} needs a model; add --model=RUN_DIR, the folder of a run")
         if self.to and self.mode != "predict":
             raise UsageError(f"--to={self.to} is of --mode=predict; leave it out")
+        for name in ("resume_from", "export", "profile_steps") if self.mode != "train" else ():
+            if value := getattr(self, name):
+                raise UsageError(f"--{name}={value} is of --mode=train, got --mode={self.mode}; leave it out")
         path = self.predictions()
         if str(path) not in PREDICTIONS and not (path.is_absolute() and path.suffix in _SUFFIXES):
             raise UsageError(

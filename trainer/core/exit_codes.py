@@ -14,8 +14,10 @@ CRASH is a restart of those that --max_restarts allows, PEER_LOST and AGREED are
 
 import dataclasses
 import enum
+import sys
 
 from trainer.core.causes import Cause
+from trainer.core.safe_text import printable
 
 
 class ExitCode(enum.IntEnum):
@@ -153,6 +155,11 @@ class TrainerError(Exception):
     """An error that a person can act on: its text says what was given, what was expected, what to do."""
 
     exit_code: ExitCode
+
+    def tell(self) -> ExitCode:
+        """Prints it, as the last that a program says; returns the exit code. Its text may be from a bucket."""
+        print(f"error: {printable(str(self))}", file=sys.stderr, flush=True)
+        return self.exit_code
 
 
 class UsageError(TrainerError):

@@ -144,8 +144,7 @@ def main(address: str, folder: str, what: str = "") -> None:
     try:
         event_files = EventFiles(address, Path(folder), profiles_alone=what == "profiles")
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(error.tell())
     said = -_SAY_EVERY
     for _ in pauses(PAUSE_SECONDS):
         try:

@@ -76,8 +76,7 @@ def main(argv: list[str], *, began: float) -> int:
             began=began,
         )
     except TrainerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return error.tell()
 
 
 def _collect_garbage_again() -> None:

@@ -144,6 +144,8 @@ class ExampleReader:
             if not self._may_skip:
                 raise
             return False
+        except (Exception, SystemExit) as error:
+            raise self._told(error, f".stacked({rows[:3]} …)") from error.__cause__
         columns = list(leaves_of(given, self._template))
         for column in columns:
             check_unmasked(column, f"{self._name} data: a part of {type(self._source).__name__}.stacked")
@@ -223,6 +225,8 @@ class ExampleReader:
         except DamagedRecord:
             if not self._may_skip:
                 raise
+        except (Exception, SystemExit) as error:
+            raise self._told(error, f"[{row}]") from error.__cause__
         return self._one(row, epoch_seed, damaged)
 
     def _one(self, row: int, epoch_seed: int, damaged: dict[int, str]) -> Any:

@@ -40,6 +40,7 @@ class FirstLook:
     synchronized: bool  # Whether a layer of the model asks the other replicas in its forward pass.
     independent: bool  # Whether an example's loss depends on nothing else in its batch.
     assigns: bool  # Whether the forward pass changes state where nothing is trained, too.
+    classes: bool  # Whether a loss takes labels that are classes.
 
     @property
     def examples(self) -> int:
@@ -88,8 +89,9 @@ def look(
         raise UsageError("the model has no weights that are trained; set trainable=True for some of its layers")
     _check_size(y, outputs)
     _score(model, x, y, outputs, weight, "training")
+    classes = has_classes(model)
     for split in (train, validation):
-        if split is not None and has_classes(model):
+        if split is not None and classes:
             _check_all_labels(model, split, preprocess, outputs)
     if validation is not None:
         x_, y_, weight_ = _head(validation, preprocess, min(validation.examples, 2))
@@ -99,7 +101,7 @@ def look(
     synchronized = any(getattr(layer, "synchronized", False) for layer in model._flatten_layers())
     independent = not added and _is_independent(model, outputs, weight)
     seen = FirstLook(
-        x=x, y=y, weight=weight, outputs=outputs, synchronized=synchronized, independent=independent,
+        x=x, y=y, weight=weight, outputs=outputs, synchronized=synchronized, independent=independent, classes=classes,
         assigns=any(value is not None and not random_state.is_seed(variable) for variable, value in zip(
             model.non_trainable_variables, changed, strict=True
         )),

@@ -85,7 +85,7 @@ class _Bar:
             progress.TextColumn("epoch {task.fields[epoch]}"),
             progress.BarColumn(bar_width=None),
             progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-            progress.TextColumn("{task.fields[metrics]}"),
+            progress.TextColumn("{task.fields[metrics]}", markup=False),  # Whoever names a metric writes no markup.
             progress.TextColumn("{task.fields[speed]:,.0f} examples/s{task.fields[wait]}"),
             progress.TimeRemainingColumn(),
             speed_estimate_period=5.0,
@@ -119,6 +119,8 @@ class _Bar:
                 ]
             ),
             highlight=False,
+            markup=False,
+            emoji=False,
         )
         self._epoch_began = now
 

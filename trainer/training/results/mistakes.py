@@ -3,7 +3,9 @@
 It is one pass over at most `MOST` examples by one process, compiled; nothing that is trained is touched.
 """
 
+import collections
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,14 +15,14 @@ import tensorflow as tf
 
 from trainer.training.data.feeding import Split
 from trainer.training.data.source_split import SourceSplit
-from trainer.training.model.compilation import has_classes
 from trainer.training.model.experiment import Preprocess
-from trainer.training.model.first_look import call
+from trainer.training.model.first_look import FirstLook, call
 from trainer.training.model.samples import at_once, prepared
 from trainer.training.nests import Nest
 
 MOST = 10_000  # Examples that are looked at.
 _MOST_READ = 1_000  # Of a source, whose examples are read for it.
+_MOST_BYTES = 2**27  # Of outputs and labels, which are held until all are there.
 SHOWN = 25  # Of those that it got wrong.
 _MOST_PIXELS = 160  # Of a picture's side; a larger one is drawn with every second pixel, every third, …
 _VALUES = 8  # Of an input that is no picture.
@@ -47,11 +49,12 @@ class Predictions:
     examples: int  # Looked at.
     of: int  # In the split.
     wrong: int | None  # How many were; None: the model tells no classes apart.
-    confusion: list[list[int]] | None  # How often a label (row) was taken for a class (column).
+    classes: int  # How many it tells apart; 0: none.
+    confusion: Mapping[tuple[int, int], int]  # How often a label (first) was taken for a class, where it was at all.
     misses: list[Miss]  # The first that were wrong; of numbers, those farthest from their labels.
 
 
-def predictions(model: Any, split: Split, preprocess: Preprocess | None, seed: int) -> Predictions:
+def predictions(model: Any, split: Split, preprocess: Preprocess | None, seed: int, look: FirstLook) -> Predictions:
     """Looks at the first examples of a split.
 
     Args:
@@ -59,20 +62,25 @@ def predictions(model: Any, split: Split, preprocess: Preprocess | None, seed: i
       split: where they are taken from.
       preprocess: the experiment's, or None.
       seed: the run's.
+      look: what the first batch has shown, of the model as it was compiled.
     """
-    count = min(_MOST_READ if isinstance(split, SourceSplit) else MOST, split.examples)
-    outputs, labels = _passed_over(model, split, preprocess, seed, count)
-    nothing = Predictions(split=split.name, examples=count, of=split.examples, wrong=None, confusion=None, misses=[])
+    size = max(1, sum(_bytes(leaf) for nest in (look.outputs, look.y) for leaf in keras.tree.flatten(nest)))
+    count = min(_MOST_READ if isinstance(split, SourceSplit) else MOST, split.examples, max(1, _MOST_BYTES // size))
+    batch = min(at_once(max(size, split.bytes_per_example)), count)
+    outputs, labels = _passed_over(model, split, preprocess, seed, count, batch)
+    nothing = Predictions(
+        split=split.name, examples=count, of=split.examples, wrong=None, classes=0, confusion={}, misses=[]
+    )
     if len(outputs) != 1 or len(labels) != 1:
         return nothing
     output, label = outputs[0], labels[0]
-    if (classes := _classes(model, output, label)) is not None:
+    if (classes := _classes(output, label, binary=look.classes)) is not None:
         told, true, number = classes
-        confusion = np.bincount(true * number + told, minlength=number * number).reshape(number, number)
+        confusion = collections.Counter(zip(true.tolist(), told.tolist(), strict=True))
         wrong = np.flatnonzero(told != true)
         misses = [(int(row), str(true[row]), str(told[row])) for row in wrong[:SHOWN]]
         return dataclasses.replace(
-            nothing, wrong=len(wrong), confusion=confusion.tolist(), misses=_misses(split, misses)
+            nothing, wrong=len(wrong), classes=number, confusion=confusion, misses=_misses(split, misses)
         )
     if output.size != label.size or output.dtype.kind != "f":
         return nothing
@@ -83,10 +91,9 @@ def predictions(model: Any, split: Split, preprocess: Preprocess | None, seed: i
 
 
 def _passed_over(
-    model: Any, split: Split, preprocess: Preprocess | None, seed: int, count: int
+    model: Any, split: Split, preprocess: Preprocess | None, seed: int, count: int, batch: int
 ) -> tuple[list[Array], list[Array]]:
     """Outputs and labels of the first examples, each a list of arrays."""
-    batch = min(at_once(split.bytes_per_example), count)
 
     def predicted(raw: Nest, y: Nest, rows: tf.Tensor) -> tuple[Nest, Nest]:
         x, y = prepared(preprocess, seed, raw, y, rows)
@@ -112,8 +119,16 @@ def _plain(leaf: Any) -> Array:
     return array.astype(np.float32) if array.dtype.kind not in "biuf" or array.dtype.itemsize < 4 else array
 
 
-def _classes(model: Any, output: Array, label: Array) -> tuple[Array, Array, int] | None:
-    """The class that was told, the true one, and how many there are; None: it does not look like classes."""
+def _bytes(leaf: tf.Tensor) -> int:
+    """What an example's part of a leaf takes, as `_plain` has it."""
+    return int(np.prod(leaf.shape[1:])) * max(4, int(leaf.dtype.size))
+
+
+def _classes(output: Array, label: Array, *, binary: bool) -> tuple[Array, Array, int] | None:
+    """The class that was told, the true one, and how many there are; None: it does not look like classes.
+
+    Of a single output only the losses say (`binary`) whether it tells two classes apart.
+    """
     count = len(output)
     flat = label.reshape(count, -1)
     if output.ndim == 2 and output.shape[1] >= 2:
@@ -122,7 +137,7 @@ def _classes(model: Any, output: Array, label: Array) -> tuple[Array, Array, int
             return output.argmax(axis=1), flat[:, 0].astype(np.int64), classes
         one_hot = flat.shape == output.shape and ((flat == 0) | (flat == 1)).all() and (flat.sum(axis=1) == 1).all()
         return (output.argmax(axis=1), flat.argmax(axis=1), classes) if one_hot else None
-    if output.size == count and flat.shape[1] == 1 and ((flat == 0) | (flat == 1)).all() and has_classes(model):
+    if output.size == count and flat.shape[1] == 1 and ((flat == 0) | (flat == 1)).all() and binary:
         threshold = 0.5 if ((output >= 0) & (output <= 1)).all() else 0.0
         return (output.reshape(count) > threshold).astype(np.int64), flat[:, 0].astype(np.int64), 2
     return None

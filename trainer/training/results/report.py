@@ -59,7 +59,8 @@ def write(
 def _predictions(config: Config, parts: Assembly) -> Predictions | None:
     """What the model makes of the validation data; None, and a warning, where it cannot be asked."""
     try:
-        return predictions(standalone(parts, config), parts.shown, parts.experiment.preprocess, config.seed)
+        model, preprocess = standalone(parts, config), parts.experiment.preprocess
+        return predictions(model, parts.shown, preprocess, config.seed, parts.look)
     except Exception as error:
         logging.warning(
             "%s shows no predictions, as they could not be made: %s: %s", REPORT, type(error).__name__, words(error)

@@ -159,17 +159,13 @@ def _predictions(found: Predictions) -> str:
             return ""
         return f"<h2>Farthest from the label</h2><p>of {escaped(looked)}</p>{_misses(found.misses)}"
     parts = [f"<h2>Confusion</h2><p>{found.wrong:,} of {escaped(looked)} got another class than their label</p>"]
-    matrix = found.confusion or []
-    if len(matrix) <= _MOST_CLASSES:
+    if found.classes <= _MOST_CLASSES:
+        classes = range(found.classes)
+        matrix = [[found.confusion.get((label, told), 0) for told in classes] for label in classes]
         parts.append(f'<div class="wide">{_matrix(matrix)}</div>')
     else:
-        pairs = [
-            (count, label, told)
-            for label, row in enumerate(matrix)
-            for told, count in enumerate(row)
-            if count and label != told
-        ]
-        cells = [[label, told, count] for count, label, told in sorted(pairs, key=lambda pair: -pair[0])[:_MOST_PAIRS]]
+        pairs = [(-count, label, told) for (label, told), count in found.confusion.items() if label != told]
+        cells = [[label, told, -less] for less, label, told in sorted(pairs)[:_MOST_PAIRS]]
         parts.append(_table(["label", "taken for", "times"], cells))
     if found.misses:
         parts.append(f"<h2>Examples that it got wrong</h2><p>the first {len(found.misses)}</p>{_misses(found.misses)}")

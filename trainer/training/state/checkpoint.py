@@ -20,6 +20,7 @@ from absl import logging
 from trainer.core import format_versions, threads, typed_json
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import BEST, CHECKPOINTS, best_names, checkpoint_name, checkpoint_names, checkpoint_step
+from trainer.core.safe_text import one_line
 from trainer.training.state.whole_file import link_whole, remove_unfinished, write_whole
 
 _STATE = "state.json"
@@ -89,7 +90,7 @@ class Checkpoint:
         except DataError:
             raise
         except Exception as error:  # What NumPy and zipfile raise for a file that is not theirs is not written down.
-            raise ValueError(str(error) or type(error).__name__) from None
+            raise ValueError(one_line(str(error)) or type(error).__name__) from None
 
 
 def _check_types(state: dict[str, Any]) -> None:
@@ -98,6 +99,9 @@ def _check_types(state: dict[str, Any]) -> None:
     typed_json.whole(state, "step_examples")
     for name in ("seconds", "step_seconds"):
         typed_json.number(state, name)
+    for name in ("ended", "unevaluated"):
+        if type(state.get(name, False)) is not bool:
+            raise ValueError(f"{name} is neither true nor false")
     typed_json.an_object(state["identity"], "identity")
     epochs = state["history"] if isinstance(state["history"], list) else [None]
     for scores in epochs:  # A metric may be no number.
