@@ -35,7 +35,8 @@ def put_together(
 ) -> Assembly:
     """A run of an experiment with these parts, up to its first step."""
     preprocess = more.pop("preprocess", None)
-    experiment = Experiment(name="e", load_data=lambda _: data, build_model=model, preprocess=preprocess)
+    load_data = more.pop("load_data", lambda _: data)
+    experiment = Experiment(name="e", load_data=load_data, build_model=model, preprocess=preprocess)
     parts = assemble(Config(experiment="e", global_batch_size=8, **more), None, experiment, given)
     with explained("a step", parts.look.x):
         announcement.check_graph(parts.trainer.graph(), parts.trainer.known_variables)

@@ -1,5 +1,6 @@
 """--mode=evaluate and --mode=predict: the same numbers by any number of workers, whatever is killed meanwhile."""
 
+import contextlib
 import importlib.util
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from tests.support import full_disk
 from tests.support.training_processes import Training, result
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
@@ -272,6 +274,23 @@ def test_flags_that_do_not_go_together(flags: dict[str, Any], text: str) -> None
     with pytest.raises(UsageError) as refused:
         Config(**flags).check()
     assert str(refused.value).startswith(text)
+
+
+def test_a_file_has_its_room_before_it_is_written_and_goes_where_it_fails(tmp_path: Path) -> None:
+    """A map of a file finds out only when it is written to that the disk is full, and the process ends by SIGBUS."""
+    path, field = tmp_path / "predictions.npy", prediction_files.Field("output", (1000,), np.dtype("float32"))
+    with contextlib.suppress(KeyError), prediction_files.writing(path, [field], 500):
+        (part,) = tmp_path.iterdir()
+        assert part.stat().st_blocks * 512 >= 500 * 4000
+        raise KeyError
+    assert not [*tmp_path.iterdir()]
+    with (
+        full_disk.no_room_beyond(1000),
+        pytest.raises(OSError, match="File too large"),
+        prediction_files.writing(path, [field], 500),
+    ):
+        pass
+    assert not [*tmp_path.iterdir()]
 
 
 def test_parquet_without_pyarrow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,22 @@ def test_a_resume_with_another_is_refused(named: str, other: Callable[[], Any]) 
         check_identity(before, identity(other))
 
 
+def by_flags(**flags: Any) -> dict[str, Any]:
+    """Of a model that the flags compile."""
+    keras.backend.clear_session()
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, "softmax")])
+    return put_together(model=lambda _: model, optimizer="sgd", **flags).identity
+
+
+def test_with_another_momentum_too() -> None:
+    without, with_it = by_flags(), by_flags(momentum=0.9)
+    for before, now in ((without, with_it), (with_it, without), (with_it, by_flags(momentum=0.5))):
+        with pytest.raises(UsageError, match="step 3 was made with momentum "):
+            check_identity(taken(**before), now)
+    check_identity(taken(**with_it), by_flags(momentum=0.9))
+    check_identity(taken(**without), by_flags())
+
+
 def test_with_other_data_too() -> None:
     with pytest.raises(UsageError, match="step 3 was made with data set "):
         check_identity(taken(**identity()), identity(data=((X, (Y + 1) % 3), GOOD[1])))

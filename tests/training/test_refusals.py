@@ -291,6 +291,9 @@ def raises(config: Any) -> Any:
         (DataError, "examples of [5], the validation data has [4]", {"data": (GOOD[0], (X[:10, :4], Y[:10]))}),
         (DataError, "takes whole numbers as labels, and there is 0.5", {"data": ((X, Y + 0.5), None)}),
         (UsageError, "looks up text", {"model": lambda _: text()}),
+        (UsageError, "a metric is called epochs, as another field of result.json is; give it another name",
+         {"model": lambda _: network(metrics=[keras.metrics.SparseCategoricalAccuracy("epochs")])}),
+        (UsageError, "load_data ended the process by exit(0); raise", {"load_data": lambda _: sys.exit(0)}),
     ],
 )  # fmt: skip
 def test_refused_in_one_line(error: type[TrainerError], words: str, parts: dict[str, Any]) -> None:
@@ -334,6 +337,17 @@ def test_a_flag_that_build_model_reads_is_honoured() -> None:
         given={"learning_rate"}, learning_rate=0.25,
     )  # fmt: skip
     assert float(parts.model.optimizer.learning_rate) == 0.25
+
+
+@pytest.mark.parametrize("code", ["import sys\nsys.exit(0)", "import argparse\nargparse.ArgumentParser().parse_args()"])
+def test_an_experiment_that_exits_cannot_be_imported(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "it_exits.py").write_text(f"{code}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["trainer", "--experiment=it_exits"])
+    with pytest.raises(UsageError, match=r"^--experiment=it_exits cannot be imported: it ended the process by exit\("):
+        load("it_exits")
 
 
 @pytest.mark.parametrize(

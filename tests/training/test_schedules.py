@@ -93,6 +93,22 @@ def test_it_trains_as_a_model_that_is_compiled_with_it(training: Training, tmp_p
     assert "error: --warmup_steps=3 is of a model that is not compiled, and build_model of" in refused.text
 
 
+@pytest.mark.parametrize("more", [COSINE[:1], ("--warmup_steps=6", "--optimizer=sgd")])
+def test_a_model_with_a_schedule_is_exported(more: tuple[str, ...], training: Training, tmp_path: Path) -> None:
+    training.run(f"--run_dir={tmp_path / 'run'}", *FLAGS, *more, "--export=savedmodel")
+    assert result(tmp_path / "run")["exports"]["savedmodel"]
+
+
+def test_a_resume_with_fewer_epochs_than_are_done_is_refused(training: Training, tmp_path: Path) -> None:
+    training.run(f"--run_dir={tmp_path / 'one'}", *FLAGS)
+    own = (f"--run_dir={tmp_path / 'two'}", f"--resume_from={tmp_path / 'one'}", *FLAGS)
+    worker = training.start(*own, "--epochs=2")
+    assert worker.wait() == 64, worker.text
+    text = "error: --epochs=2 is less than the checkpoint of step 30 has, whose epochs have 10 steps; give at least 3"
+    assert text in worker.text
+    training.run(*own, "--epochs=3")  # All is done, and the result is written.
+
+
 def test_a_resume_with_another_schedule_is_refused(training: Training, tmp_path: Path) -> None:
     training.run(f"--run_dir={tmp_path / 'one'}", *FLAGS, *COSINE)
     for flags in (COSINE[:1], (*COSINE, "--epochs=4"), ("--learning_rate_schedule=constant",)):

@@ -7,17 +7,21 @@ _UP = re.compile(
     r"top_?(k|\d)|hits"
 )
 _DOWN = re.compile(
-    r"loss|error|entropy|perplexity|divergence|hinge|false_|distance|brier|deviation|regret|logcosh|poisson|quantile"
-    r"|pinball|(^|_)(rm|m)?s(l)?e$|(^|_)mae$|mape$|(^|_)[wc]er$"
+    r"(?:loss|error|entropy|perplexity|divergence|hinge|distance|brier|deviation|regret|logcosh|poisson|quantile"
+    r"|pinball)(?:_?score)?|false_|(^|_)(rm|m)?s(l)?e$|(^|_)mae$|mape$|(^|_)[wc]er$"
 )
 
 
 def mode(metric: str) -> str:
-    """Gives "min" or "max"; "" where the name says nothing."""
+    """Gives "min" or "max"; "" where the name says nothing.
+
+    What stands last counts: before a metric's own name stands that of its output, as in error_type_accuracy.
+    """
     name = metric.removeprefix("val_").lower()
-    if _DOWN.search(name):
-        return "min"
-    return "max" if _UP.search(name) else ""
+    down, up = (max((match.end() for match in kind.finditer(name)), default=-1) for kind in (_DOWN, _UP))
+    if max(down, up) < 0:
+        return ""
+    return "max" if up > down else "min"
 
 
 def more_is_better(metric: str) -> bool:

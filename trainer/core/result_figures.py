@@ -6,8 +6,10 @@ from typing import Any
 
 from trainer.core import typed_json
 
-_FIGURES = frozenset(
+FIELDS = frozenset(
     {
+        "mode",
+        "model",
         "workers",
         "global_batch_size",
         "epochs",
@@ -16,8 +18,18 @@ _FIGURES = frozenset(
         "images_per_second",
         "seconds",
         "restarts",
+        "end",
+        "best",
+        "outputs",
+        "weights_sha256",
+        "experiment",
+        "flags",
+        "versions",
+        "exports",
+        "report",
     }
 )
+"""What a metric cannot be called."""
 
 
 def metrics(result: Mapping[str, Any]) -> dict[str, float]:
@@ -25,13 +37,13 @@ def metrics(result: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in sound(result).items()
-        if name not in _FIGURES and isinstance(value, int | float) and not isinstance(value, bool)
+        if name not in FIELDS and isinstance(value, int | float) and not isinstance(value, bool)
     }
 
 
 def diverged(result: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of metrics that were no numbers, which JSON does not have: null stands for them."""
-    return tuple(name for name, value in result.items() if name not in _FIGURES and value is None)
+    return tuple(name for name, value in result.items() if name not in FIELDS and value is None)
 
 
 def speed(result: Mapping[str, Any]) -> float:

@@ -4,6 +4,7 @@ It writes a run directory of its own, with a result.json as training does, so th
 as any other run. Nothing is saved meanwhile: a start after a kill begins anew, and gives the same numbers.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,21 +120,21 @@ class _Application:
             return rounds, next(rounds)
 
         path = self._run_dir / self._config.predictions()
+        writing = prediction_files.writing(path, predictions.fields, self._data.examples)
         try:
-            file = prediction_files.create(path, predictions.fields, self._data.examples) if self._chief else None
-            began = shown = time.monotonic()
-            rounds, (done, outputs) = self._compiling.call(OUTPUTS, begin, predictions)
-            while True:
-                if file:
-                    file.add(outputs)
-                if done == predictions.batches or time.monotonic() - shown >= self._config.log_every:
-                    shown = time.monotonic()
-                    self._show(done, predictions.batches, began)
-                if done == predictions.batches:
-                    break
-                done, outputs = next(rounds)
-            if file:
-                file.close()
+            with writing if self._chief else contextlib.nullcontext() as file:
+                began = shown = time.monotonic()
+                rounds, (done, outputs) = self._compiling.call(OUTPUTS, begin, predictions)
+                while True:
+                    if file:
+                        file.add(outputs)
+                    if done == predictions.batches or time.monotonic() - shown >= self._config.log_every:
+                        shown = time.monotonic()
+                        self._show(done, predictions.batches, began)
+                    if done == predictions.batches:
+                        break
+                    done, outputs = next(rounds)
+            if self._chief:
                 print(f"wrote {path}: {self._data.examples} examples in the order of the data", flush=True)
         except OSError as error:
             raise OutputError(

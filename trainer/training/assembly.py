@@ -98,9 +98,7 @@ def _put_together(
     steps = _steps_per_epoch(config, experiment, train)
     first_look.build(model, distribution, train, experiment.preprocess)
     with distribution.scope():
-        look, by_flags = first_look.look(model, config, train, validation, experiment.preprocess)
-        if by_flags:
-            schedules.set_by_flags(model.optimizer, config, config.epochs * steps)
+        look, by_flags = first_look.look(model, config, train, validation, experiment.preprocess, steps)
         if not model.optimizer.built:
             with explained(f"the optimizer {type(model.optimizer).__name__}"):
                 model.optimizer.build(model.trainable_variables)
@@ -164,7 +162,10 @@ def _check_flags(config: Config, unread: Set[str]) -> None:
 
 def _load(experiment: Experiment, config: Config) -> tuple[Split, Split | None, dict[str, Any] | str]:
     """The data, checked, and what tells it from other data."""
-    loaded = experiment.load_data(config)
+    try:
+        loaded = experiment.load_data(config)
+    except SystemExit as error:  # Which this process would end with as if all were done.
+        raise UsageError(f"load_data ended the process by exit({error.code!r}); raise an error that says why") from None
     if not isinstance(loaded, tuple | list) or len(loaded) != 2:
         raise UsageError(
             f"load_data returned a {type(loaded).__name__}; expected two: the training data and the validation data, "
@@ -232,6 +233,8 @@ def _identity(config: Config, model: Any, data: Any, examples: int, steps_by_fla
     elif examples > LARGEST_ARRAY:  # 0.1.0 had another.
         common["order"] = "keyed permutation"
     if steps_by_flags is not None:
+        if config.optimizer == "sgd":
+            common["momentum"] = config.momentum
         return common | {
             "optimizer": config.optimizer,
             "loss": config.loss,

@@ -46,6 +46,12 @@ def resumed(saved: Checkpoint, fresh: Checkpoint, parts: Assembly, config: Confi
       UsageError: it is of another run.
     """
     check_identity(saved, parts.identity)
+    done, per_epoch = saved.step, parts.trainer.steps_per_epoch
+    if done > config.epochs * per_epoch:
+        raise UsageError(
+            f"--epochs={config.epochs} is less than the checkpoint of step {done} has, whose epochs have {per_epoch} "
+            f"steps; give at least {-(-done // per_epoch)}, or start anew with another --run_dir"
+        )
     variables.assign(parts.model, saved.arrays, keep_rate=not parts.rate_is_a_flag)
     sums, trainer = saved.sums, parts.trainer
     if len(sums) == 2 and len(fresh.sums) == 3:  # Saved by 0.1.0, which did not count examples.

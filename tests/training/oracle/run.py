@@ -187,7 +187,7 @@ def _compile_as_the_flags(model: Any, train: Any) -> None:
     from trainer.training.model.compilation import compile_by_flags
 
     y = tf.convert_to_tensor(train[1][:40])
-    compile_by_flags(model, Config(), y, model(train[0][:40]))
+    compile_by_flags(model, Config(), y, model(train[0][:40]), steps=1)
 
 
 def main(mode: str, arguments: list[str]) -> None:

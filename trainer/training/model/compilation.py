@@ -13,7 +13,7 @@ from keras.src.trainers.trainer import Trainer
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.training.explaining import shape
-from trainer.training.model import objective, update
+from trainer.training.model import objective, schedules, update
 from trainer.training.nests import Nest
 
 _OWN_STEPS = ("train_step", "test_step", "make_train_function", "fit")
@@ -113,7 +113,7 @@ def check_model(model: Any, experiment: str) -> None:
             logging.warning("%s", known)
 
 
-def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest) -> None:
+def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest, steps: int) -> None:
     """Compiles a model that is not, with the loss and the optimizer of the flags and the accuracy.
 
     Args:
@@ -121,9 +121,10 @@ def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest) -> None
       config: the flags.
       y: some labels: whole numbers from 0, or one-hot.
       outputs: what the model gives for their examples.
+      steps: of the whole run, for a schedule.
 
     Raises:
-      UsageError: it does not classify, or has several outputs.
+      UsageError: it does not classify, or has several outputs; or the warm-up is longer than the run.
     """
     if keras.tree.is_nested(outputs) or keras.tree.is_nested(y) or y is None:
         raise UsageError(
@@ -152,10 +153,12 @@ def compile_by_flags(model: Any, config: Config, y: Nest, outputs: Nest) -> None
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not _is_distribution(model, outputs))
     else:
         loss = keras.losses.CategoricalCrossentropy(from_logits=not _is_distribution(model, outputs))
+    # Given when it is made: TensorFlow cannot save an optimizer whose rate has become a schedule.
+    rate = schedules.schedule(config, steps)
     if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(config.learning_rate, momentum=config.momentum, name="sgd")
+        optimizer = keras.optimizers.SGD(rate, momentum=config.momentum, name="sgd")
     else:
-        optimizer = keras.optimizers.Adam(config.learning_rate, name="adam")
+        optimizer = keras.optimizers.Adam(rate, name="adam")
     accuracy: Any = keras.metrics.CategoricalAccuracy("accuracy")
     if classes == 1:
         threshold = 0.5 if _is_probability(outputs) else 0.0

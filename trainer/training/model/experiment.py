@@ -70,6 +70,11 @@ def _imported(name: str) -> ModuleType:
     except SyntaxError as error:
         place = f"{error.filename}:{error.lineno}"
         raise UsageError(f"--experiment={name} cannot be imported: {error.msg} ({place})") from None
+    except SystemExit as error:  # Which a process would end with as if all were done.
+        raise UsageError(
+            f"--experiment={name} cannot be imported: it ended the process by exit({error.code!r}); raise an error "
+            "that says why, and leave flags of its own to `Flags`"
+        ) from None
     except Exception as error:
         if name.startswith(".") or not name:
             raise UsageError(f"--experiment={name} names no module ({error}); expected package.module") from None

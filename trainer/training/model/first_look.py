@@ -64,7 +64,12 @@ def build(model: Any, strategy: tf.distribute.Strategy, train: Split, preprocess
 
 
 def look(
-    model: Any, config: Config, train: Split, validation: Split | None, preprocess: Preprocess | None
+    model: Any,
+    config: Config,
+    train: Split,
+    validation: Split | None,
+    preprocess: Preprocess | None,
+    steps_per_epoch: int,
 ) -> tuple[FirstLook, bool]:
     """Runs the model on the first examples; compiles it by the flags if its user has not; builds losses and metrics.
 
@@ -84,7 +89,7 @@ def look(
     changed = [scope.get_current_value(variable) for variable in model.non_trainable_variables]
     by_flags = not model.compiled
     if by_flags:
-        compile_by_flags(model, config, y, outputs)
+        compile_by_flags(model, config, y, outputs, config.epochs * steps_per_epoch)
     if not model.trainable_variables:
         raise UsageError("the model has no weights that are trained; set trainable=True for some of its layers")
     _check_size(y, outputs)

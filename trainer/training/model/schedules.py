@@ -61,13 +61,6 @@ def schedule(config: Config, steps: int) -> Any:
     return Warmup(then, warmup) if warmup else then
 
 
-def set_by_flags(optimizer: Any, config: Config, steps: int) -> None:
-    """Gives an optimizer that the flags have made the schedule that they name; raises as `schedule`."""
-    rate = schedule(config, steps)
-    if isinstance(rate, LearningRateSchedule):
-        optimizer.learning_rate = rate
-
-
 def described(config: Config, steps: int) -> str:
     """The schedule as a part of a run's identity: what a resume may not change."""
     warmup = f", --warmup_steps={config.warmup_steps}" if config.warmup_steps else ""

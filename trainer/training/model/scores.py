@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainer.core import result_figures
+from trainer.core.exit_codes import UsageError
+
 Sums = list[tf.Tensor]  # First the loss, float64: its mean over the batch × examples. Then the metrics' variables.
 
 
@@ -19,6 +22,11 @@ class Scores:
     """The metrics of a model that is compiled and built."""
 
     def __init__(self, model: Any) -> None:
+        """Looks at what they are called.
+
+        Raises:
+          UsageError: one is called as another field of result.json is.
+        """
         self._model = model
         tracker = model._loss_tracker  # Keras' own mean of the loss, whose place `Sums` takes.
         self.variables: list[Any] = _unique(
@@ -30,6 +38,8 @@ class Scores:
         self.loss_trackers = [(place[id(total)], place[id(count)]) for total, count in of_losses]
         self.unused = list(tracker.variables)
         self._own_tracker = self.unused if tracker in model.metrics else []
+        if taken := sorted(self.values(self.start(), 1).keys() & result_figures.FIELDS):
+            raise UsageError(f"a metric is called {taken[0]}, as another field of result.json is; give it another name")
 
     def start(self, before: Sequence[Any] | None = None) -> list[npt.NDArray[Any]]:
         """The sums at the start of an epoch: what the metrics are reset to.

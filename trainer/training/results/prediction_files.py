@@ -1,8 +1,9 @@
 """Files of a model's outputs, written part by part and there only once they are whole: .npy and .parquet."""
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -46,13 +47,25 @@ def check(path: Path) -> None:
         )
 
 
-def create(path: Path, fields: Sequence[Field], examples: int) -> PredictionFile:
-    """Begins a file.
+@contextlib.contextmanager
+def writing(path: Path, fields: Sequence[Field], examples: int) -> Iterator[PredictionFile]:
+    """A file that has its name once the block has ended well, and is not there if it has not.
 
     Raises:
       UsageError: the model has several outputs, and the file can hold one.
-      OSError: it could not be created.
+      OSError: it could not be written.
     """
+    try:
+        file = _create(path, fields, examples)
+        yield file
+        file.close()
+    except BaseException:
+        with contextlib.suppress(OSError):  # Its folder may be what cannot be made.
+            _part(path).unlink(missing_ok=True)
+        raise
+
+
+def _create(path: Path, fields: Sequence[Field], examples: int) -> PredictionFile:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         return _Parquet(path, fields)
@@ -70,6 +83,8 @@ class _Npy:
         shape = (examples, *field.shape)
         create: Any = np.lib.format.open_memmap  # It has no types.
         self._array = create(self._part, mode="w+", dtype=field.dtype, shape=shape)
+        with self._part.open("rb+") as file:  # A map finds out only when it is written that the disk is full: SIGBUS.
+            os.posix_fallocate(file.fileno(), 0, self._part.stat().st_size)
 
     def add(self, outputs: Outputs) -> None:
         (values,) = outputs

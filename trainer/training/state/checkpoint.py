@@ -25,7 +25,8 @@ from trainer.training.state.whole_file import link_whole, remove_unfinished, wri
 
 _STATE = "state.json"
 _UNSAID = "(0.1.0 did not say it)"  # In the place of what a checkpoint of format 1 lacks.
-_BEFORE = {"learning rate schedule": "constant"}  # Of checkpoints from before there was such a flag.
+# Of checkpoints from before this was said in them.
+_BEFORE = {"learning rate schedule": "constant", "momentum": _UNSAID}
 _SUMS = "sums/"  # Before the number of one of `Checkpoint.sums`, among the archive's members.
 _UNKNOWN_TO_NUMPY = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}  # Stored as their bits.
 
