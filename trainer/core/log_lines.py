@@ -81,13 +81,13 @@ class Progress:
         return self.validation is not None
 
     def flat(self) -> dict[str, object]:
-        """All of it by name, the metrics among the rest and those of validation with val_ before their names."""
-        rest = {name: value for name, value in vars(self).items() if name not in ("metrics", "validation")}
-        return (
-            rest
-            | dict(self.metrics)
-            | {f"{_VALIDATION}{name}": value for name, value in (self.validation or {}).items()}
-        )
+        """All of it by name, the metrics among the rest and those of validation with val_ before their names.
+
+        A metric that is called as a field is left out: what it is called, the code that is trained decides.
+        """
+        rest = {name: getattr(self, name) for name in FIELDS}
+        validation = {f"{_VALIDATION}{name}": value for name, value in (self.validation or {}).items()}
+        return {**rest, **self.metrics, **validation, **rest}
 
     def format(self) -> str:
         """The line, without its end."""
@@ -133,6 +133,8 @@ class Progress:
 
 
 _KEYED = tuple(field for field in dataclasses.fields(Progress) if field.metadata)
+FIELDS = tuple(field.name for field in _KEYED)
+"""What `Progress.flat` names beside metrics."""
 _KEYS = frozenset(field.metadata["key"] for field in _KEYED)
 _KEYS_OF_0_1_0 = {"images/s": "examples/s"}
 

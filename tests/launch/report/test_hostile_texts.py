@@ -20,7 +20,7 @@ from trainer.core.exit_codes import DataError
 from trainer.core.log_lines import Progress, StateLine
 from trainer.launch.cluster.objects import _facts
 from trainer.launch.codes import LaunchCode
-from trainer.launch.local.view import LiveFleetView, PlainFleetView
+from trainer.launch.local.view import JsonFleetView, LiveFleetView, PlainFleetView
 from trainer.launch.report.finished_run import StoredAttempt, stored_verdict
 from trainer.launch.report.snapshot import Snapshot
 from trainer.launch.report.time_spent import Timeline
@@ -202,16 +202,49 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
+# The code that is trained names its metrics: as it likes, as what a program reads beside them, as a parameter here.
+NAMES = st.sampled_from(
+    [
+        "event", "self", "time", "text", "worker", "workers", "attempt", "epochs", "steps", "saved", "metrics",
+        "validation", "examples_per_second", "data_wait", "val_", "val_event", "val_self", "val_steps",
+    ]
+) | st.from_regex(r"[^\s=]+", fullmatch=True)  # fmt: skip
+
+
+def shown_by_every_view(line: str) -> dict[str, Any]:
+    """Gives a line of worker 0's log to every view; what the one for programs makes of it."""
+    console = rich.console.Console(file=io.StringIO(), width=100)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        JsonView().log(0, line)
+        told: dict[str, Any] = json.loads(out.getvalue(), parse_constant=pytest.fail)
+        for view in (
+            PlainView(prefixed=False),
+            PlainView(prefixed=True),
+            TableView(),
+            LiveView(console, prefixed=True),
+        ):
+            view.log(0, line)
+        for fleet in (PlainFleetView(), JsonFleetView(), LiveFleetView(2, console)):
+            if progress := Progress.parse(line):
+                fleet.progress(progress, line)
+            if state := StateLine.parse(line):
+                fleet.state(state, line)
+    assert not OBEYED.search(out.getvalue())
+    return told
+
+
 @FUZZED
 @given(
     words=st.fixed_dictionaries(
         dict.fromkeys(("worker", "attempt", "epoch", "step", "loss", "val_loss", "examples/s", "saved"), WORDS)
         | dict.fromkeys(("state", "restarts", "pid", "spare", "last"), WORDS)
-    )
+    ),
+    more=st.dictionaries(NAMES, WORDS, max_size=3),
 )
-def test_whatever_a_log_says(words: dict[str, str]) -> None:
+def test_whatever_a_log_says(words: dict[str, str], more: dict[str, str]) -> None:
     names = ("worker", "attempt", "epoch", "step", "loss", "val_loss", "examples/s", "saved")
-    progress_line = "progress " + " ".join(f"{name}={words[name]}" for name in names)
+    measured = {**{name: words[name] for name in names}, **more}
+    progress_line = "progress " + " ".join(f"{name}={word}" for name, word in measured.items())
     state_names = ("worker", "attempt", "state", "restarts", "pid", "spare", "last")
     state_line = "agent " + " ".join(f"{name}={words[name]}" for name in state_names)
     timeline, activity = Timeline(), WorkerActivity()
@@ -219,6 +252,7 @@ def test_whatever_a_log_says(words: dict[str, str]) -> None:
         state, progress = StateLine.parse(line), Progress.parse(line)
         timeline.take(float(time), state, progress)
         activity.read(running(0), state, progress)
+        shown_by_every_view(line)
     told = seen(running(0), running(1))
     shown = Snapshot.of(told, timeline.attempt, timeline.progress, activity, timeline.step_seconds)
     view = LiveView(rich.console.Console(file=io.StringIO(), width=100, force_terminal=True), prefixed=False)
@@ -231,3 +265,26 @@ def test_whatever_a_log_says(words: dict[str, str]) -> None:
         fleet.state(state, state_line)
     rich.console.Console(file=io.StringIO(), width=100).print(fleet._screen())
     timeline.spent(told, 100.0)
+
+
+PROGRESS = "progress worker=0/2 attempt=3 epoch=4/5 step=6/7 examples/s=8 saved=6"
+
+
+@FUZZED
+@given(names=st.sets(NAMES, max_size=3))
+def test_no_metric_takes_the_place_of_what_programs_read(names: set[str]) -> None:
+    line = f"{PROGRESS} {' '.join(f'{name}=0.5' for name in names)}"
+    progress = Progress.parse(line)
+    told = shown_by_every_view(line)
+    if progress is None:  # One that is called as a key of the line, which it breaks.
+        assert names & {"worker", "attempt", "epoch", "step", "saved", "examples/s"}
+        assert told["event"] == "log"
+        return
+    fixed = {
+        "event": "progress", "worker": 0, "workers": 2, "attempt": 3, "epoch": 4, "epochs": 5, "step": 6, "steps": 7,
+        "examples_per_second": 8.0, "saved": 6,
+    }  # fmt: skip
+    assert {name: told[name] for name in fixed} == fixed
+    assert told["time"] > 1e9
+    others = names - {*fixed, "time", "data_wait", "val_"}
+    assert {name: told[name] for name in others} == dict.fromkeys(others, 0.5)

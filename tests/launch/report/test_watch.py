@@ -23,7 +23,7 @@ class Kept:
         self.said: list[str] = []
         self.snapshots: list[Snapshot] = []
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, **facts: object) -> None:  # noqa: ARG002
         self.said.append(text)
 
     def log(self, worker: int, text: str) -> None:

@@ -1,12 +1,9 @@
 """What a person sees of a run on a cluster: one live screen on a terminal, plain lines elsewhere, JSON for programs."""
 
 import contextlib
-import json
-import math
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Protocol
 
 import rich.console
 import rich.live
@@ -14,6 +11,7 @@ import rich.text
 
 from trainer.core.log_lines import Progress, StateLine
 from trainer.core.safe_text import one_line, printable
+from trainer.launch.report.lines import JsonLines, PlainLines, ScreenLines
 from trainer.launch.report.screen import log_text, progress_texts, worker_parts
 from trainer.launch.report.snapshot import Snapshot, reason_lines
 from trainer.launch.report.verdict import Verdict
@@ -27,8 +25,8 @@ class View(Protocol):
 
     rows: int  # How many workers get a line of their own; the logs of these are read, so that it can say what they do.
 
-    def say(self, text: str) -> None:
-        """Shows a notice for a person."""
+    def say(self, text: str, **facts: object) -> None:
+        """Shows a notice for a person; `facts` say the same to a program."""
 
     def log(self, worker: int, text: str) -> None:
         """Shows a line of a worker's log."""
@@ -40,7 +38,7 @@ class View(Protocol):
         """Shows how the run ended."""
 
 
-class PlainView:
+class PlainView(PlainLines):
     """Plain lines: what changes, when it changes."""
 
     rows = 0
@@ -50,10 +48,6 @@ class PlainView:
         self._prefixed = prefixed
         self._terminal = rich.console.Console() if prefixed and sys.stdout.isatty() else None
         self._said: tuple[str, ...] = ()
-
-    def say(self, text: str) -> None:
-        """Prints a notice."""
-        print(printable(text), flush=True)
 
     def log(self, worker: int, text: str) -> None:
         """Prints a line of a log."""
@@ -76,7 +70,7 @@ class PlainView:
         self.say(verdict.text)
 
 
-class JsonView:
+class JsonView(JsonLines):
     """A JSON object on each line."""
 
     rows = 0
@@ -84,48 +78,38 @@ class JsonView:
     def __init__(self) -> None:
         self._shown: object = None
 
-    def say(self, text: str) -> None:
-        """Writes a notice."""
-        self._write(event="notice", text=text)
-
     def log(self, worker: int, text: str) -> None:
         """Writes a line of a log, or the progress that it tells."""
         progress = Progress.parse(text)
         if progress is not None:
-            self._write(event="progress", **progress.flat())
+            self._write("progress", progress.flat())
         else:
-            self._write(event="log", worker=worker, text=text)
+            self._write("log", {"worker": worker, "text": text})
 
     def show(self, snapshot: Snapshot) -> None:
         """Writes the counts of workers and the reasons why some wait, when they have changed."""
         pending = [{"reason": r.word, "text": r.text, "workers": list(r.workers)} for r in snapshot.pending]
         shown = {"workers": snapshot.counts(), "pending": pending, "attempt": snapshot.attempt}
         if shown != self._shown:
-            self._write(event="state", **shown)
+            self._write("state", shown)
             self._shown = shown
 
     def end(self, verdict: Verdict) -> None:
         """Writes the verdict."""
-        lines = list(verdict.lines)
-        self._write(event="verdict", exit_code=int(verdict.code), text=verdict.headline, lines=lines, **verdict.facts)
-
-    def _write(self, **value: object) -> None:
-        print(json.dumps(_json({"time": round(time.time(), 3), **value}), allow_nan=False), flush=True)
+        told = {"exit_code": int(verdict.code), "text": verdict.headline, "lines": verdict.lines}
+        self._write("verdict", {**told, **verdict.facts})
 
 
-class LiveView:
+class LiveView(ScreenLines):
     """A screen that is redrawn at the bottom of the terminal; notices and log lines scroll above it."""
 
     rows = 32
 
     def __init__(self, console: rich.console.Console, *, prefixed: bool) -> None:
-        self._console, self._prefixed = console, prefixed
+        super().__init__(console)
+        self._prefixed = prefixed
         self._snapshot: Snapshot | None = None
         self.live = rich.live.Live(get_renderable=self.screen, console=console, refresh_per_second=4)
-
-    def say(self, text: str) -> None:
-        """Prints a notice above the screen."""
-        self._console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def log(self, worker: int, text: str) -> None:
         """Prints a line of a log above the screen, unless the screen itself shows what it tells."""
@@ -180,18 +164,6 @@ class TableView(PlainView):
             self.say(line)
         for part in progress_texts(snapshot, self._console.width):
             self._console.print(part)
-
-
-def _json(value: Any) -> Any:
-    """The value with null in place of NaN and infinity, which JSON does not have."""
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case Mapping():
-            return {key: _json(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_json(item) for item in value]
-    return value
 
 
 @contextlib.contextmanager

@@ -1,16 +1,14 @@
 """`list --output` and `show`: each returns its exit code. No cluster is asked, and nothing is written."""
 
-import json
-import math
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import rich.console
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.safe_text import one_line, printable, redacted
 from trainer.launch.codes import LaunchCode, LaunchError
+from trainer.launch.report.lines import print_json
 from trainer.launch.report.verdict import duration, ending_lines
 from trainer.launch.runs import event_scalars, places, table
 from trainer.launch.runs.curve import drawn
@@ -39,7 +37,7 @@ def list_stored(flags: ListFlags) -> int:
     runs = table.in_order(runs, flags.sort, metric)
     if flags.json:
         for run in runs:
-            _write(run.facts())
+            print_json(run.facts())
     elif runs:
         table.print_runs(runs, metric, terminal=sys.stdout.isatty())
     else:
@@ -76,7 +74,7 @@ def show(flags: ShowFlags) -> int:
     if flags.metric and flags.metric not in measured:
         raise UsageError(f"--metric={flags.metric} is not measured by {name}; it has: {table.listed(measured)}")
     if flags.json:
-        _write({**found.facts(), "attempts": list(found.attempts), "curves": curves})
+        print_json({**found.facts(), "attempts": list(found.attempts), "curves": curves})
     else:
         _print_run(found, curves, flags.metric)
     return LaunchCode.DONE
@@ -123,20 +121,3 @@ def _by_epoch(curves: Mapping[str, Curve]) -> list[str]:
         )
         for epoch in epochs
     ]
-
-
-def _write(value: Mapping[str, Any]) -> None:
-    """Writes a JSON object on a line; its texts are escaped as JSON has it."""
-    print(json.dumps(_json(value), allow_nan=False), flush=True)
-
-
-def _json(value: Any) -> Any:
-    """The value with null in place of NaN and infinity, which JSON does not have."""
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case Mapping():
-            return {str(key): _json(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_json(item) for item in value]
-    return value

@@ -1,9 +1,7 @@
 """What a person sees of a sweep: one live table on a terminal, plain lines elsewhere, JSON for programs."""
 
 import contextlib
-import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -12,7 +10,8 @@ import rich.live
 import rich.table
 import rich.text
 
-from trainer.core.safe_text import one_line, printable, redacted, redacted_in
+from trainer.core.safe_text import one_line, redacted, redacted_in
+from trainer.launch.report.lines import JsonLines, PlainLines, ScreenLines
 from trainer.launch.report.verdict import duration
 from trainer.launch.runs.table import number
 from trainer.launch.runs.trials import FAILED, RUNNING, WAITING, Sweep, Trial
@@ -37,12 +36,8 @@ class SweepView(Protocol):
         """Shows how all trials stand at the end."""
 
 
-class PlainView:
+class PlainView(PlainLines):
     """A line for whatever becomes of a trial, and the table at the end."""
-
-    def say(self, text: str) -> None:
-        """Prints a notice."""
-        print(printable(text), flush=True)
 
     def told(self, sweep: Sweep, trial: Trial, text: str) -> None:  # noqa: ARG002
         """Prints the text."""
@@ -53,17 +48,13 @@ class PlainView:
         print_sweep(sweep, rich.console.Console(width=None if sys.stdout.isatty() else _UNBOUND))
 
 
-class LiveView(PlainView):
+class LiveView(ScreenLines):
     """The table, redrawn at the bottom of the terminal; what is said scrolls above it."""
 
     def __init__(self, console: rich.console.Console) -> None:
-        self._console = console
+        super().__init__(console)
         self._sweep: Sweep | None = None
         self.live = rich.live.Live(get_renderable=self.screen, console=console, refresh_per_second=4)
-
-    def say(self, text: str) -> None:
-        """Prints a notice above the table."""
-        self._console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def told(self, sweep: Sweep, trial: Trial, text: str) -> None:
         """Redraws the table; a failure stays above it."""
@@ -84,24 +75,18 @@ class LiveView(PlainView):
         return table(self._sweep, max(3, self._console.height - _OTHER_LINES))
 
 
-class JsonView:
+class JsonView(JsonLines):
     """A JSON object on each line: `event` is `notice`, `trial` or, last, `sweep`."""
-
-    def say(self, text: str) -> None:
-        """Writes a notice."""
-        self._write(event="notice", text=text)
 
     def told(self, sweep: Sweep, trial: Trial, text: str) -> None:  # noqa: ARG002
         """Writes the trial as it is now."""
-        self._write(event="trial", **facts(trial))
+        self._write("trial", facts(trial))
 
     def end(self, sweep: Sweep) -> None:
         """Writes all trials, best first."""
         trials = [facts(trial) for trial in in_order(sweep)]
-        self._write(event="sweep", name=sweep.name, metric=sweep.metric or None, counts=sweep.counts(), trials=trials)
-
-    def _write(self, **value: Any) -> None:
-        print(json.dumps({"time": round(time.time(), 3), **value}, allow_nan=False), flush=True)
+        told = {"name": sweep.name, "metric": sweep.metric or None, "counts": sweep.counts(), "trials": trials}
+        self._write("sweep", told)
 
 
 @contextlib.contextmanager
