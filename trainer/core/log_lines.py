@@ -85,7 +85,7 @@ class Progress:
 
         A metric that is called as a field is left out: what it is called, the code that is trained decides.
         """
-        rest = {name: getattr(self, name) for name in FIELDS}
+        rest = {name: getattr(self, name) for name in PROGRESS_FIELDS}
         validation = {f"{_VALIDATION}{name}": value for name, value in (self.validation or {}).items()}
         return {**rest, **self.metrics, **validation, **rest}
 
@@ -133,7 +133,7 @@ class Progress:
 
 
 _KEYED = tuple(field for field in dataclasses.fields(Progress) if field.metadata)
-FIELDS = tuple(field.name for field in _KEYED)
+PROGRESS_FIELDS = tuple(field.name for field in _KEYED)
 """What `Progress.flat` names beside metrics."""
 _KEYS = frozenset(field.metadata["key"] for field in _KEYED)
 _KEYS_OF_0_1_0 = {"images/s": "examples/s"}

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import pathlib
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from trainer.launch.report.verdict import Verdict
 from trainer.launch.report.view import JsonView
 from trainer.launch.runs.trials import RUNNING, WAITING, Trial
 from trainer.launch.sweep.cluster_trials import ClusterTrials
-from trainer.launch.sweep.flags import SweepFlags
+from trainer.launch.sweep.flags import LocalSweepFlags, SweepFlags
+from trainer.launch.sweep.local_trials import LocalTrials
 from trainer.launch.sweep.trial_kind import take_progress
 from trainer.launch.sweep.trial_process import TrialLine
 
@@ -168,6 +170,24 @@ def test_a_metric_that_is_no_number_is_left_out_of_the_list() -> None:
     assert take_progress(trial, progress)
     assert trial.metrics == {"accuracy": 0.9645, "val_accuracy": 0.1}
     assert trial.diverged == ("loss", "val_loss")
+
+
+@pytest.mark.parametrize("data_wait", [None, 0.25])  # None: data in memory.
+def test_the_line_of_a_healthy_trial_has_its_metrics_and_nothing_else(
+    data_wait: float | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = Progress(
+        worker=0, workers=2, attempt=1, epoch=2, epochs=5, step=936, steps=2340, examples_per_second=3458.0, saved=865,
+        data_wait=data_wait, metrics={"loss": 0.5, "accuracy": 0.75}, validation={"loss": 0.25, "accuracy": 0.875},
+    )  # fmt: skip
+    on_cluster, here = Trial(1, {}, RUNNING), Trial(1, {}, RUNNING)
+    (line,) = printed(capsys, progress.format())
+    assert trials().read(on_cluster, line)
+    flags = LocalSweepFlags(name="s")
+    assert LocalTrials(flags, pathlib.Path(), [], 1).read(here, TrialLine(1, progress.format(), False))
+    assert on_cluster.metrics == {"loss": 0.5, "accuracy": 0.75, "val_loss": 0.25, "val_accuracy": 0.875}
+    assert (on_cluster.diverged, on_cluster.epochs) == ((), 2)
+    assert here == on_cluster
 
 
 def test_a_metric_that_is_no_number_in_a_launchers_json_is_one_that_is_measured() -> None:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.core import settings, typed_json
+from trainer.core.log_lines import PROGRESS_FIELDS
 from trainer.core.result_figures import figure, sound
 from trainer.core.run_dir import run_name_parts
 from trainer.core.safe_text import one_line
 from trainer.launch.checks.check_result import Mark
 from trainer.launch.codes import LaunchCode
 from trainer.launch.flags import AttachFlags, ReleaseFlags, SubmitFlags
+from trainer.launch.report.lines import EVENT_KEYS
 from trainer.launch.runs.trials import RUNNING, Trial
 from trainer.launch.sweep import grid, hparams
 from trainer.launch.sweep.flags import SweepFlags
@@ -22,12 +24,7 @@ from trainer.output.stores.errors import StorageError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import join
 
-_NO_METRIC = frozenset(
-    {
-        "time", "event", "worker", "workers", "attempt", "epoch", "epochs", "step", "steps", "examples_per_second",
-        "saved",
-    }
-)  # fmt: skip
+_NO_METRIC = frozenset({*EVENT_KEYS, *PROGRESS_FIELDS})  # Of a line of progress.
 # One TensorBoard for all trials, not one for each; the user's own --set comes later and wins.
 _SETS = ("tensorboard.enabled=false",)
 _FAILED_CHECK = f"{Mark.FAIL} "
