@@ -11,10 +11,13 @@ import pytest
 
 from tests.support import tensorboard_client
 from tests.support.agents import launched
+from tests.support.full_disk import no_room_beyond
 from tests.support.training_processes import Training, result
 from trainer.core.free_ports import free_ports
 from trainer.launch import cli
-from trainer.launch.runs.trials import Sweep, Trial
+from trainer.launch.runs.trials import RUNNING, Sweep, Trial
+from trainer.launch.sweep.flags import LocalSweepFlags
+from trainer.launch.sweep.local_trials import LocalTrials
 
 swept = functools.partial(launched, command=["sweep"])
 
@@ -129,6 +132,32 @@ def test_a_sweep_that_was_interrupted_goes_on_where_it_was(
     training.run(*paced, "--seed=1", f"--run_dir={tmp_path}/undisturbed")
     undisturbed = result(tmp_path / "undisturbed")
     assert result(tmp_path / "s" / "s-1")["weights_sha256"] == undisturbed["weights_sha256"]
+
+
+def test_a_trial_that_gets_no_folder_fails_alone(tmp_path: pathlib.Path, flags: list[str]) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "s-1").write_text("no folder")
+    with swept("--name=s", f"--folder={tmp_path}", "--grid=seed=1,2", training=[*flags, "--epochs=1"]) as launcher:
+        assert launcher.end() == 0
+    (why,) = [line for line in launcher.lines if line.startswith("trial 1 failed: ")]
+    assert why.startswith("trial 1 failed: it cannot be started on this machine: [Errno 17] File exists: ")
+    assert "Traceback" not in launcher.text
+    assert [(trial["state"], trial["exit_code"]) for trial in kept(tmp_path)["trials"]] == [("failed", 1), ("done", 0)]
+
+
+def test_a_disk_that_takes_nothing_costs_a_trial_its_place_in_hparams(tmp_path: pathlib.Path) -> None:
+    kind = LocalTrials(LocalSweepFlags(name="s"), tmp_path, [], 1)
+    trial = Trial(1, {"seed": "1"}, RUNNING)
+    with no_room_beyond(20):
+        assert kind.begin(trial, None)[-1] == f"--run_dir={tmp_path}/s-1"
+    (tmp_path / "s-1" / "result.json").write_text(json.dumps({"epochs": 2, "val_loss": 0.5}))
+    with no_room_beyond(20):
+        assert kind.end(trial, 0) == []
+    assert (trial.metrics, trial.epochs, trial.reason) == ({"val_loss": 0.5}, 2, "")
+    assert [path.name for path in (tmp_path / "s-1").iterdir()] == ["result.json"]
+    kind.begin(trial, None)
+    kind.end(trial, 0)
+    assert [path.suffix for path in sorted((tmp_path / "s-1").iterdir())] == [".0", ".1", ".json"]
 
 
 @pytest.mark.thorough

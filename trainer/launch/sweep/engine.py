@@ -119,15 +119,17 @@ class Engine:
     def _start(self, trial: Trial) -> None:
         place = min({*range(self._parallel)} - {running.place for running in self._running.values()})
         followed = bool(trial.job) or trial.state == RUNNING
-        arguments = self._kind.begin(trial, self._rungs[trial.rung] if self._rungs else None)
-        trial.state, trial.exit_code, trial.reason = RUNNING, None, ""
+        epochs = self._rungs[trial.rung] if self._rungs else None
         try:
+            arguments = self._kind.begin(trial, epochs)
             process = trial_process.start(trial.number, arguments, self._kind.cores(place), self._events)
         except (OSError, RuntimeError) as error:
             trial.state, trial.exit_code = FAILED, int(LaunchCode.FAILED)
             trial.reason = f"it cannot be started on this machine: {error}"
             self._tell(trial, f"failed: {trial.reason}")
+            self._save()
             return
+        trial.state, trial.exit_code, trial.reason = RUNNING, None, ""
         self._running[trial.number] = Running(trial, process, place, time.monotonic(), trial.seconds, followed)
         flags = " ".join(f"--{name}={value}" for name, value in trial.flags.items())
         self._tell(trial, f"{'goes on' if followed or trial.rung else 'begins'}: {one_line(flags)}")

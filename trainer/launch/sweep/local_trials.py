@@ -1,5 +1,6 @@
 """Trials on this machine: each a fleet of its own, with its share of the cores."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -46,7 +47,7 @@ class LocalTrials:
         now = time.time()
         if not list(run_dir.glob(f"*{hparams.MARK}*")):
             group = f"{self._flags.name}-{trial.number}"
-            (run_dir / hparams.start_file(now)).write_bytes(hparams.start(trial.flags, group, now))
+            _write_hparams(run_dir / hparams.start_file(now), hparams.start(trial.flags, group, now))
         own = dataclasses.replace(LocalFlags(**settings.values(self._flags, LocalFlags)), local=True, json=False)
         training = [*self._training, *grid.arguments(trial.flags), f"--run_dir={run_dir}"]
         if epochs is not None:
@@ -83,5 +84,14 @@ class LocalTrials:
                 trial.reason = f"{run_dir / RESULT} cannot be read: {one_line(str(error), 200)}"
         now = time.time()
         if trial.state == RUNNING and run_dir.is_dir():
-            (run_dir / hparams.end_file(now)).write_bytes(hparams.end(succeeded=code == 0, now=now))
+            _write_hparams(run_dir / hparams.end_file(now), hparams.end(succeeded=code == 0, now=now))
         return []
+
+
+def _write_hparams(path: pathlib.Path, content: bytes) -> None:
+    """Writes what TensorBoard's HParams tab shows of a trial; a disk that takes nothing costs that alone."""
+    try:
+        path.write_bytes(content)
+    except OSError:
+        with contextlib.suppress(OSError):  # The next start writes it whole.
+            path.unlink()

@@ -22,6 +22,9 @@ class TrialKind(Protocol):
         Args:
           trial: the trial, RUNNING where it may have been started before.
           epochs: those of its rung; None: as the flags of all trials say.
+
+        Raises:
+          OSError: this machine has no place for it.
         """
 
     def cores(self, place: int) -> Sequence[int]:
