@@ -97,6 +97,11 @@ def test_a_failed_worker_is_the_verdict_in_json_too(cluster: Cluster) -> None:
     assert verdict["event"] == "verdict"
     assert verdict["exit_code"] == LaunchCode.TRAINING
     assert verdict["first_cause"]["errors"] == ["error: no"]
+    (job,) = cluster.jobs()
+    assert (verdict["goes_on"], verdict["job"]) == (False, job["metadata"]["name"])
+    checks = [line["check"]["what"] for line in launching.lines() if "check" in line]
+    assert {"helm", "nodes", "pods"} <= {*checks}
+    assert [line["job"] for line in launching.lines() if "job" in line] == [job["metadata"]["name"]] * 2
 
 
 def test_an_install_that_fails_leaves_nothing(cluster: Cluster) -> None:

@@ -89,6 +89,24 @@ def test_trials_go_on_without_the_launcher_and_are_followed_again(cluster: Clust
     assert (code, text.splitlines()[-1]) == (LaunchCode.DONE, "s: 2 done")
 
 
+def test_a_trial_whose_time_is_over_is_tried_again(cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    command = [part for part in arguments(cluster, tmp_path, "--grid=seed=1") if part != GRID]
+    code, text = cluster.run(*command, "--set=job.activeDeadlineSeconds=2")
+    assert code == LaunchCode.TRAINING, text
+    assert "trial 1 failed (124): timed out: s-1 was ended" in text
+    (trial,) = kept(tmp_path)
+    assert (trial["state"], trial["exit_code"], trial["job"]) == ("failed", 124, "")
+    first = {job["metadata"]["uid"] for job in cluster.jobs()}
+    cluster.plane.request("DELETE", f"{cluster.path}/pods?gracePeriodSeconds=0")  # No kubelet would.
+    until(60, "the end of its pods", lambda: not cluster.pods())
+    again = Launching(*command, "--retry_failed", kubeconfig=cluster.plane.kubeconfig)
+    again.says("trial 1 begins: --seed=1")
+    until(60, "another job", lambda: {job["metadata"]["uid"] for job in cluster.jobs()} - first)
+    finish(cluster, "s-1", 0, RESULT)
+    assert again.ends() == LaunchCode.DONE
+    assert "trial 1 is done: val_accuracy 0.9800" in again.text
+
+
 def test_a_trial_that_is_not_admitted_waits_for_another_to_end(cluster: Cluster, tmp_path: pathlib.Path) -> None:
     grid = "--grid=learning_rate=1e-2,1e-3,1e-4"
     more = ("--parallel=2", grid)

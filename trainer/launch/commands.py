@@ -38,7 +38,8 @@ def submit(flags: SubmitFlags, trainer_argv: Sequence[str]) -> int:
         print(dry_run.manifests(flags, trainer_argv, _to_stderr), end="")
         return LaunchCode.DONE
     with open_view(json_lines=flags.json, prefixed=flags.logs == "all") as view:
-        view.say(str(preflight.check_helm(flags.helm)))  # So that a person reads something before the slower checks.
+        helm = preflight.check_helm(flags.helm)
+        view.say(str(helm), check=vars(helm))  # So that a person reads something before the slower checks.
         kube = Kube(flags.context, flags.namespace)
         job = submission.submit(flags, kube, trainer_argv, view.say)
         if flags.detach:

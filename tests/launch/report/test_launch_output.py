@@ -61,6 +61,9 @@ def test_a_run_outlives_its_job(output: str, tmp_path: pathlib.Path, capsys: pyt
     assert code == LaunchCode.DONE
     assert lines[0] == f"succeeded: {one} reached validation accuracy 0.9800 in 1 min 15 s"
     assert lines[-1] == f"  kept in {output}/{one}"
+    code, lines, _ = run("status", "--json")
+    told = json.loads(lines[-1])
+    assert (code, told["event"], told["run"], told["output"]) == (LaunchCode.DONE, "verdict", one, output)
 
     keep(other, **{"attempts.jsonl": {**LOST, "failure": BAD}})
     deadline = time.monotonic() + 10

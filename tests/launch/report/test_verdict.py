@@ -156,6 +156,24 @@ def test_before_the_cluster_has_said_anything() -> None:
     assert verdict.headline == "timed out after --timeout=9 s: the cluster has said nothing of the job run-1a2b3c4d yet"
 
 
+@pytest.mark.parametrize(
+    ("output", "kept"),
+    [
+        ("", {}),
+        ("pvc:runs", {"run": "run-1a2b3c4d-01234567", "output": "pvc:runs"}),
+        ("s3://user:password@bucket/runs", {"run": "run-1a2b3c4d-01234567", "output": "s3://bucket/runs"}),
+    ],
+)
+def test_a_program_reads_which_job_it_was_and_where_the_run_is(output: str, kept: dict[str, str]) -> None:
+    changes: dict[str, Any] = {"uid": "01234567-89ab", "output": output}
+    told = seen(running(0), running(1), **changes)
+    over = seen(failed(0, 143, 60.0), running(1), **changes, ended="failed", reason="DeadlineExceeded", finished=60.0)
+    verdicts = [watched_verdict(told, end, SPENT, limit=5.0) for end in End if end is not End.JOB]
+    for verdict in (*verdicts, watched_verdict(over, End.JOB, SPENT)):
+        assert verdict.facts == {"job": "run-1a2b3c4d", **kept}
+    assert verdict_without_news("run-1a2b3c4d", End.TIMEOUT, 9.0).facts == {"job": "run-1a2b3c4d"}
+
+
 def test_the_result_of_a_lost_chief_is_not_made_up() -> None:
     verdict = watched_verdict(seen(ended="complete"), End.JOB, SPENT)
     assert verdict.code == LaunchCode.DONE

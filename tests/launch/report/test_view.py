@@ -10,6 +10,7 @@ import rich.console
 
 from tests.support.run_objects import failed, pod, running, seen
 from trainer.core.log_lines import Progress, StateLine
+from trainer.launch.checks.check_result import CheckResult, Mark
 from trainer.launch.cluster.objects import Seen
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.snapshot import Snapshot, bar, name_workers
@@ -186,6 +187,14 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert (progress["event"], progress["step"], progress["loss"]) == ("progress", 120, 0.4123)
     assert log["text"] == "hello"
     assert (verdict["exit_code"], verdict["first_cause"], verdict["lines"]) == (125, {"worker": 1}, ["why"])
+    assert verdict["goes_on"] is False
+    view.end(Verdict(code=LaunchCode.TIMEOUT, headline="timed out", goes_on=True))
+    assert json.loads(capsys.readouterr().out)["goes_on"] is True
+    check = CheckResult(Mark.FAIL, "quota", "leaves 0", "fewer")
+    view.say(str(check), check=vars(check))
+    notice = json.loads(capsys.readouterr().out)
+    assert (notice["event"], notice["text"]) == ("notice", str(check))
+    assert notice["check"] == {"mark": "FAIL", "what": "quota", "text": "leaves 0", "fix": "fewer"}
 
 
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,9 @@ class FinishedRun:
         store = self._store()
         try:
             attempts = [StoredAttempt.from_json(line) for line in reader.attempts(store)]
-            return stored_verdict(self.run, self.address, reader.result(store), attempts)
+            verdict = stored_verdict(self.run, self.address, reader.result(store), attempts)
+            kept = {"run": self.run, "output": redacted(self.output)}
+            return dataclasses.replace(verdict, facts={**kept, **verdict.facts})
         except (StorageError, DataError) as error:
             raise LaunchError(f"the run in {self.address} cannot be read: {error}") from None
 

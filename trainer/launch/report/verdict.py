@@ -6,7 +6,7 @@ from typing import Any
 
 from trainer.core.result_figures import figure, metrics, sound, speed
 from trainer.core.run_dir import REPORT
-from trainer.core.safe_text import one_line
+from trainer.core.safe_text import one_line, redacted
 from trainer.launch.cluster.objects import Job, Pod, Seen
 from trainer.launch.codes import LaunchCode
 from trainer.launch.report.end_of_worker import EndOfWorker
@@ -87,6 +87,12 @@ def capped(lines: Iterable[str]) -> list[str]:
     all_lines = list(lines)
     more = len(all_lines) - MOST_LINES
     return [*all_lines[:MOST_LINES], f"and {more} more"] if more > 0 else all_lines
+
+
+def kept_facts(job: Job) -> dict[str, str]:
+    """Which Job a verdict is about, and where its run is kept, if it is: for programs."""
+    kept = {"run": job.run, "output": redacted(job.output)} if job.output else {}
+    return {"job": job.name, **kept}
 
 
 def kept_lines(job: Job, result: Mapping[str, Any] | None = None) -> list[str]:

@@ -96,8 +96,8 @@ class JsonView(JsonLines):
 
     def end(self, verdict: Verdict) -> None:
         """Writes the verdict."""
-        told = {"exit_code": int(verdict.code), "text": verdict.headline, "lines": verdict.lines}
-        self._write("verdict", {**told, **verdict.facts})
+        said = {"exit_code": int(verdict.code), "text": verdict.headline, "lines": verdict.lines}
+        self._write("verdict", {**said, "goes_on": verdict.goes_on, **verdict.facts})
 
 
 class LiveView(ScreenLines):

@@ -1,5 +1,6 @@
 """How a run ended and why, from everything that was seen of it on the cluster. Pure."""
 
+import dataclasses
 import enum
 
 from trainer.core.result_figures import metrics, sound
@@ -12,6 +13,7 @@ from trainer.launch.report.time_spent import TimeSpent
 from trainer.launch.report.verdict import (
     Verdict,
     ending_lines,
+    kept_facts,
     kept_lines,
     replaced_lines,
     result_line,
@@ -40,6 +42,11 @@ def watched_verdict(seen: Seen, end: End, spent: TimeSpent, *, limit: float = 0.
       limit: seconds, of --timeout or --pending_timeout.
       step: how far training was, such as "120/2340"; "" if it made no step.
     """
+    verdict = _verdict(seen, end, spent, limit, step)
+    return dataclasses.replace(verdict, facts={**kept_facts(seen.job), **verdict.facts})
+
+
+def _verdict(seen: Seen, end: End, spent: TimeSpent, limit: float, step: str) -> Verdict:
     name = seen.job.release or seen.job.name
     # If the chief's pod is gone, nobody knows any more whether there was a step.
     chief_known = 0 in seen.current() or none_ran(seen)
@@ -68,7 +75,7 @@ def verdict_without_news(job: str, end: End, limit: float) -> Verdict:
     if end is End.TIMEOUT:
         code, why = LaunchCode.TIMEOUT, f"timed out after --timeout={limit:g} s"
     headline = f"{why}: the cluster has said nothing of the job {job} yet"
-    return Verdict(code=code, headline=headline, goes_on=True)
+    return Verdict(code=code, headline=headline, facts={"job": job}, goes_on=True)
 
 
 def _never_started(seen: Seen, name: str, limit: float) -> Verdict:

@@ -23,6 +23,7 @@ from trainer.launch.flags import SubmitFlags
 from trainer.launch.helm import rendered
 from trainer.launch.helm.helm_program import HelmError
 from trainer.launch.helm.release import HelmRelease
+from trainer.launch.report.lines import Say
 from trainer.launch.submission.plan import (
     GPUS_KEY,
     check_name,
@@ -111,7 +112,7 @@ def prepare(
     return Prepared(release=release, objects=objects, running=running, code=code)
 
 
-def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Callable[[str], None]) -> str:
+def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Say) -> str:
     """Checks and submits; returns the Job's name.
 
     Raises:
@@ -123,7 +124,7 @@ def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Cal
     def report(result: CheckResult) -> None:
         nonlocal failed
         failed += result.failed
-        say(str(result))
+        say(str(result), check=vars(result))
 
     prepared = prepare(flags, kube, trainer_argv, report)
     release = prepared.release
@@ -152,11 +153,11 @@ def submit(flags: SubmitFlags, kube: Kube, trainer_argv: Sequence[str], say: Cal
         raise LaunchError(f"{error}\nwhat was made of {flags.name} has been removed again") from None
     except KeyboardInterrupt:
         attach, delete = next_command("attach", flags, kube), next_command("delete", flags, kube)
-        say(f"submitted {job}; come back with `{attach}`, or end it with `{delete}`")
+        say(f"submitted {job}; come back with `{attach}`, or end it with `{delete}`", job=job)
         raise
     if config_map:
         code_map.give_to(kube, config_map["metadata"]["name"], job)
-    say(f"submitted {job}")
+    say(f"submitted {job}", job=job)
     return job
 
 

@@ -10,9 +10,9 @@ from trainer.core import settings, typed_json
 from trainer.core.log_lines import PROGRESS_FIELDS
 from trainer.core.result_figures import figure, sound
 from trainer.core.run_dir import run_name_parts
-from trainer.core.safe_text import one_line
+from trainer.core.safe_text import one_line, redacted
 from trainer.launch.checks.check_result import Mark
-from trainer.launch.codes import LaunchCode
+from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import AttachFlags, ReleaseFlags, SubmitFlags
 from trainer.launch.report.lines import EVENT_KEYS
 from trainer.launch.runs.trials import RUNNING, Trial
@@ -27,7 +27,15 @@ from trainer.output.stores.store import join
 _NO_METRIC = frozenset({*EVENT_KEYS, *PROGRESS_FIELDS})  # Of a line of progress.
 # One TensorBoard for all trials, not one for each; the user's own --set comes later and wins.
 _SETS = ("tensorboard.enabled=false",)
-_FAILED_CHECK = f"{Mark.FAIL} "
+_NAME = re.compile(r"[a-z0-9-]{1,80}")  # A Job's, or its run's.
+
+
+@dataclasses.dataclass
+class _Told:
+    """What the launcher of a trial has told of it."""
+
+    check_failed: bool = False
+    over: bool = False  # Its Job has ended.
 
 
 class ClusterTrials:
@@ -43,6 +51,7 @@ class ClusterTrials:
           training: the training program's flags that all trials have.
         """
         self._flags, self._training = flags, tuple(training)
+        self._told: dict[int, _Told] = {}  # By the trial's number, since its launcher began.
 
     def submit_flags(self, trial: Trial) -> SubmitFlags:
         """The flags with which `submit` makes a trial's release."""
@@ -62,10 +71,17 @@ class ClusterTrials:
 
     def begin(self, trial: Trial, epochs: int | None) -> list[str]:
         """As `TrialKind.begin`. One that was submitted before is followed."""
+        self._told.pop(trial.number, None)
         flags = self.submit_flags(trial)
         if trial.job or trial.state == RUNNING:  # A launcher that was killed may not have kept the Job's name.
             attach = AttachFlags(**settings.values(flags, AttachFlags))
             return ["attach", *settings.arguments(attach)]
+        if len(trial.runs) < trial.rung:
+            output = redacted(self._flags.output)
+            raise LaunchError(
+                f"it cannot go on to epoch {epochs}: its run before is none in --output={output}; give the place where "
+                "runs are kept by --output alone, and --name=another"
+            )
         return ["submit", *settings.arguments(flags), "--", *self.training(trial, epochs)]
 
     def cores(self, place: int) -> Sequence[int]:  # noqa: ARG002
@@ -74,32 +90,34 @@ class ClusterTrials:
 
     def read(self, trial: Trial, line: TrialLine) -> bool:
         """As `TrialKind.read`."""
+        told = self._told.setdefault(trial.number, _Told())
         try:
             said = typed_json.an_object(typed_json.loads(line.text), "a line")
         except ValueError:
-            if line.text and not trial.reason.startswith(_FAILED_CHECK):  # This says how many have failed.
+            if line.text and not told.check_failed:  # This says how many have failed.
                 trial.reason = one_line(line.text, 300)
             return False
         match said.get("event"):
             case "notice":
-                text = str(said.get("text"))
-                submitted = re.match(r"submitted ([a-z0-9-]{1,63})(?:;|$)", text)
-                trial.job = submitted[1] if submitted else trial.job
-                if text.startswith(_FAILED_CHECK) and not trial.reason.startswith(_FAILED_CHECK):
-                    trial.reason = one_line(" ".join(text.splitlines()[0].split()), 300)
+                trial.job = _name(said.get("job")) or trial.job
+                check = said.get("check")
+                if isinstance(check, dict) and check.get("mark") == Mark.FAIL and not told.check_failed:
+                    told.check_failed = True
+                    trial.reason = one_line(f"{Mark.FAIL} {check.get('what')}: {check.get('text')}", 300)
             case "progress":
                 return _take_progress(trial, said)
             case "verdict":
+                told.over = said.get("goes_on") is False
                 self._take_verdict(trial, said)
         return False
 
     def end(self, trial: Trial, code: int) -> list[str]:
         """As `TrialKind.end`."""
-        if code not in (LaunchCode.DONE, LaunchCode.TRAINING, LaunchCode.NOT_STARTED):
+        told = self._told.get(trial.number, _Told())
+        if code != LaunchCode.NOT_STARTED and not told.over:
             return []  # Nobody knows whether it goes on.
-        started = bool(trial.job or trial.runs[trial.rung :])
         trial.job = ""  # Another start of this trial makes another Job.
-        if code == LaunchCode.NOT_STARTED or not started:
+        if code == LaunchCode.NOT_STARTED:
             return []  # Nothing was made, or all of it was removed again.
         if code == LaunchCode.DONE:
             trial.reason = ""
@@ -107,7 +125,7 @@ class ClusterTrials:
             return []  # Its logs, and without an output all of it, are on the cluster alone.
         self._write_hparams(trial, succeeded=code == LaunchCode.DONE)
         release = ReleaseFlags(**settings.values(self.submit_flags(trial), ReleaseFlags))
-        return ["delete", *settings.arguments(release)]
+        return ["delete", *settings.arguments(dataclasses.replace(release, json=False))]
 
     def _take_verdict(self, trial: Trial, verdict: Mapping[str, Any]) -> None:
         result = verdict.get("result")
@@ -119,10 +137,11 @@ class ClusterTrials:
         errors = [line.removeprefix("| ") for line in texts if line.startswith("| ")]
         if errors:
             trial.reason = one_line(f"{trial.reason}: {errors[-1]}", 300)
-        for text in texts:
-            kept = re.match(rf"kept in {re.escape(self._flags.output.rstrip('/'))}/([^/ ]+)", text)
-            if kept and run_name_parts(kept[1]):
-                trial.runs = [*trial.runs[: trial.rung], kept[1]]
+        trial.job = _name(verdict.get("job")) or trial.job
+        run, output = _name(verdict.get("run")), verdict.get("output")
+        kept_here = isinstance(output, str) and output.rstrip("/") == redacted(self._flags.output).rstrip("/")
+        if kept_here and run_name_parts(run):
+            trial.runs = [*trial.runs[: trial.rung], run]
 
     def _write_hparams(self, trial: Trial, *, succeeded: bool) -> None:
         """Writes what TensorBoard's HParams tab shows of the trial beside its run; a bucket that refuses costs that."""
@@ -138,6 +157,11 @@ class ClusterTrials:
                 store.create(join(trial.runs[-1], name), content)
         except StorageError:  # The list of trials is in the same bucket: what is wrong with it is said there.
             return
+
+
+def _name(value: object) -> str:
+    """The name of a Job or of a run that a launcher tells; "" for anything else."""
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 
 def _take_progress(trial: Trial, said: Mapping[str, Any]) -> bool:

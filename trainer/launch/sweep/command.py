@@ -63,7 +63,7 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
         with view.open_view(json_lines=flags.json) as shown:
             code = _run(flags, sweep, book, rungs, shown)
             shown.end(sweep)
-            if code == LaunchCode.INTERRUPTED:
+            if code in (LaunchCode.INTERRUPTED, LaunchCode.FAILED):
                 shown.say("go on with the same command; with --status it shows how the sweep stands")
     return code
 

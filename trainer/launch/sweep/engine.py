@@ -2,13 +2,16 @@
 
 import dataclasses
 import queue
+import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.safe_text import one_line
-from trainer.launch.codes import LaunchCode
+from trainer.launch.codes import LaunchCode, LaunchError
+from trainer.launch.flags import PROGRAM
 from trainer.launch.report.verdict import duration
 from trainer.launch.runs.table import chosen_metric, listed, number
 from trainer.launch.runs.trials import DONE, FAILED, RUNNING, STOPPED, WAITING, Sweep, Trial
@@ -33,7 +36,7 @@ class Running:
     began: float
     before: float  # Seconds that the trial had taken before.
     followed: bool  # It may have been started by an earlier launcher.
-    code: int | None = None  # How it ended; then its launcher clears up.
+    clear_up: Sequence[str] = ()  # Once it has ended: the arguments of its launcher, which clears up.
 
 
 class Engine:
@@ -57,7 +60,7 @@ class Engine:
         self._events: SweepEvents = queue.SimpleQueue()
         self._running: dict[int, Running] = {}  # By the trial's number.
         self._held: set[int] = set()  # Trials that were not admitted while others ran.
-        self._lost: set[int] = set()  # Trials that go on, and can no longer be followed.
+        self._lost: set[int] = set()  # Trials that go on, as far as is known, and can no longer be followed.
         self._interrupted = False
         self._kill_at = float("inf")
         self._error: UsageError | None = None  # Why no further trial is worth its time.
@@ -103,7 +106,7 @@ class Engine:
             trial for trial in self._sweep.trials if trial.state in (WAITING, RUNNING) and trial.number not in out
         ]
         for trial in sorted(trials, key=lambda trial: (trial.state != RUNNING, trial.number)):
-            if len(self._running) >= self._parallel:
+            if len(self._running) + len(self._lost) >= self._parallel:
                 return
             self._start(trial)
 
@@ -123,9 +126,10 @@ class Engine:
         try:
             arguments = self._kind.begin(trial, epochs)
             process = trial_process.start(trial.number, arguments, self._kind.cores(place), self._events)
-        except (OSError, RuntimeError) as error:
+        except (LaunchError, OSError, RuntimeError) as error:
             trial.state, trial.exit_code = FAILED, int(LaunchCode.FAILED)
-            trial.reason = f"it cannot be started on this machine: {error}"
+            ours = isinstance(error, LaunchError)
+            trial.reason = str(error) if ours else f"it cannot be started on this machine: {error}"
             self._tell(trial, f"failed: {trial.reason}")
             self._save()
             return
@@ -144,7 +148,7 @@ class Engine:
                 self._save()
             return
         match event:
-            case TrialLine(number, _, _) if (running := self._running.get(number)) and running.code is None:
+            case TrialLine(number, _, _) if (running := self._running.get(number)) and not running.clear_up:
                 self._handle_line(running, event)
             case TrialExit(number, code) if running := self._running.get(number):
                 self._handle_exit(running, code)
@@ -167,22 +171,24 @@ class Engine:
 
     def _handle_exit(self, running: Running, code: int) -> None:
         trial = running.trial
-        if running.code is not None:  # What it left on the cluster is cleared away, or cannot be.
+        if running.clear_up:  # What it left on the cluster is cleared away, or cannot be.
             if code:
-                self._view.say(f"trial {trial.number}: what is left of it on the cluster could not be removed ({code})")
+                self._say_left(trial, f"could not be removed ({code})", running.clear_up)
             del self._running[trial.number]
             self._held.clear()  # It has made room.
             return
         trial.seconds = running.before + time.monotonic() - running.began
         clear_up = self._settle(running, code)
         self._save()
-        if clear_up and not self._interrupted:
+        if clear_up and self._interrupted:
+            self._say_left(trial, "stays, as the sweep was interrupted", clear_up)
+        elif clear_up:
             try:
                 running.process = trial_process.start(trial.number, clear_up, (), self._events)
-                running.code = code
+                running.clear_up = clear_up
                 return
             except (OSError, RuntimeError) as error:  # This machine gives no more processes; the trial has ended well.
-                self._view.say(f"trial {trial.number}: what is left of it could not be removed: {error}")
+                self._say_left(trial, f"could not be removed: {error}", clear_up)
         del self._running[trial.number]
         if trial.state not in (WAITING, RUNNING):
             self._held.clear()  # It has made room.
@@ -208,9 +214,10 @@ class Engine:
             reached = "" if value is None else f": {self._sweep.metric} {number(value)}"
             best = " (the best so far)" if best_first(self._sweep.trials, self._sweep.metric)[:1] == [trial] else ""
             self._tell(trial, f"is done{reached} after {trial.epochs} epoch(s), {duration(trial.seconds)}{best}")
-        elif code == LaunchCode.FAILED and trial.job:  # The API failed, not the trial: the same command follows it.
+        elif trial.job:  # The API or the launcher failed, not the trial: the same command follows it.
             self._lost.add(trial.number)
-            self._tell(trial, f"goes on, but cannot be followed: {trial.reason}")
+            why = trial.reason or f"its launcher ended with {code}"
+            self._tell(trial, f"goes on, but cannot be followed: {why}")
         else:
             trial.state, trial.exit_code = FAILED, code
             trial.reason = trial.reason or (
@@ -229,6 +236,11 @@ class Engine:
             )
             self._sweep.metric = ""
             self._leave("no trial measures that metric")
+
+    def _say_left(self, trial: Trial, why: str, clear_up: Sequence[str]) -> None:
+        """Says that nothing clears up after a trial any more, and how a person does."""
+        command = f"{PROGRAM} {shlex.join(clear_up)}"
+        self._view.say(f"trial {trial.number}: what is left of it on the cluster {why}; `{command}` removes it")
 
     def _leave(self, why: str) -> None:
         """Ends the launchers of all trials."""

@@ -11,6 +11,7 @@ _NOT_OF_TRIALS = {
     "detach": "the launcher starts one trial after another; Ctrl-C leaves those that run on the cluster alone",
     "dry_run": "`submit --dry_run` shows the manifests of one run",
     "replace": "a trial that still goes on is followed",
+    "timeout": "it ends the watching and not the trial, which --set=job.activeDeadlineSeconds=… does",
     "tensorboard": "`python -m trainer.board --logdir OUTPUT` shows all trials",
 }
 

@@ -24,6 +24,7 @@ class TrialKind(Protocol):
           epochs: those of its rung; None: as the flags of all trials say.
 
         Raises:
+          LaunchError: it cannot go on from the run before.
           OSError: this machine has no place for it.
         """
 
