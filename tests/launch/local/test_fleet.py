@@ -127,6 +127,18 @@ def test_a_run_that_takes_too_long_ends_with_124(tmp_path: pathlib.Path, flags: 
         assert "timed out after --timeout=1 s" in launcher.text
 
 
+def test_the_verdict_in_json_is_why_it_was_ended_and_not_what_an_agent_said_last(
+    tmp_path: pathlib.Path, flags: list[str]
+) -> None:
+    training = [*flags, f"--run_dir={tmp_path}/run"]
+    with launched("--workers=1", "--timeout=1", "--json", training=training) as launcher:
+        assert launcher.end() == 124
+        *_, before, last = (json.loads(line) for line in launcher.lines)
+    assert before.get("text") != "timed out after --timeout=1 s; the workers save and leave"
+    assert (last["event"], last["exit_code"], last["goes_on"]) == ("verdict", 124, False)
+    assert last["text"] == "timed out after --timeout=1 s"
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

@@ -47,6 +47,7 @@ class Fleet:
         self._token = run_token.read(os.environ) or run_token.new()
         self._events: AgentEvents = queue.SimpleQueue()
         self._code: LaunchCode | None = None  # How the run ended; None: it goes on.
+        self.headline = ""  # The same in a line for a person.
         self._kill_at = float("inf")  # When agents that still run are killed.
         self._replaced = 0  # Agents, since the newest checkpoint.
         self._saved_step = -1  # The newest checkpoint's.
@@ -136,6 +137,7 @@ class Fleet:
     def _handle_exit(self, worker: Worker, code: int) -> None:
         if code == 0:
             if worker.index == 0:  # The result is there, however the others end.
+                self.headline = "succeeded"
                 self._close(LaunchCode.DONE, _LEAVE_SECONDS)
         elif self._code is not None:
             pass  # The run has ended: its agents leave.
@@ -153,10 +155,12 @@ class Fleet:
     def _fail(self, worker: Worker, code: int) -> None:
         """Says which worker ended the run."""
         self._show_errors(worker)
-        self._view.say(f"failed: worker {worker.index} ended with {code} ({meaning(code)})")
+        self.headline = f"failed: worker {worker.index} ended with {code} ({meaning(code)})"
+        self._view.say(self.headline)
 
     def _stop(self, code: LaunchCode, why: str) -> None:
         """Ends a run that could go on."""
+        self.headline = why
         self._view.say(f"{why}; the workers save and leave")
         self._close(code, _SPARE_SECONDS + self._flags.grace, signal.SIGTERM)
 

@@ -62,8 +62,9 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
             return failed
         if flags.json:
             json_view = JsonFleetView()
-            ended = Fleet(flags, training, json_view).run()
-            json_view.end(ended, _result(run_dir) if ended == LaunchCode.DONE else None)
+            fleet = Fleet(flags, training, json_view)
+            ended = fleet.run()
+            json_view.end(ended, fleet.headline, _result(run_dir) if ended == LaunchCode.DONE else None)
             return ended
         ended = Fleet(flags, training, stack.enter_context(open_fleet_view(flags.workers))).run()
     if ended == LaunchCode.DONE:

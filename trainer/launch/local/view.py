@@ -54,7 +54,6 @@ class JsonFleetView:
 
     def __init__(self) -> None:
         self._view = JsonView()
-        self._said = ""
 
     def state(self, state: StateLine, line: str) -> None:
         """Writes the line as one of the worker's log."""
@@ -67,12 +66,10 @@ class JsonFleetView:
 
     def say(self, text: str) -> None:
         """Writes a notice."""
-        self._said = text
         self._view.say(text)
 
-    def end(self, code: LaunchCode, result: Mapping[str, Any] | None) -> None:
-        """Writes how the run ended: with its result, or as was said last."""
-        headline = self._said if result is None else "succeeded"
+    def end(self, code: LaunchCode, headline: str, result: Mapping[str, Any] | None) -> None:
+        """Writes how the run ended, and its result if it has one."""
         self._view.end(Verdict(code=code, headline=headline, facts={} if result is None else {"result": sound(result)}))
 
 
