@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import pathlib
-import struct
 import tempfile
 from typing import Any
 
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 
 from tests.launch.report.test_hostile_texts import HOSTILE, JSON, NUMBERS, OBEYED
 from tests.launch.runs.test_list import RESULT, attempt, write
-from trainer.core import protobuf
-from trainer.core.tfrecord import record
+from tests.support.event_points import event
 from trainer.launch import cli
 
 SECRET = "https://user:password@host/x?X-Amz-Signature=secret"
@@ -29,12 +27,6 @@ SWEEP = {
     ],
 }  # fmt: skip
 FUZZED = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def event(tag: str, step: int, value: float) -> bytes:
-    """A framed event of TensorBoard's, with a number."""
-    point = protobuf.block(1, tag.encode(errors="replace")) + b"\x15" + struct.pack("<f", value)
-    return record(protobuf.whole(2, step) + protobuf.block(5, protobuf.block(1, point)))
 
 
 def said(*arguments: str) -> tuple[int, str]:

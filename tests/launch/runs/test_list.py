@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.event_points import event
 from tests.support.servers import BUCKET, s3_environ, s3_server
 from tests.support.servers.refusing_proxy import S3_ERROR, refusing_proxy
 from trainer.launch import cli
 from trainer.launch.codes import LaunchCode
 from trainer.launch.runs import places, summary
+from trainer.launch.runs.trials import RUNNING, Sweep, Trial
 from trainer.output.stores.errors import UnreachableError
 from trainer.output.stores.opening import open_store
 from trainer.output.stores.store import Store
@@ -160,6 +162,29 @@ def test_the_runs_of_a_folder(tmp_path: pathlib.Path, capsys: pytest.CaptureFixt
     assert rows[3].split() == ["three", "unfinished", "2", "15", "s", "2", "67%"]
     for sort in ("--sort=loss", "--sort=-loss"):  # By what nobody sees, the order would say nothing.
         assert "loss" in listed(capsys, f"--output={tmp_path}", sort)[1][0].split()
+
+
+def test_an_unfinished_run_has_metrics_alone(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """TensorBoard has an epoch's speed, waiting and learning rate beside them, and a flag is called as the last."""
+    figures = {"loss": 0.5, "learning_rate": 0.25, "examples_per_second": 900.0, "data_wait_seconds": 3.0}
+    for run, rate in (("one", 0.1), ("two", 0.2)):
+        train = b"".join(event(f"epoch_{name}", 1, value * rate) for name, value in figures.items())
+        write(tmp_path, run, **{"train/x.tfevents": train, "validation/x.tfevents": event("epoch_loss", 1, rate)})
+    sweep = Sweep("s", {"learning_rate": ("1e-3", "1e-4")}, 0, False, (), [])
+    sweep.trials = [Trial(number, {"learning_rate": value}, RUNNING, runs=[run])
+                    for number, (run, value) in enumerate((("one", "1e-3"), ("two", "1e-4")), 1)]  # fmt: skip
+    (tmp_path / "s.sweep.json").write_bytes(sweep.to_json())
+    _, rows, _ = listed(capsys, f"--output={tmp_path}", "--json", "--sort=learning_rate")
+    told = [json.loads(row) for row in rows]
+    assert [run["name"] for run in told] == ["two", "one"]  # By the flag.
+    assert [run["metrics"] for run in told] == [
+        {"loss": pytest.approx(0.1), "val_loss": pytest.approx(0.2)},
+        {"loss": pytest.approx(0.05), "val_loss": pytest.approx(0.1)},
+    ]
+    assert [run["epochs"] for run in told] == [2, 2]
+    code, rows, error = listed(capsys, f"--output={tmp_path}", "--metric=data_wait_seconds")
+    assert (code, rows) == (2, [])
+    assert error.endswith("--metric=data_wait_seconds is measured by none of these runs; they have: loss, val_loss\n")
 
 
 def test_a_flag_that_was_not_given_has_its_default(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

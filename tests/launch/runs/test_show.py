@@ -42,6 +42,13 @@ def test_a_real_run(training: Training, tmp_path: pathlib.Path, capsys: pytest.C
     (told,) = [json.loads(line) for line in text.splitlines()]
     assert told["curves"]["val_loss"]["3"] == pytest.approx(measured["val_loss"])
     assert told["metrics"]["val_loss"] == measured["val_loss"]
+    (run_dir / "result.json").unlink()
+    _, text, _ = shown(capsys, str(run_dir), "--json")
+    told = json.loads(text)
+    assert (told["state"], told["epochs"]) == ("unfinished", 3)
+    assert told["metrics"].keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert told["metrics"]["val_loss"] == pytest.approx(measured["val_loss"])
+    assert {"learning_rate", "examples_per_second"} < told["curves"].keys()
 
 
 def test_why_it_ended_and_what_it_left(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:

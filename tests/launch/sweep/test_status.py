@@ -9,6 +9,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from tests.launch.sweep.test_book import a_sweep
+from tests.support.event_points import event
 from tests.support.servers import BUCKET, s3_environ, s3_server
 from trainer.core.tfrecord import record
 from trainer.launch import cli
@@ -44,6 +45,9 @@ def test_how_a_sweep_stands(capsys: pytest.CaptureFixture[str]) -> None:
     summary = [Summary(value=[Summary.Value(tag="epoch_loss", simple_value=1 / epoch)]) for epoch in (1, 2, 4)]
     events = [record(Event(step=step, summary=one).SerializeToString()) for step, one in enumerate(summary)]
     store.create("s-2-1a2b3c4d-01234567/validation/events.out.tfevents.0000000000", b"".join(events))
+    store.create(
+        "s-2-1a2b3c4d-01234567/train/events.out.tfevents.0000000000", event("epoch_examples_per_second", 3, 9.0)
+    )
     code, lines, error = status(capsys)
     assert (code, error) == (0, "")
     assert lines[0].split() == ["TRIAL", "seed", "val_loss", "EPOCHS", "TIME", "STATE"]
@@ -53,6 +57,7 @@ def test_how_a_sweep_stands(capsys: pytest.CaptureFixture[str]) -> None:
     code, lines, _ = status(capsys, "--json")
     told = json.loads(lines[-1])
     assert (told["event"], told["counts"], told["trials"][0]["number"]) == ("sweep", {"running": 1, "done": 1}, 2)
+    assert (told["trials"][0]["metrics"], told["trials"][0]["epochs"]) == ({"val_loss": 0.25}, 3)
 
 
 def test_a_sweep_that_is_not_there_and_one_that_is_damaged(capsys: pytest.CaptureFixture[str]) -> None:

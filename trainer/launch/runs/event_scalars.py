@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from trainer.core import protobuf
+from trainer.core.epoch_figures import EPOCH_FIGURES
 from trainer.core.exit_codes import DataError
 from trainer.core.run_dir import EVENT_FILE, TRAIN, VALIDATION
 from trainer.core.tfrecord import data_of, whole_records
@@ -37,6 +38,17 @@ def curves(run: Readable, folders: tuple[str, ...] = (TRAIN, VALIDATION)) -> dic
                 if tag.startswith(_EPOCH):
                     found.setdefault(before + tag.removeprefix(_EPOCH), {})[step + 1] = value
     return {name: dict(sorted(points.items())) for name, points in found.items()}
+
+
+def newest(run: Readable) -> tuple[dict[str, float], int]:
+    """The loss and the metrics of a run, each after its newest epoch, and how many epochs it has trained.
+
+    Raises:
+      StorageError: the place failed.
+    """
+    measured = {name: points for name, points in curves(run).items() if points and name not in EPOCH_FIGURES}
+    metrics = {name: points[max(points)] for name, points in measured.items()}
+    return metrics, max((max(points) for points in measured.values()), default=0)
 
 
 def scalars(data: bytes) -> Iterator[tuple[str, int, float]]:

@@ -15,7 +15,7 @@ from trainer.core.result_figures import figure, metrics, sound
 from trainer.core.run_dir import ATTEMPTS, CHECKPOINTS, EVENT_FOLDERS, MANIFEST, RESULT
 from trainer.core.safe_text import one_line, redacted, redacted_in
 from trainer.launch.codes import LaunchError
-from trainer.launch.runs.event_scalars import curves
+from trainer.launch.runs.event_scalars import newest
 from trainer.launch.runs.places import RunFolder
 from trainer.launch.runs.trials import flags_of_trials
 from trainer.output import reader
@@ -152,15 +152,15 @@ def _summary(
 ) -> RunSummary:
     spent = sum(sum(_seconds(line)) for line in attempts)
     if result is None:
-        reached = {name: points for name, points in curves(run).items() if points}
+        reached, epochs = newest(run)
         return RunSummary(
             name=name,
             state=UNFINISHED,
             written=written,
             workers=max((len(_workers(line)) for line in attempts[-1:]), default=0),
             flags=flags,
-            metrics={name: points[max(points)] for name, points in reached.items()},
-            epochs=max((max(points) for points in reached.values()), default=0),
+            metrics=reached,
+            epochs=epochs,
             seconds=spent,
             restarts=max(0, attempts[-1]["attempt"] - 1) if attempts else 0,
             goodput=goodput(attempts),

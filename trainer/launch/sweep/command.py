@@ -190,10 +190,9 @@ def _status(flags: SweepFlags | LocalSweepFlags) -> int:
 
 def _look_at(trial: Trial, run: RunFolder) -> None:
     """Takes how far a trial is from its event files."""
-    found = {name: points for name, points in event_scalars.curves(run).items() if points}
+    found, epochs = event_scalars.newest(run)
     if found:
-        trial.metrics = {name: points[max(points)] for name, points in found.items()}
-        trial.epochs = max(max(points) for points in found.values())
+        trial.metrics, trial.epochs = found, epochs
 
 
 def _folder(flags: SweepFlags | LocalSweepFlags) -> pathlib.Path:
