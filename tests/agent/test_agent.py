@@ -81,6 +81,14 @@ def test_a_step_that_always_crashes_ends_the_run_after_max_restarts(tmp_path: pa
         assert "--max_restarts=2" in message["reason"]
 
 
+def test_a_process_that_exits_before_there_is_a_result_is_not_done(tmp_path: pathlib.Path) -> None:
+    with running(tmp_path, 1, agent_flags=["--max_restarts=0"], environ={"BEHAVIOUR": "exit 0 7"}) as run:
+        agent = run.start(0)
+        assert agent.end() == 70
+        assert "ended with 0 before there was a result" in run.termination(0)["errors"][-1]
+        assert [line["ended"] for line in run.attempts] == ["crash"] * len(run.attempts)
+
+
 @pytest.mark.parametrize("behaviour", ["crash 0 12", "data 0 12"])
 def test_each_attempts_log_says_once_how_it_ended(tmp_path: pathlib.Path, behaviour: str) -> None:
     with running(tmp_path, 1, agent_flags=["--max_restarts=1"], environ={"BEHAVIOUR": behaviour}) as run:

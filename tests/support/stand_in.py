@@ -73,13 +73,15 @@ def main() -> int:
 
 
 def misbehave(index: int, step: int) -> None:
-    """Does what BEHAVIOUR says: "crash 1 7" lets worker 1 crash after step 7; others: hang, compile, data, linger."""
+    """Does what BEHAVIOUR says: "crash 1 7" lets worker 1 crash after step 7; see below for the others."""
     kind, _, rest = os.environ.get("BEHAVIOUR", "").partition(" ")
     if not kind or [index, step] != [int(word) for word in rest.split()]:
         return
     if kind == "crash":
         print("the step is bad", file=sys.stderr, flush=True)
         sys.exit(1)
+    if kind == "exit":
+        os._exit(0)
     if kind == "hang":
         time.sleep(3600)
     if kind == "compile":

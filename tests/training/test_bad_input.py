@@ -33,6 +33,7 @@ def refused(worker: Worker, code: int, *named: str) -> None:
         ("--epochs=0", "--epochs=0"),
         ("--learning_rate=nan", "--learning_rate=nan"),
         ("--momentum=0.9", "--optimizer=sgd"),
+        ("--run_dir=gs://key:secret@bucket/x", "--run_dir=gs://bucket/x is a folder of this machine; the agent's and"),
         (
             "--early_stopping=val_loss:patience=0",
             "val_loss:patience=0: patience=0 is no number of epochs from 1; expected",

@@ -204,7 +204,7 @@ class Agent:
             self._ask_to_leave(watchdog, rendezvous)
             watchdog.check()
             self._keep_companions(flags)
-        has_result = self._identity.index == 0 and (flags.run_dir / RESULT).exists()
+        has_result = (flags.run_dir / RESULT).exists() if self._identity.index == 0 else None
         ended = watchdog.ended(has_result=has_result)
         if ended.cause in {*CRASHES, Cause.FATAL, Cause.PEER_LOST}:
             # Its error lines stand right above.

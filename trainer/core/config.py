@@ -6,6 +6,7 @@ from pathlib import Path
 from trainer.core import export_formats, step_range
 from trainer.core.exit_codes import UsageError
 from trainer.core.run_dir import PREDICTIONS
+from trainer.core.safe_text import redacted
 from trainer.core.selection import EarlyStopping, KeepBest
 from trainer.core.settings import setting
 
@@ -140,6 +141,11 @@ class Config:
             raise UsageError(
                 f"--momentum={self.momentum} needs --optimizer=sgd, got --optimizer={self.optimizer}; "
                 "adam has a momentum of its own: leave --momentum out"
+            )
+        if "://" in self.run_dir:
+            raise UsageError(
+                f"--run_dir={redacted(self.run_dir)} is a folder of this machine; the agent's and the launcher's "
+                "--output=gs://… or s3://… keeps a run in a bucket"
             )
         self._check_mode()
         self.stopping()

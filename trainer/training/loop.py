@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trainer.core import agent_link
 from trainer.core.config import Config
+from trainer.core.epoch_figures import DATA_WAIT_SECONDS, EXAMPLES_PER_SECOND, LEARNING_RATE
 from trainer.core.exit_codes import DataError, ExitCode
 from trainer.core.log_lines import Progress
 from trainer.core.tf_config import Cluster
@@ -217,8 +218,8 @@ class _Run:
         display.show(self._progress(examples_per_second=speed, validation=validation))
         scores = train | {f"val_{name}": value for name, value in validation.items()}
         if self._summaries:
-            shown = train | {"learning_rate": learning_rate(self._parts.model.optimizer), "examples_per_second": speed}
-            shown |= {} if waited is None else {"data_wait_seconds": waited}
+            shown = train | {LEARNING_RATE: learning_rate(self._parts.model.optimizer), EXAMPLES_PER_SECOND: speed}
+            shown |= {} if waited is None else {DATA_WAIT_SECONDS: waited}
             self._summaries.epoch(epoch, step=self._state.step, train=shown, validation=validation)
             if self._config.histogram_freq and epoch % self._config.histogram_freq == 0:
                 self._summaries.histograms(epoch, self._parts.model)

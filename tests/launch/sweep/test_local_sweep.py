@@ -18,6 +18,7 @@ from trainer.launch import cli
 from trainer.launch.runs.trials import RUNNING, Sweep, Trial
 from trainer.launch.sweep.flags import LocalSweepFlags
 from trainer.launch.sweep.local_trials import LocalTrials
+from trainer.launch.sweep.trial_process import TrialLine
 
 swept = functools.partial(launched, command=["sweep"])
 
@@ -160,6 +161,24 @@ def test_a_disk_that_takes_nothing_costs_a_trial_its_place_in_hparams(tmp_path: 
     assert [path.suffix for path in sorted((tmp_path / "s-1").iterdir())] == [".0", ".1", ".json"]
 
 
+def test_what_the_code_of_a_trial_has_raised_is_told(tmp_path: pathlib.Path) -> None:
+    kind, trial = LocalTrials(LocalSweepFlags(name="s"), tmp_path, [], 1), Trial(1, {"seed": "1"}, RUNNING)
+    kind.begin(trial, None)
+    for text in (
+        "worker 0 | Traceback (most recent call last):",
+        'worker 0 |   File "mine.py", line 3, in load_data',
+        'worker 0 |     raise ValueError("no such day")',
+        "worker 0 | ValueError: no such day",
+        "worker 0 | and something else",
+        "failed: worker 0 ended with 1 (a crash)",
+    ):
+        kind.read(trial, TrialLine(1, text, error=False))
+    assert trial.reason == "failed: worker 0 ended with 1 (a crash): ValueError: no such day"
+    kind.begin(trial, None)  # Tried again, it fails for another reason.
+    kind.read(trial, TrialLine(1, "failed: worker 0 ended with 139 (SIGSEGV)", error=False))
+    assert trial.reason == "failed: worker 0 ended with 139 (SIGSEGV)"
+
+
 @pytest.mark.thorough
 def test_halving_goes_on_from_checkpoints(tmp_path: pathlib.Path, flags: list[str], training: Training) -> None:
     ours = ["--name=s", f"--folder={tmp_path}", "--halving", "--metric=val_loss", "--grid=learning_rate=1e-4,1e-2"]
@@ -214,6 +233,7 @@ def test_a_list_that_others_have_changed(
         (["--grid=seed=1,2", "--parallel=-1"], 2, "--parallel=-1 must be at least 0"),
         (["--status", "--name=none"], 3, "there is no sweep none in "),
         (["--grid=seed=1,2", "--min_workers=3"], 2, "--min_workers=3 is more than --workers=1"),
+        (["--grid=seed=1,2", "--folder=gs://bucket/x"], 2, "--folder=gs://bucket/x is a folder of this machine"),
     ],
 )
 def test_bad_input(

@@ -1,5 +1,6 @@
 """What an agent does about its training process while it runs, and what its end was caused by."""
 
+import os
 import time
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ from trainer.agent.flags import AgentConfig
 from trainer.agent.processes.child import Child
 from trainer.agent.status import Status
 from trainer.core.causes import Cause
-from trainer.core.exit_codes import rule
+from trainer.core.exit_codes import ExitCode, rule
 
 _BEAT_TIMEOUT = 10.0
 # The same before the first step: an import from a slow disk, or waiting for peers, holds all threads up.
@@ -17,6 +18,8 @@ _STACKS_SECONDS = 1.0  # For faulthandler to write the stacks before the process
 # A worker that waits for data holds all others up in their collectives: it is the one to be named.
 _STARVED_FIRST_SECONDS = 2.0
 LEAVE_SECONDS = 10.0  # For a training process to leave by itself when all do.
+
+_NO_RESULT = "the training process ended with 0 before there was a result: something in it has called exit"
 
 
 class Watchdog:
@@ -90,20 +93,22 @@ class Watchdog:
         elif time.monotonic() > self._kill_at:
             self._child.kill()
 
-    def ended(self, *, has_result: bool) -> Ended:
+    def ended(self, *, has_result: bool | None) -> Ended:
         """How the process, which has ended, did so.
 
         Args:
-          has_result: whether the run's result, which is written last, is there.
+          has_result: whether the run's result, which worker 0 writes last, is there; None: this is another worker.
         """
-        code = -1 if self._child.code is None else self._child.code
+        code, errors = -1 if self._child.code is None else self._child.code, self._child.errors
+        if code == ExitCode.DONE and has_result is False and self._decided is None:
+            code, errors = os.EX_SOFTWARE, (*errors, _NO_RESULT)
         finished = has_result and rule(code).cause is not Cause.FATAL  # What came after the result changes nothing.
         return Ended(
             cause=Cause.DONE if finished else self._cause(code),
             attempt=self._attempt,
             code=code,
             step=self._status.step,
-            errors=self._child.errors,
+            errors=errors,
         )
 
     def _cause(self, code: int) -> Cause:

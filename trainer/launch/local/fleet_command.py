@@ -19,7 +19,7 @@ from trainer.core.run_dir import RESULT, folder_of_run
 from trainer.launch import code_folder
 from trainer.launch.checks.code_check import check_module
 from trainer.launch.code_folder import Code
-from trainer.launch.codes import LaunchCode
+from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.flags import PROGRAM
 from trainer.launch.local.flags import LocalFlags, check
 from trainer.launch.local.fleet import Fleet
@@ -89,7 +89,15 @@ def _unpacked(code: Code, run_dir: str) -> Iterator[int]:
 
 
 def _result(run_dir: pathlib.Path) -> dict[str, Any]:
-    return typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
+    """What the run ended with.
+
+    Raises:
+      LaunchError: it cannot be read.
+    """
+    try:
+        return typed_json.an_object(json.loads((run_dir / RESULT).read_text()), RESULT)
+    except (OSError, ValueError) as error:
+        raise LaunchError(f"the run has ended well, and {run_dir / RESULT} cannot be read: {error}") from None
 
 
 def _result_text(run_dir: pathlib.Path, result: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trainer.core import settings
 from trainer.core.exit_codes import DataError, UsageError
-from trainer.core.safe_text import printable
+from trainer.core.safe_text import printable, redacted
 from trainer.launch import code_folder
 from trainer.launch.checks.code_check import check_module
 from trainer.launch.codes import LaunchCode, LaunchError
@@ -91,6 +91,11 @@ def _run(
 
 
 def _check(flags: SweepFlags | LocalSweepFlags) -> None:
+    if "://" in flags.folder:
+        raise UsageError(
+            f"--folder={redacted(flags.folder)} is a folder of this machine; on a cluster --output=gs://… or s3://… "
+            "keeps the runs and the list of trials in a bucket"
+        )
     if isinstance(flags, LocalSweepFlags):
         local_flags.check(flags)
     else:

@@ -36,9 +36,12 @@ class LocalTrials:
           parallel: how many trials run at a time.
         """
         self._flags, self._folder, self._training, self._parallel = flags, folder, tuple(training), parallel
+        self._in_traceback: set[int] = set()  # Numbers of trials.
+        self._raised: dict[int, str] = {}  # By their numbers: what ended the newest traceback.
 
     def begin(self, trial: Trial, epochs: int | None) -> list[str]:
         """As `TrialKind.begin`. A trial that was interrupted goes on in its folder."""
+        self._raised.pop(trial.number, None)
         name = f"{self._flags.name}-{trial.number}" + (f"-rung-{trial.rung + 1}" if trial.rung else "")
         before = trial.runs[: trial.rung]
         trial.runs = [*before, name]
@@ -65,11 +68,22 @@ class LocalTrials:
         if progress := Progress.parse(line.text):
             return take_progress(trial, progress)
         _, cut, said = line.text.partition(" | ")
+        if cut:
+            self._follow_traceback(trial, said)
         if line.error or "error: " in said or line.text.startswith("failed: "):
             text = said if cut and "error: " in said else line.text
             if not (trial.reason.startswith("error: ") and not text.startswith("error: ")):  # What follows says less.
-                trial.reason = one_line(text, 300)
+                raised = self._raised.get(trial.number, "") if text.startswith("failed: ") else ""
+                trial.reason = one_line(f"{text}: {raised}" if raised else text, 300)
         return False
+
+    def _follow_traceback(self, trial: Trial, said: str) -> None:
+        """Keeps what the user's own code has raised: the first line after a traceback that is not indented."""
+        if said.startswith("Traceback (most recent call last)"):
+            self._in_traceback.add(trial.number)
+        elif trial.number in self._in_traceback and said and not said[0].isspace():
+            self._in_traceback.discard(trial.number)
+            self._raised[trial.number] = said
 
     def end(self, trial: Trial, code: int) -> list[str]:
         """As `TrialKind.end`."""
