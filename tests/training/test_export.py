@@ -139,9 +139,10 @@ def test_a_format_that_the_model_cannot_have_is_refused_before_the_first_step(
         assert [part for part in ("loc(", "Details:", "TF Select") if part in worker.text] == []
 
 
-def test_a_format_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="'pb' is none of: savedmodel, tflite, onnx"):
-        Config(export="savedmodel,pb").check()
+@pytest.mark.parametrize(("text", "named"), [("savedmodel,pb", "'pb'"), (",", "','")])
+def test_a_format_that_is_none_is_refused(text: str, named: str) -> None:
+    with pytest.raises(UsageError, match=f"{named} is none of: savedmodel, tflite, onnx"):
+        Config(export=text).check()
 
 
 def test_a_kill_in_the_middle_leaves_nothing_half_written_and_is_made_good(training: Training, tmp_path: Path) -> None:

@@ -55,8 +55,12 @@ def test_of_two_workers_the_chief_writes_it(training: Training, tmp_path: Path) 
 def test_a_resume_in_the_middle_profiles_what_is_left(training: Training, tmp_path: Path) -> None:
     flags = ("--global_batch_size=64", "--profile_steps=8:13")
     training.run(f"--run_dir={tmp_path / 'one'}", "--global_batch_size=64", "--epochs=1")
-    training.run(f"--run_dir={tmp_path / 'two'}", f"--resume_from={tmp_path / 'one'}", "--epochs=2", *flags)
+    on = f"--resume_from={tmp_path / 'one'}"
+    (worker,) = training.run(f"--run_dir={tmp_path / 'two'}", on, "--epochs=2", *flags)
     assert updates(tmp_path / "two") == {3}
+    assert "profiled steps 10 to 13: " in worker.text
+    (worker,) = training.run(f"--run_dir={tmp_path / 'three'}", on, "--epochs=2", flags[0], "--profile_steps=3:8")
+    assert "no profile: --profile_steps=3:8 are before step 10, where this start goes on" in worker.lines
 
 
 def test_a_run_that_is_killed_while_it_profiles_profiles_from_where_it_resumes(

@@ -10,10 +10,10 @@ def parse(text: str) -> tuple[str, ...]:
     """The formats that a value of --export names, each once.
 
     Raises:
-      UsageError: one of them is none of ours.
+      UsageError: one of them is none of ours, or a value names none.
     """
     formats = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in formats:
+    for name in formats or (text,) * bool(text):
         if name not in PLACES:
             raise UsageError(
                 f"--export={text}: {name!r} is none of: {', '.join(PLACES)}; give one, or several by commas"

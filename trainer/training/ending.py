@@ -72,7 +72,8 @@ class Ending:
         """What result.json says of how the run ended, and of its best epoch."""
         history = final.history
         why = self._stopped(history) if final.ended else ""
-        end: dict[str, Any] = {"by": "early_stopping" if why else "on_epoch_end" if final.ended else "epochs"}
+        early = "on_epoch_end" if self._parts.experiment.on_epoch_end and not why else "early_stopping"
+        end: dict[str, Any] = {"by": early if final.ended else "epochs"}
         if why:
             end["why"] = why
         figures: dict[str, Any] = {"end": end}
