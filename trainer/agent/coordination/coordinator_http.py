@@ -5,7 +5,7 @@ A request is a POST of one JSON object, which says under "ask" what is asked:
     {"ask": "meet", "join": Join}                           answered with {"begin": Begin} or {"finish": Finish}
     {"ask": "hold", "index": …, "token": …, "attempt": …}   answered with {"over": Over}
 
-The answer may take hours. Each request carries the run's token as a bearer.
+The answer may take hours, but for those that are given at once. Each request carries the run's token as a bearer.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ _CONNECT_SECONDS = 5.0
 _RETRY_SECONDS = 1.0  # At most, between two requests while worker 0's agent cannot be reached.
 _FATAL_SECONDS = 30.0  # For telling worker 0's agent of an error that ends all workers.
 _LEAVE_SECONDS = 2.0  # For telling it that this worker was told to go: the grace period runs.
+_LEAST_SECONDS = 0.1  # For an answer, when the time for telling is nearly over.
 
 
 class RemoteCoordinator:
@@ -57,17 +58,21 @@ class RemoteCoordinator:
 
     def meet(self, join: Join) -> Begin | Finish:
         """Waits until the next attempt begins or there is none for this agent; asks again while that is worth it."""
+        # Who only tells something is answered at once; whoever takes that and is silent is not worth waiting for.
+        tells = join.ended.cause in (Cause.LEFT, Cause.FATAL)
         deadline = time.monotonic() + self._patience(join.ended.cause)
         pause = 0.05
         while True:
             asked = time.monotonic()
+            seconds = max(_LEAST_SECONDS, deadline - asked) if tells else None
             try:
-                return _begin_or_finish(self._ask({"ask": "meet", "join": dataclasses.asdict(join)}), join)
+                return _begin_or_finish(self._ask({"ask": "meet", "join": dataclasses.asdict(join)}, seconds), join)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 self._say_once(error)
                 now = time.monotonic()
                 waited_for_an_answer = now - asked > _CONNECT_SECONDS + _RETRY_SECONDS
-                if waited_for_an_answer:  # Worker 0's agent was there and is gone: its successor may take as long.
+                if waited_for_an_answer and not tells:
+                    # Worker 0's agent was there and is gone: its successor may take as long.
                     deadline = max(deadline, now + self._timeout)
                 if now >= deadline:
                     return Finish(code=ExitCode.PEER_LOST, reason=self._unreachable(error), accused=(0,))
@@ -99,12 +104,14 @@ class RemoteCoordinator:
             self._said = str(error)
             self._say(f"warning: worker 0's agent at {self._address} has refused this one, which asks again: {error}")
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_SECONDS)
+    def _ask(self, question: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
+        """Asks, and waits so long for the answer; None: for hours, as keep-alive notices a dead machine."""
+        connect_seconds = _CONNECT_SECONDS if seconds is None else min(_CONNECT_SECONDS, seconds)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=connect_seconds)
         with contextlib.closing(connection):
             connection.connect()
             keep_alive(connection.sock)
-            connection.sock.settimeout(None)  # The answer may take hours; keep-alive notices a dead machine.
+            connection.sock.settimeout(seconds)
             headers = {"Content-Type": "application/json", **authorization(self._token)}
             connection.request("POST", PATH, json.dumps(question), headers)
             response = connection.getresponse()
