@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.long_texts import PIECES, cpu_seconds, long_text
 from trainer.core.log_lines import Progress, StateLine
 
 counts = st.integers(0, 10**9)
@@ -39,6 +40,15 @@ def test_parse_reads_what_format_wrote(progress: Progress) -> None:
 def test_any_other_line_is_no_progress(line: str) -> None:
     assert Progress.parse(line) is None
     assert Progress.parse(f"progress {line}") is None
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=ascii)
+@pytest.mark.parametrize("start", ["", "progress ", "progress worker=0/4 attempt=", "agent worker=0/4 "])
+def test_a_long_line_takes_no_time(piece: str, start: str) -> None:
+    """Whoever prints it: agent and launcher read every line."""
+    line = long_text(piece, start)
+    assert cpu_seconds(Progress.parse, line) < 1
+    assert cpu_seconds(StateLine.parse, line) < 1
 
 
 def test_the_line_is_as_documented() -> None:

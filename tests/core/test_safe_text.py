@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.core.safe_text import one_line, printable, redacted
+from tests.support.long_texts import PIECES, cpu_seconds, long_text
+from trainer.core.safe_text import MOST_CHARACTERS, one_line, printable, redacted
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,22 @@ def test_nothing_but_colours_is_left(text: str) -> None:
         ('see ("gs://b/c?token=secret")', 'see ("gs://b/c?…")'),
         ("is it https://host/a? Yes", "is it https://host/a? Yes"),
         ("what? no address", "what? no address"),
+        ("s3://a?b=secret,gs://c?d=secret", "s3://a?…"),
+        ("http://proxy:80/http://host:9000/x?key=secret", "http://proxy:80/http://host:9000/x?…"),
+        ("?s3://a?b=secret>s3://c?>s3://d", "?s3://a?…>s3://c?>s3://d"),
     ],
 )
 def test_addresses_keep_no_secrets(text: str, expected: str) -> None:
     assert redacted(text) == expected
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=ascii)
+@pytest.mark.parametrize("start", ["", "://"])
+def test_no_text_takes_long(piece: str, start: str) -> None:
+    """A line of a log, which anybody may have written: whoever shows it does nothing else meanwhile."""
+    text = long_text(piece, start)
+    assert cpu_seconds(printable, text) < 1
+    assert cpu_seconds(lambda line: printable(line, colours=True), text) < 1
+    assert cpu_seconds(one_line, text) < 1
+    assert cpu_seconds(lambda line: one_line(line, 4 * MOST_CHARACTERS), text) < 1
+    assert cpu_seconds(redacted, text) < 1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 _PREFIX = "progress "
-_PAIR = re.compile(r"(\S+?)=(\S+)")
+_PAIR = re.compile(r"(?<!\S)([^\s=]+)=(\S+)")  # From a word's start alone: a long word is looked through once.
 _MOST_DIGITS = 15  # Of a whole number: whoever prints such a line may be a stranger, or the code that is trained.
 _TOLD_WAIT = 0.05
 _VALIDATION = "val_"

@@ -2,6 +2,8 @@
 
 What a terminal would take for a command (CVE-2021-25743 was that of kubectl), what would make one line look like two,
 and half characters, which cannot be encoded.
+
+No pattern takes longer than in proportion to the text: one that fails gives up before it meets what it can begin with.
 """
 
 import re
@@ -18,8 +20,9 @@ _UNSAFE = (
 )
 _UNSAFE_CHARACTER = re.compile(f"[{_UNSAFE}]")
 # A sequence goes as a whole, or what it says would be left: OSC and its like with their end, CSI, two characters.
+_STRINGS = r"\x90\x98\x9d-\x9f"  # What begins OSC and its like, as one character.
 _SEQUENCE = re.compile(
-    r"(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"
+    rf"(?:\x1b[\]PX^_]|[{_STRINGS}])[^\x07\x1b\x9c\n{_STRINGS}]*(?:\x07|\x1b\\|\x9c)"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|\x1b[ -/]*[0-~]"
 )
@@ -47,12 +50,12 @@ def _printable_line(line: str, colours: bool) -> str:
 
 
 _PASSWORD = re.compile(r"://[^/\s]*@")
-_QUERY = re.compile(r"""(://[^\s?"'<>]*)\?[^\s"'<>]+""")
+_AFTER_SCHEME = re.compile(r"""(://[^\s?"'<>]*)(\?[^\s"'<>]+)?""")  # With a query or without: it never fails.
 
 
 def redacted(text: str) -> str:
     """A text without the user, the password and the query of any address in it (`scheme://user:password@host?key=…`)."""
-    return _QUERY.sub(r"\1?…", _PASSWORD.sub("://", text))
+    return _AFTER_SCHEME.sub(lambda match: match[1] + ("?…" if match[2] else ""), _PASSWORD.sub("://", text))
 
 
 def redacted_in(value: Any) -> Any:
