@@ -9,9 +9,9 @@ import pytest
 from trainer.agent import finishing
 from trainer.agent.coordination.messages import Begin, Ended, Failure, Finish, Over
 from trainer.agent.records import attempt_log
-from trainer.agent.records.attempt_log import Span
 from trainer.agent.status import Status
 from trainer.core import attempts, termination_message
+from trainer.core.attempts import Span
 from trainer.core.causes import Cause
 from trainer.core.exit_codes import DataError
 

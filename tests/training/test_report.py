@@ -13,11 +13,12 @@ import pytest
 
 from tests.support.browser import needs_chromium, page
 from tests.support.training_processes import Training, Worker, result
+from trainer.core.attempts import goodput
 from trainer.core.config import Config
 from trainer.training.data.arrays import Arrays
 from trainer.training.model.first_look import FirstLook
 from trainer.training.results import mistakes, report_page
-from trainer.training.results.attempt_times import AttemptTime, attempt_times, goodput
+from trainer.training.results.attempt_times import AttemptTime, attempt_times
 from trainer.training.results.report_page import Report
 
 HOSTILE = """</title><script>document.title='taken'</script><img src=x onerror="document.title='taken'">"""
@@ -172,6 +173,17 @@ def test_attempts_and_what_was_lost() -> None:
     assert "2 attempts; goodput 67%" in text
     assert "steps that were made again: 2.5 s" in text
     assert "one attempt" in report_page.page(a_report())
+
+
+def test_a_resume_behind_an_earlier_checkpoint_loses_steps_of_all_attempts_before() -> None:
+    line = {"workers": [0, 1], "seconds": {"rendezvous": 1.0, "start_up": 2.0, "training": 10.0}, "reason": "lost"}
+    lines = [
+        {**line, "attempt": 1, "step_from": 0, "step_to": 100},
+        {**line, "attempt": 2, "step_from": 100, "step_to": 120},
+    ]
+    times = attempt_times(lines, an_attempt(3, 20, 200))  # What the second began with was damaged.
+    assert [time.lost for time in times] == [8.0, 10.0, 0.0]
+    assert goodput(times) == pytest.approx((2.0 + 0.0 + 10.0) / 39.0)
 
 
 def test_two_workers_write_one_page_and_a_resume_counts_as_an_attempt(training: Training, tmp_path: Path) -> None:

@@ -1,10 +1,51 @@
 """attempts.jsonl in a run directory, as it is read: one line an attempt, written by worker 0's agent."""
 
+import dataclasses
+import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from trainer.core import format_versions, typed_json
 from trainer.core.run_dir import ATTEMPTS, MOST_ATTEMPTS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Span:
+    """Which steps an attempt made, and how long it took."""
+
+    step_from: int
+    step_to: int
+    rendezvous: float  # Seconds from the end of the attempt before.
+    start_up: float  # Seconds to the first progress line.
+    training: float  # Seconds after it.
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.rendezvous + self.start_up + self.training
+
+
+def useful(spans: Sequence[Span]) -> list[float]:
+    """Of the training of each attempt, in their order, the seconds whose steps no later attempt made again."""
+    seconds: list[float] = []
+    kept = math.inf  # Up to this step, no attempt behind the one that is looked at made any again.
+    for span in reversed(spans):
+        made = span.step_to - span.step_from
+        counted = max(0, min(span.step_to, kept) - span.step_from)
+        seconds.append(span.training * counted / made if made > 0 else 0.0)
+        kept = min(kept, span.step_from)
+    return seconds[::-1]
+
+
+def goodput(spans: Sequence[Span]) -> float | None:
+    """The share of the attempts' time in which they trained steps that counted; None: there was no time.
+
+    Args:
+      spans: of all attempts, in their order.
+    """
+    total = sum(span.seconds for span in spans)
+    return sum(useful(spans)) / total if total else None
 
 
 def read(run_dir: pathlib.Path) -> list[dict[str, Any]]:

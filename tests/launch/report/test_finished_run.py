@@ -8,8 +8,8 @@ import pytest
 from tests.support.memory_store import MemoryStore
 from trainer.agent.coordination.messages import Begin, Ended, Failure, Over
 from trainer.agent.records import attempt_log
-from trainer.agent.records.attempt_log import Span
 from trainer.core import attempts
+from trainer.core.attempts import Span
 from trainer.core.causes import Cause
 from trainer.launch.codes import LaunchCode, LaunchError
 from trainer.launch.report.finished_run import FinishedRun, StoredAttempt, newest_in_output, stored_verdict

@@ -46,6 +46,16 @@ def test_restarts_and_repeated_steps_are_lost_time() -> None:
     assert timeline.attempt == 2
 
 
+def test_steps_before_an_earlier_checkpoint_are_repeated_whichever_attempt_made_them() -> None:
+    """As goodput has it that is counted by attempts.jsonl; here waiting for nodes and images is part of the time."""
+    timeline = Timeline()
+    for time, step, attempt in ((20, 0, 1), (120, 100, 1), (120, 100, 2), (140, 120, 2), (140, 20, 3), (320, 200, 3)):
+        timeline.take(time, None, progress(step, attempt))
+    timeline.take(320, state("ended", 3), None)
+    spent = timeline.spent(seen(running(0, scheduled=0.0, started=20.0)), 320)
+    assert (spent.starting, spent.training, spent.lost) == (20.0, 200.0, 100.0)
+
+
 def test_before_the_first_step_nothing_is_training() -> None:
     spent = Timeline().spent(seen(running(0, scheduled=5.0, started=10.0)), 30.0)
     assert (spent.queued, spent.starting, spent.rendezvous, spent.training) == (5, 5, 20, 0)

@@ -164,6 +164,18 @@ def test_the_runs_of_a_folder(tmp_path: pathlib.Path, capsys: pytest.CaptureFixt
         assert "loss" in listed(capsys, f"--output={tmp_path}", sort)[1][0].split()
 
 
+def test_a_resume_behind_an_earlier_checkpoint_loses_steps_of_all_attempts_before(tmp_path: pathlib.Path) -> None:
+    lines = [attempt(1, 0, 100, 10.0), attempt(2, 100, 120, 10.0), attempt(3, 20, 200, 10.0)]
+    data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    write(tmp_path, "one", **{"result.json": RESULT, "attempts.jsonl": data})
+    write(tmp_path, "two", **{"result.json": RESULT, "attempts.jsonl": {**lines[0], "step_to": "100"}})
+    one, two = (summary.summary(places.RunFolder(places.open_place(str(tmp_path)), run), run) for run in ("one", "two"))
+    assert one
+    assert one.goodput == pytest.approx((2.0 + 0.0 + 10.0) / 45.0)
+    assert two
+    assert two.goodput is None
+
+
 def test_an_unfinished_run_has_metrics_alone(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     """TensorBoard has an epoch's speed, waiting and learning rate beside them, and a flag is called as the last."""
     figures = {"loss": 0.5, "learning_rate": 0.25, "examples_per_second": 900.0, "data_wait_seconds": 3.0}

@@ -31,7 +31,7 @@ class AttemptHistory:
         self._begun_at = time.monotonic()
         self._rendezvous_seconds = 0.0
         self._saved_at_begin = 0  # Step of the newest checkpoint when the attempt began; on worker 0 alone.
-        self._span: attempt_log.Span | None = None  # Once the attempt has ended here.
+        self._span: attempts.Span | None = None  # Once the attempt has ended here.
 
     def last_attempt(self) -> int:
         """The highest number used so far; 0: there was no attempt.
@@ -77,17 +77,17 @@ class AttemptHistory:
         began_earlier = (line for line in lines if _step_from(line) < self._saved_at_begin)
         return max((line["attempt"] for line in began_earlier), default=0)
 
-    def _measured(self) -> attempt_log.Span:
+    def _measured(self) -> attempts.Span:
         now, (first_at, first_step) = time.monotonic(), self._status.first
         if first_at is None or first_step is None:
-            return attempt_log.Span(
+            return attempts.Span(
                 step_from=self._saved_at_begin,
                 step_to=max(self._saved_at_begin, self.saved_step()),
                 rendezvous=self._rendezvous_seconds,
                 start_up=now - self._begun_at,
                 training=0.0,
             )
-        return attempt_log.Span(
+        return attempts.Span(
             # A damaged checkpoint makes training start before the newest.
             step_from=self._saved_at_begin if first_step >= self._saved_at_begin else first_step - 1,
             step_to=max(self._status.step, self.saved_step()),

@@ -1,6 +1,5 @@
 """attempts.jsonl in the run directory, as it is written: one line an attempt, by worker 0's agent."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -9,20 +8,10 @@ from typing import Any
 
 from trainer.agent.coordination.messages import Begin, Failure, Over
 from trainer.core import format_versions
+from trainer.core.attempts import Span
 from trainer.core.causes import Cause
 from trainer.core.process import signal_name
 from trainer.core.run_dir import ATTEMPTS
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Span:
-    """Which steps an attempt made and how long it took, as worker 0's agent saw it."""
-
-    step_from: int
-    step_to: int
-    rendezvous: float  # Seconds from the end of the attempt before.
-    start_up: float  # Seconds to the first progress line.
-    training: float  # Seconds after it.
 
 
 def record(begin: Begin, over: Over, failure: Failure | None, span: Span) -> dict[str, Any]:
@@ -32,7 +21,7 @@ def record(begin: Begin, over: Over, failure: Failure | None, span: Span) -> dic
       begin: its number and who was in it.
       over: what was said when it was over.
       failure: what ended it first; None: nothing failed.
-      span: its steps and times.
+      span: its steps and times, as worker 0's agent saw them.
     """
     line: dict[str, Any] = {
         format_versions.KEY: format_versions.ATTEMPTS,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.core import typed_json
+from trainer.core.attempts import Span, goodput
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError
 from trainer.core.result_figures import figure, metrics, sound
@@ -163,7 +164,7 @@ def _summary(
             epochs=epochs,
             seconds=spent,
             restarts=max(0, attempts[-1]["attempt"] - 1) if attempts else 0,
-            goodput=goodput(attempts),
+            goodput=_goodput(attempts),
             attempts=attempts,
         )
     if not metrics(result) and not _flat(result, "outputs"):
@@ -182,7 +183,7 @@ def _summary(
         end=_flat(result, "end"),
         best=_flat(result, "best"),
         outputs=_flat(result, "outputs"),
-        goodput=goodput(attempts),
+        goodput=_goodput(attempts),
         attempts=attempts,
     )
 
@@ -212,21 +213,17 @@ def _flat(result: Mapping[str, Any], name: str) -> dict[str, Plain]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def goodput(attempts: Sequence[Mapping[str, Any]]) -> float | None:
-    """The share of the attempts' time in which steps were trained that no later attempt had to make again."""
-    total = useful = 0.0
-    for number, line in enumerate(attempts):
-        spent = _seconds(line)
-        total += sum(spent)
+def _goodput(attempts: Sequence[Mapping[str, Any]]) -> float | None:
+    """As `core.attempts.goodput`; None, too, where a line does not say which steps its attempt made."""
+    spans: list[Span] = []
+    for line in attempts:
+        rendezvous, start_up, training = _seconds(line)
         try:
             first, last = typed_json.whole(line, "step_from"), typed_json.whole(line, "step_to")
-            following = attempts[number + 1 :]
-            kept = min([last, *(typed_json.whole(later, "step_from") for later in following)])
         except ValueError:
             return None
-        if last > first:
-            useful += spent[2] * max(0, kept - first) / (last - first)
-    return useful / total if total else None
+        spans.append(Span(step_from=first, step_to=last, rendezvous=rendezvous, start_up=start_up, training=training))
+    return goodput(spans)
 
 
 def _seconds(line: Mapping[str, Any]) -> tuple[float, float, float]:

@@ -1,32 +1,22 @@
 """Where the time of attempts went: of those that have ended by attempts.jsonl, of the one that runs by a clock."""
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainer.core import typed_json
+from trainer.core.attempts import Span, useful
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttemptTime:
+class AttemptTime(Span):
     """One attempt."""
 
     number: int
     workers: int
-    step_from: int
-    step_to: int
-    rendezvous: float  # Seconds.
-    start_up: float
-    training: float
     lost: float  # The part of `training` whose steps were made again.
     end: str  # What ended it, for a person; "" for the one that runs.
-
-    @property
-    def seconds(self) -> float:
-        """All of it."""
-        return self.rendezvous + self.start_up + self.training
 
 
 class AttemptClock:
@@ -66,20 +56,9 @@ def attempt_times(lines: Sequence[Mapping[str, Any]], running: AttemptTime) -> l
     earlier = [attempt for line in lines if (attempt := _of_line(line)) and attempt.number < running.number]
     attempts = [*sorted(earlier, key=lambda attempt: attempt.number), running]
     return [
-        dataclasses.replace(attempt, lost=_lost(attempt, following.step_from))
-        for attempt, following in itertools.pairwise(attempts)
-    ] + [running]
-
-
-def goodput(attempts: Sequence[AttemptTime]) -> float:
-    """The share of the attempts' time in which they trained steps that counted."""
-    total = sum(attempt.seconds for attempt in attempts)
-    return sum(attempt.training - attempt.lost for attempt in attempts) / total if total else 0.0
-
-
-def _lost(attempt: AttemptTime, resumed_at: int) -> float:
-    made, again = attempt.step_to - attempt.step_from, attempt.step_to - resumed_at
-    return attempt.training * min(1.0, max(0.0, again / made)) if made > 0 else attempt.training
+        dataclasses.replace(attempt, lost=attempt.training - seconds)
+        for attempt, seconds in zip(attempts, useful(attempts), strict=True)
+    ]
 
 
 def _of_line(line: Mapping[str, Any]) -> AttemptTime | None:

@@ -5,8 +5,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer.core.attempts import goodput
 from trainer.core.safe_text import redacted
-from trainer.training.results.attempt_times import AttemptTime, goodput
+from trainer.training.results.attempt_times import AttemptTime
 from trainer.training.results.mistakes import Miss, Predictions
 from trainer.training.results.svg import Curve, chart, escaped, number, time_line
 
@@ -86,7 +87,7 @@ def _summary(report: Report) -> str:
         *measured[:8],
         ("examples/s", f"{figures['examples_per_second']:,.0f}"),
         ("restarts", figures["restarts"]),
-        ("goodput", f"{goodput(report.attempts):.0%}"),
+        ("goodput", f"{goodput(report.attempts) or 0.0:.0%}"),
     ]
     shown = "".join(
         f'<div class="tile"><b>{escaped(value)}</b><span>{escaped(name)}</span></div>' for name, value in tiles
@@ -144,9 +145,10 @@ def _attempts(attempts: Sequence[AttemptTime]) -> str:
     ]  # fmt: skip
     titles = ["attempt", "workers", "steps", "rendezvous (s)", "start-up (s)", "training (s)", "lost (s)", "ended"]
     count = "one attempt" if len(attempts) == 1 else f"{len(attempts)} attempts"
+    counted = f"{goodput(attempts) or 0.0:.0%}: the share of their time in steps that counted"
     return (
-        f'<h2>Attempts <span class="key">{key}</span></h2><p>{count}; goodput {goodput(attempts):.0%}: the share of '
-        f'their time in steps that counted</p><div class="card">{time_line(rows)}</div>'
+        f'<h2>Attempts <span class="key">{key}</span></h2><p>{count}; goodput {counted}</p>'
+        f'<div class="card">{time_line(rows)}</div>'
         f'<div class="wide">{_table(titles, cells)}</div>'
     )
 
