@@ -22,10 +22,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.core import format_versions, typed_json
+from trainer.core import typed_json
 
 LIMIT = 4096  # Bytes; the kubelet cuts what is longer.
 _DEFAULT_PATH = "/dev/termination-log"
+_LAST_LINES = 5  # Of a log that Kubernetes puts in the place of a message.
 _FOR_PEOPLE = ("reason", "meaning")
 _FOR_PROGRAMS = (
     "format", "worker", "attempt", "exit_code", "cause", "accused", "killed_by_agent", "signal", "step", "restarts",
@@ -63,19 +64,12 @@ def _halved(line: str) -> list[str]:
 
 
 def loads(text: str) -> dict[str, Any]:
-    """The fields of a message; of a text that is no JSON object, its last lines as `errors`.
-
-    Raises:
-      DataError: a newer version of the trainer wrote it.
-    """
+    """The fields of a message, of any format; of a text that is no JSON, its last lines as `errors`."""
     try:
         fields = typed_json.loads(text, lenient=True)
     except ValueError:
-        return {"errors": text.splitlines()[-5:]} if text else {}
-    if not isinstance(fields, dict):
-        return {}
-    format_versions.version(fields, format_versions.TERMINATION_MESSAGE, what="the termination message")
-    return fields
+        return {"errors": text.splitlines()[-_LAST_LINES:]} if text else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def write(fields: Mapping[str, Any], environ: Mapping[str, str]) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support import api_objects
 from trainer.launch.cluster.labels import CHART_NAME
-from trainer.launch.cluster.objects import output_of
+from trainer.launch.cluster.objects import Pod, output_of
 from trainer.launch.cluster.runs import tensorboard_name
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -39,3 +40,20 @@ def test_the_name_of_tensorboard_is_cut_as_the_chart_cuts_it() -> None:
     """`test_chart_render.py` has the chart's side."""
     assert tensorboard_name("mnist-train") == "mnist-train-tensorboard"
     assert tensorboard_name(f"{'a' * 50}-b") == f"{'a' * 50}-tensorboard"
+
+
+@pytest.mark.parametrize(
+    ("message", "facts"),
+    [
+        ('{"format": 2, "reason": "it was frozen"}', {"format": 2, "reason": "it was frozen"}),
+        ('{"format": 99, "reason": "it was frozen"}', {"format": 99, "reason": "it was frozen"}),
+        ("Traceback\nValueError: boom\n", {"errors": ["Traceback", "ValueError: boom"]}),  # The end of the log.
+        ("", {}),
+    ],
+)
+def test_what_a_pod_left_is_its_termination_message(message: str, facts: dict[str, Any]) -> None:
+    ended = api_objects.pod(1)
+    terminated = {"exitCode": 1, "message": message, "finishedAt": "2026-01-01T00:00:00Z"}
+    status = {"name": "worker", "state": {"terminated": terminated}}
+    ended["status"] = {"phase": "Failed", "containerStatuses": [status]}
+    assert Pod.from_json(ended).facts == facts

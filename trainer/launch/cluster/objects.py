@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from trainer.core import typed_json
+from trainer.core import termination_message
 from trainer.core.json_types import Json
 from trainer.core.run_dir import run_name
 from trainer.launch.cluster.labels import INDEX, OUTPUT, QUEUE, RELEASE
@@ -140,7 +140,7 @@ class Pod:
             unschedulable=scheduled.get("message", "") if why == "Unschedulable" else "",
             held=(why, scheduled.get("message", "")) if why not in ("", "Unschedulable") else None,
             disruption=(disruption["reason"], disruption.get("message", "")) if disrupted else None,
-            facts=_facts(terminated.get("message", "")),
+            facts=termination_message.loads(terminated.get("message", "")),
         )
 
 
@@ -239,11 +239,3 @@ def seconds(stamp: str | None) -> float | None:
         return datetime.datetime.fromisoformat(stamp).timestamp() if stamp else None
     except (ValueError, OverflowError):
         return None
-
-
-def _facts(message: str) -> Mapping[str, Any]:
-    try:
-        value = typed_json.loads(message, lenient=True)
-    except ValueError:
-        return {"errors": message.splitlines()[-5:]} if message else {}
-    return value if isinstance(value, dict) else {}
