@@ -47,6 +47,11 @@ class FirstLook:
         """How many."""
         return int(keras.tree.flatten(self.x)[0].shape[0])
 
+    @property
+    def cut(self) -> int:
+        """Where the two parts meet whose losses and metrics are held against those of the whole; they are uneven."""
+        return max(1, self.examples // 3)
+
 
 def build(model: Any, strategy: tf.distribute.Strategy, train: Split, preprocess: Preprocess | None) -> None:
     """Makes the variables of a model that is not built yet, from the shapes of the data.

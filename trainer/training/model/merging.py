@@ -86,9 +86,8 @@ class Merging:
         return tf.stack(own)
 
     def _look_at(self, look: FirstLook) -> None:
-        cut = _cut(look)
         whole = self._state(look, 0, look.examples)
-        parts = [self._state(look, 0, cut), self._state(look, cut, look.examples)]
+        parts = [self._state(look, 0, look.cut), self._state(look, look.cut, look.examples)]
         for metric in self._metrics():
             of = [(variable, self._place[id(variable)]) for variable in metric.variables]
             uneven = [variable for variable, place in of if not self._is_sum(whole, parts, place)]
@@ -125,7 +124,7 @@ class Merging:
 
     def _is_mean(self, whole: Sequence[Any], parts: Sequence[Sequence[Any]], place: int, look: FirstLook) -> bool:
         """Whether a variable of a batch is the mean of those of the batch's parts, by their examples."""
-        start, first = np.asarray(self._start[1 + place], np.float64), _cut(look) / look.examples
+        start, first = np.asarray(self._start[1 + place], np.float64), look.cut / look.examples
         mean = sum(share * (part[place] - start) for share, part in zip((first, 1 - first), parts, strict=True))
         return _near(whole[place] - start, mean)
 
@@ -148,11 +147,6 @@ class Merging:
             model.compute_metrics(x, y, outputs, weight)
         state = self._scores.after(scope, [tf.convert_to_tensor(value) for value in self._start[1:]])
         return [np.asarray(value).astype(np.float64) for value in state]
-
-
-def _cut(look: FirstLook) -> int:
-    """Where the first batch is cut into two parts."""
-    return max(1, look.examples // 3)
 
 
 def _merge(metric: Any, states: dict[str, Any]) -> dict[str, Any]:

@@ -99,7 +99,3 @@ def _shortest(value: Any) -> float:
 
 def _unique(variables: Any) -> list[Any]:
     return list({id(variable): variable for variable in variables}.values())
-
-
-def _numpy(dtype: str) -> Any:
-    return tf.as_dtype(dtype).as_numpy_dtype

@@ -173,7 +173,6 @@ def _check_variables(model: Any) -> None:
 
 
 def _parts(look: FirstLook) -> list[tuple[Nest, Nest, Nest, Nest]]:
-    cut = max(1, look.examples // 3)
-    ends = [(0, cut), (cut, look.examples)]
+    ends = [(0, look.cut), (look.cut, look.examples)]
     nests = (look.x, look.y, look.outputs, look.weight)
     return [tuple(sliced(nest, *end) for nest in nests) for end in ends if end[0] < end[1]]
