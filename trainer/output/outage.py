@@ -7,6 +7,7 @@ from typing import Protocol
 
 EVERY_SECONDS = 60.0  # Between two warnings.
 LONGEST_PAUSE = 30.0  # Seconds between two tries.
+REFUSED_SECONDS = 60.0  # After which a refusal counts: a cloud's identity can lag behind the pod that it is given to.
 _RANDOM = random.Random()  # Its own: Python's belongs to who seeds it.
 
 

@@ -13,8 +13,7 @@ from trainer.core.exit_codes import DataError, OutputError, UsageError
 from trainer.core.run_dir import sent_code_key
 from trainer.core.safe_text import redacted
 from trainer.core.shipped_code import MOST_BYTES, digest
-from trainer.output.mirror.mirror import REFUSED_SECONDS
-from trainer.output.outage import retry_seconds
+from trainer.output.outage import REFUSED_SECONDS, retry_seconds
 from trainer.output.stores.errors import (
     AddressError,
     ConflictError,

@@ -14,7 +14,7 @@ from trainer.output.mirror.chief_copy import ChiefCopy
 from trainer.output.mirror.copy_thread import CopyThread
 from trainer.output.mirror.log_copies import LogCopies
 from trainer.output.mirror.takeover import Takeover
-from trainer.output.outage import Growing, Outage, retry_seconds, waiting_bytes
+from trainer.output.outage import REFUSED_SECONDS, Growing, Outage, retry_seconds, waiting_bytes
 from trainer.output.stores.errors import (
     AddressError,
     NoBucketError,
@@ -24,8 +24,6 @@ from trainer.output.stores.errors import (
     UnreachableError,
 )
 from trainer.output.stores.store import Store
-
-REFUSED_SECONDS = 60.0  # A cloud's identity can lag behind the pod that it is given to.
 
 
 class Mirror:

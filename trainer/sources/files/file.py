@@ -5,8 +5,7 @@ import os
 
 from trainer.core.exit_codes import UsageError
 from trainer.core.safe_text import redacted
-
-SCHEMES = ("gs", "s3")
+from trainer.output.stores.opening import SCHEMES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
