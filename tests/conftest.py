@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.object_stores import Server, started
 from tests.support.paths import STRICT
 from tests.support.small_mnist import write_small_mnist
 from tests.support.training_processes import Training
@@ -61,3 +62,10 @@ def paced_flags(small_mnist: Path) -> list[str]:
         "--hidden_units=32",
         "--log_every=0.5",
     ]
+
+
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An object store of each kind."""
+    with started(request.param, tmp_path_factory.mktemp("store")) as server:
+        yield server

@@ -70,6 +70,15 @@ class Release:
         (job,) = self.listed("jobs", f"app.kubernetes.io/instance={NAME}", group="/apis/batch/v1")
         return job
 
+    def uid(self) -> str:
+        """Of the one Job; an old one may still be on its way out."""
+
+        def only() -> str | None:
+            jobs = self.get("jobs")["items"]
+            return str(jobs[0]["metadata"]["uid"]) if len(jobs) == 1 else None
+
+        return until(120, "one Job", only)
+
     def pods(self, index: int | None = None) -> list[Json]:
         """The pods of the Job, oldest first; of one worker, or of all."""
         selector = f"batch.kubernetes.io/job-name={self.job()['metadata']['name']}"

@@ -7,8 +7,8 @@ import pytest
 from tests.e2e.launching import launched, submission
 from tests.e2e.release import Release
 from tests.e2e.store_pod import StorePod
+from tests.support.progress_lines import progress_in
 from tests.support.servers import BUCKET
-from trainer.core.log_lines import Progress
 from trainer.launch.codes import LaunchCode
 
 pytestmark = pytest.mark.e2e
@@ -70,7 +70,7 @@ def test_halving_goes_on_with_the_better_trial_from_its_checkpoint(release: Rele
     assert (before["epochs"], after["epochs"], after["steps"]) == (1, 2, 2 * before["steps"])
     assert after["flags"]["resume_from"] == f"{output}/{first}"
     log = store.read(f"halving/{second}/workers/0/attempt-1.log").splitlines()
-    steps = [progress.step for line in log if (progress := Progress.parse(line))]
+    steps = [progress.step for progress in progress_in(log)]
     assert before["steps"] < steps[0] <= steps[-1] == after["steps"]  # Not from scratch.
     runs = {key.split("/")[1] for key in store.objects() if key.startswith("halving/") and key.endswith("/result.json")}
     assert runs == {first, second, *worse["runs"]}

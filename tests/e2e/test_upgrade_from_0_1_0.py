@@ -12,7 +12,6 @@ from tests.e2e.store_pod import PORT, StorePod, store_pod
 from tests.support.object_stores import opened
 from tests.support.paths import TESTS
 from tests.support.servers import BUCKET
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
 
@@ -38,16 +37,6 @@ def resumed_here(folder: pathlib.Path) -> str:
     return str(json.loads((folder / "result.json").read_text())["weights_sha256"])
 
 
-def uid(release: Release) -> str:
-    """Of the one Job; an old one may still be on its way out."""
-
-    def only() -> str | None:
-        jobs = release.get("jobs")["items"]
-        return str(jobs[0]["metadata"]["uid"]) if len(jobs) == 1 else None
-
-    return until(120, "one Job", only)
-
-
 @pytest.mark.usefixtures("own_cluster")
 def test_a_release_is_upgraded_and_its_run_goes_on(release: Release, tmp_path: pathlib.Path) -> None:
     repository, _, tag = os.environ["IMAGE"].rpartition(":")
@@ -63,13 +52,13 @@ def test_a_release_is_upgraded_and_its_run_goes_on(release: Release, tmp_path: p
             "--set", f"output=s3://{BUCKET}/e2e,credentials.s3Secret=store,tensorboard.enabled=false",
             "--set", "worker.resources.requests.cpu=500m,worker.nodeSelector.nowhere=here",
         )  # fmt: skip
-        first = uid(release)
+        first = release.uid()
 
         refused = release.install("--reset-then-reuse-values", check=False)
         assert refused.returncode
         assert "additional properties" in refused.stderr
         assert "'hidden_units'" in refused.stderr
-        assert uid(release) == first, "what is refused changes nothing"
+        assert release.uid() == first, "what is refused changes nothing"
 
         release.install(
             "--reset-then-reuse-values",
@@ -77,7 +66,7 @@ def test_a_release_is_upgraded_and_its_run_goes_on(release: Release, tmp_path: p
             "--set", f"train.resume_from=s3://{BUCKET}/e2e/left,worker.nodeSelector.nowhere=null",
         )  # fmt: skip
         assert release.ended(400)[0] == "Complete", release.story()
-        assert uid(release) != first
+        assert release.uid() != first
         log = release.kubectl("logs", release.pod(0)["metadata"]["name"])
         assert f"resuming at step {STEP} of {STEPS}" in log
         result = release.message()

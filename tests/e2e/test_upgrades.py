@@ -13,16 +13,6 @@ CHANGED = ("--set", "train.seed=1,networkPolicy.enabled=false,tensorboard.enable
 KINDS = "jobs,services,deployments,networkpolicies,serviceaccounts"
 
 
-def uid(release: Release) -> str:
-    """Of the one Job of the release; an old one may still be on its way out."""
-    return until(60, "one Job", lambda: _only(release))
-
-
-def _only(release: Release) -> str | None:
-    jobs = release.get("jobs")["items"]
-    return str(jobs[0]["metadata"]["uid"]) if len(jobs) == 1 else None
-
-
 def made(release: Release) -> dict[str, Json]:
     """What the release consists of, and what each part says; but for what Kubernetes adds to a Job by its UID."""
     items = release.get(KINDS, "--selector", f"app.kubernetes.io/instance={NAME}")["items"]
@@ -41,18 +31,18 @@ def _without_addresses(item: Json) -> Json:
 
 def test_upgrade_rollback_uninstall(release: Release) -> None:
     release.install(*VALUES)
-    first, at_first = uid(release), made(release)
+    first, at_first = release.uid(), made(release)
     assert {name.split()[0] for name in at_first} == {"Job", "Service", "NetworkPolicy", "ServiceAccount"}
     release.install(*VALUES)
-    assert uid(release) == first, "an upgrade that changes nothing started something"
+    assert release.uid() == first, "an upgrade that changes nothing started something"
     release.install(*VALUES, *CHANGED)
-    second = uid(release)
+    second = release.uid()
     assert second != first
     release.install(*VALUES, *CHANGED, "--set", "runId=again")
-    third = uid(release)
+    third = release.uid()
     assert third != second
     release.helm("rollback", NAME, "1")
-    fourth = uid(release)
+    fourth = release.uid()
     assert fourth not in (first, second, third)
     assert made(release) == at_first
 

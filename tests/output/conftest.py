@@ -1,15 +1,6 @@
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.object_stores import Server, started
-
-
-@pytest.fixture(scope="module", params=["s3", "gs"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An object store of each kind."""
-    with started(request.param, tmp_path_factory.mktemp("store")) as server:
-        yield server
+from tests.support.object_stores import Server
 
 
 @pytest.fixture

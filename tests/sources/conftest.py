@@ -16,13 +16,6 @@ Upload = Callable[[Path], str]
 servers = pytest.mark.servers
 
 
-@pytest.fixture(scope="module", params=["s3", "gs"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An object store of each kind."""
-    with started(request.param, tmp_path_factory.mktemp("store")) as server:
-        yield server
-
-
 @pytest.fixture(autouse=True)
 def fresh_files(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """As in a process that has read nothing yet, and that is in a hurry."""

@@ -12,6 +12,11 @@ import numpy as np
 import pytest
 
 
+def parse(data: bytes) -> Any:
+    """An example of a record: its bytes, and how many there are."""
+    return np.frombuffer(data, np.uint8), np.int64(len(data))
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two examples are equal, in types and shapes, too."""
     if isinstance(one, dict):

@@ -2,23 +2,17 @@
 
 import random
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from array_record.python import array_record_module
 
-from tests.sources.reading import check_source
+from tests.sources.reading import check_source, parse
 from tests.support.servers import BUCKET
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.output.stores.opening import open_store
 from trainer.sources import ArrayRecords, DamagedRecord
 
 RECORDS = [random.Random(number).randbytes(100 + number) for number in range(300)]
-
-
-def parse(data: bytes) -> Any:
-    return np.frombuffer(data, np.uint8), np.int64(len(data))
 
 
 def write(path: Path, records: list[bytes]) -> None:

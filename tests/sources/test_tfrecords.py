@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.sources.conftest import Upload
-from tests.sources.reading import check_source
+from tests.sources.reading import check_source, parse
 from tests.support.paths import ROOT
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.tfrecord import record
@@ -27,10 +27,6 @@ from trainer.sources.indexes import record_index, side_index
 
 RECORDS = [b"%d " % number * (number % 50) for number in range(200)]
 in_any_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-
-
-def parse(data: bytes) -> Any:
-    return np.frombuffer(data, np.uint8), np.int64(len(data))
 
 
 def write_shards(folder: Path, *, shards: int = 3) -> list[Any]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from tests.support.paths import ROOT, STRICT, TESTS
+from tests.support.progress_lines import progress_in
 from trainer.core import attempts, run_token
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress, StateLine
@@ -59,7 +60,7 @@ class Agent:
 
     @property
     def progress(self) -> list[Progress]:
-        return [progress for line in self.lines if (progress := Progress.parse(line))]
+        return progress_in(self.lines)
 
     @property
     def step(self) -> int:

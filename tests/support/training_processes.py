@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.support import imported
 from tests.support.paths import ROOT, STRICT
+from tests.support.progress_lines import progress_in
 from trainer.core.free_ports import free_ports
 from trainer.core.log_lines import Progress
 
@@ -65,7 +66,7 @@ class Worker:
 
     @property
     def progress(self) -> list[Progress]:
-        return [progress for line in self.lines if (progress := Progress.parse(line))]
+        return progress_in(self.lines)
 
     def _read(self) -> None:
         assert self.process.stdout

@@ -20,15 +20,6 @@ FLAGS = (
 SLOWLY = {"PACE": "0.03"}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    training = Training([f"--data_dir={small_mnist}", "--threads=1"])
-    training.run(f"--run_dir={run_dir}", *FLAGS)
-    training.close()
-    return run_dir
-
-
 def best_arrays(run_dir: Path) -> dict[str, dict[str, Any]]:
     return {name: Checkpoint.decode((run_dir / "best" / name).read_bytes()).arrays for name in best_names(run_dir)}
 

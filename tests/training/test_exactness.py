@@ -17,15 +17,6 @@ FLAGS = ("--epochs=3", "--global_batch_size=40", "--hidden_units=1500", "--check
 STEPS = 3 * 16
 
 
-@pytest.fixture(scope="module")
-def undisturbed(small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    training = Training([f"--data_dir={small_mnist}", "--threads=1"])
-    training.run(f"--run_dir={run_dir}", *FLAGS)
-    training.close()
-    return run_dir
-
-
 def importing(_worker: Worker, _run_dir: Path) -> None:
     time.sleep(1.0)
 

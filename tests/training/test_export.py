@@ -2,14 +2,14 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support.training_processes import Training, Worker, result
+from tests.support.exported import experiment, finished, tflite
+from tests.support.training_processes import Training, result
 from trainer.core import run_dir as names
 from trainer.core.config import Config
 from trainer.core.exit_codes import UsageError
@@ -65,20 +65,6 @@ def build_model(config):  # 30 MB take a moment to be copied.
     both = keras.layers.Add()([hidden, keras.layers.Embedding(60_000, 128)(keras.ops.zeros_like(hidden[:, 0]))])
     return keras.Model(x, keras.layers.Dense(10, activation="softmax")(both))
 """
-
-
-def experiment(folder: Path, text: str) -> dict[str, str]:
-    (folder / "exported.py").write_text(text)
-    return {"PYTHONPATH": str(folder)}
-
-
-def finished(*workers: Worker) -> None:
-    for worker in workers:
-        assert worker.wait() == 0, worker.text
-
-
-def tflite(path: Path, **inputs: Any) -> dict[str, Any]:
-    return dict(tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")(**inputs))
 
 
 def test_each_format_gives_what_the_model_gives_and_training_is_as_without(

@@ -5,15 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.exported import experiment, finished, tflite
 from tests.support.paths import ROOT
-from tests.support.training_processes import Training, Worker
+from tests.support.training_processes import Training
 from trainer.core import export_formats, settings
 from trainer.export import ExportFlags
 
@@ -82,19 +82,6 @@ def build_model(config):
     model.compile("adam", "binary_crossentropy")
     return model
 """
-
-
-def experiment(folder: Path, text: str) -> dict[str, str]:
-    (folder / "exported.py").write_text(text)
-    return {"PYTHONPATH": str(folder)}
-
-
-def finished(worker: Worker) -> None:
-    assert worker.wait() == 0, worker.text
-
-
-def tflite(path: Path, **inputs: Any) -> dict[str, Any]:
-    return dict(tf.lite.Interpreter(str(path)).get_signature_runner("serving_default")(**inputs))
 
 
 def later(*arguments: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

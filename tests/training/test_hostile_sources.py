@@ -3,15 +3,16 @@
 import dataclasses
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.training.plans import plans
 from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, TrainerError, UsageError
-from trainer.training.data.read_ahead import Depth, Plan, ReadAhead, Readers
+from trainer.training.data.read_ahead import Depth, ReadAhead, Readers
 from trainer.training.data.source_split import SourceSplit
 
 EXAMPLES, BATCH, LATE = 100, 25, 60  # The first 48 are looked at before any step.
@@ -112,14 +113,8 @@ def failing(error: BaseException) -> Callable[..., Any]:
 
 def read(source: Any, processes: int = 0) -> list[Any]:
     """All blocks of the source."""
-
-    def plans() -> Iterator[Plan]:
-        for first in range(EXAMPLES // BATCH):
-            rows = np.arange(first * BATCH, (first + 1) * BATCH)
-            yield Plan(first=first, batches=1, rows=[rows], epoch_seed=0)
-
     split, readers = SourceSplit(source, "training"), Readers(Config(reader_processes=processes))
-    ahead = ReadAhead(split, readers, plans(), shares=[BATCH], devices=[None], depth=Depth(2))
+    ahead = ReadAhead(split, readers, plans(EXAMPLES, BATCH), shares=[BATCH], devices=[None], depth=Depth(2))
     blocks = []
     while (block := ahead.next()) is not None:
         blocks.append(block)

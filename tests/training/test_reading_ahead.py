@@ -4,7 +4,6 @@ import dataclasses
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,10 @@ import numpy as np
 import pytest
 
 from tests.support.waiting import until
+from tests.training.plans import plans
 from trainer.core.config import Config
 from trainer.training.data.block_memory import SharedMemory
-from trainer.training.data.read_ahead import Block, Depth, Plan, ReadAhead, Readers
+from trainer.training.data.read_ahead import Block, Depth, ReadAhead, Readers
 from trainer.training.data.source_split import SourceSplit
 
 BATCH, EXAMPLES = 8, 400
@@ -66,15 +66,10 @@ class Empty(Source):
 
 
 def reading(source: Source, processes: int = 0) -> ReadAhead:
-    def plans() -> Iterator[Plan]:
-        for first in range(EXAMPLES // BATCH):
-            rows = np.arange(first * BATCH, (first + 1) * BATCH)
-            yield Plan(first=first, batches=1, rows=[rows], epoch_seed=0)
-
     split = SourceSplit(source, "training")
     source.read.clear()
     readers = Readers(Config(reader_processes=processes))
-    return ReadAhead(split, readers, plans(), shares=[BATCH], devices=[None], depth=Depth(2))
+    return ReadAhead(split, readers, plans(EXAMPLES, BATCH), shares=[BATCH], devices=[None], depth=Depth(2))
 
 
 def rows_of(block: Block | None) -> list[float]:
