@@ -138,10 +138,9 @@ def test_a_loss_that_is_no_number(training: Training, tmp_path: Path) -> None:
 
 
 def test_another_runs_checkpoint(training: Training, tmp_path: Path) -> None:
-    flags = (f"--run_dir={tmp_path}", "--epochs=1")
-    training.run(*flags)
-    (tmp_path / "result.json").unlink()
-    before = {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
+    run = tmp_path / "run"
+    training.run(f"--run_dir={run}", "--epochs=1")
+    (run / "result.json").unlink()
     others = {
         "--seed=1": "seed 0, this start has 1",
         "--global_batch_size=64": "global batch size 128, this start has 64",
@@ -149,16 +148,21 @@ def test_another_runs_checkpoint(training: Training, tmp_path: Path) -> None:
         "--data_dir=": "data set",
         "--optimizer=sgd": "optimizer adam, this start has sgd",
     }
-    starts = [training.start(*flags, flag) for flag in others]
+    before = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
+    copies = [Path(shutil.copytree(run, tmp_path / str(number))) for number in range(len(others))]
+    starts = [
+        training.start(f"--run_dir={copy}", "--epochs=1", flag) for copy, flag in zip(copies, others, strict=True)
+    ]
     for start, named in zip(starts, others.values(), strict=True):
         refused(start, 64, "checkpoint of step 5", named)
-    assert {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == before
-    for path in before:
-        path.write_bytes(before[path][:1000])
-    damaged = training.start(*flags)
+    for copy in copies:
+        assert {path.name: path.read_bytes() for path in (copy / "checkpoints").iterdir()} == before
+    for name, content in before.items():
+        (run / "checkpoints" / name).write_bytes(content[:1000])
+    damaged = training.start(f"--run_dir={run}", "--epochs=1")
     resuming = [
         training.start(f"--run_dir={tmp_path / f'new{name}'}", f"--resume_from={tmp_path / name}")
-        for name in ("", "no")
+        for name in ("run", "no")
     ]
     refused(damaged, 65, "none of the 1 checkpoint(s)")
     refused(resuming[0], 65, "none of the 1")

@@ -18,11 +18,14 @@ In an output the same names are the keys of objects, and mirror.json says who wr
 `.code/<SHA-256>.tar.gz`, lies code that is too large for a ConfigMap to bring it to the pods.
 """
 
+import itertools
 import os
 import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from trainer.core.exit_codes import UsageError
 
 TRAIN, VALIDATION = "train", "validation"
 EVENT_FOLDERS = (TRAIN, VALIDATION)
@@ -76,19 +79,43 @@ def run_name_parts(name: str) -> tuple[str, str] | None:
     return (match["job"], match["release"] or "") if match else None
 
 
-def default_run_dir() -> str:
-    """The run directory where no flag names one: logs/fit/<YYYYmmdd-HHMMSS>."""
-    return time.strftime("logs/fit/%Y%m%d-%H%M%S")
-
-
 def sent_code_key(digest: str) -> str:
     """The key, from the output's address, of the code of that SHA-256; helm/templates/_job.tpl makes the same."""
     return f".code/{digest}.tar.gz"
 
 
-def folder_of_run(given: str) -> Path:
-    """The run directory that a flag names, or the default; no shell has replaced the ~ of --run_dir=~/x."""
-    return Path(os.path.expanduser(given or default_run_dir()))
+def folder_of_run(given: str, *, claim: bool = True) -> Path:
+    """The run directory that a flag names, or else a new one: logs/fit/<YYYYmmdd-HHMMSS>.
+
+    The new one is made at once, since another run may start in the same second: its name then ends in -2, -3, …
+
+    Args:
+      given: the flag; no shell has replaced the ~ of --run_dir=~/x.
+      claim: False: a new one is named alone, for a process that writes nothing there.
+
+    Raises:
+      UsageError: it cannot be made.
+    """
+    if given:
+        return Path(os.path.expanduser(given))
+    path = Path(time.strftime("logs/fit/%Y%m%d-%H%M%S"))
+    if not claim:
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+        return next(filter(_made, itertools.chain([path], others)))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be made ({error.strerror}); name another folder with --run_dir") from None
+
+
+def _made(path: Path) -> bool:
+    """Whether this process has just made the folder: of several, one alone does."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def checkpoint_name(step: int, *, unevaluated: bool = False) -> str:

@@ -27,7 +27,7 @@ from trainer.training.model.experiment import Experiment
 from trainer.training.predictions import Predictions
 from trainer.training.results import prediction_files, result
 from trainer.training.results.prediction_files import Outputs
-from trainer.training.state import trained_model, variables
+from trainer.training.state import run_lock, trained_model, variables
 from trainer.training.state.checkpoint import Checkpoint
 from trainer.training.state.variables import Start
 
@@ -84,6 +84,7 @@ class _Application:
 
     def _find(self) -> Start:
         """The model's weights, in the form in which a start brings them to all workers; none if all is done."""
+        run_lock.hold(self._run_dir)
         if (self._run_dir / RESULT).exists():
             return Start(finished=True)
         arrays = trained_model.weights(self._config.model, self._parts.model)

@@ -22,6 +22,7 @@ from trainer.core.tf_config import Cluster
 from trainer.training.hardware import tf_logging
 from trainer.training.model.experiment import load
 from trainer.training.signals import StopWish
+from trainer.training.state import run_lock
 
 
 def main(argv: list[str], *, began: float) -> int:
@@ -47,13 +48,16 @@ def main(argv: list[str], *, began: float) -> int:
         tf_logging.set_up_logging(config.verbosity)
         cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
         _check_shares(config, cluster)
-        run_dir = folder_of_run(config.run_dir)
+        chief = cluster is None or cluster.is_chief
+        run_dir = folder_of_run(config.run_dir, claim=chief)
         _check_mode(run_dir, config.mode)
         if cluster is None and (run_dir / RESULT).exists():
             print(f"{run_dir} holds a finished run; nothing to do")
             return ExitCode.DONE
-        if cluster is None or cluster.is_chief:
+        if chief:
             check_writable(run_dir)
+        if cluster is None:  # The chief of several tells all others, once they have met.
+            run_lock.hold(run_dir)
         _check_tensorflow()
         experiment = load(config.experiment)
         if rest or experiment.flags is not None:  # The module itself says what flags it has.

@@ -7,7 +7,7 @@ from trainer.core.config import Config
 from trainer.core.exit_codes import DataError, UsageError
 from trainer.core.run_dir import RESULT
 from trainer.training.assembly import Assembly
-from trainer.training.state import other_runs, variables
+from trainer.training.state import other_runs, run_lock, variables
 from trainer.training.state.checkpoint import Checkpoint, Checkpoints, check_identity
 from trainer.training.state.variables import Start
 
@@ -17,8 +17,10 @@ def find(run_dir: Path, checkpoints: Checkpoints, config: Config) -> Start:
 
     Raises:
       DataError: there are checkpoints, and none is whole; or --resume_from has none.
-      UsageError, StoreAwayError: the bucket of --resume_from refuses, or does not answer.
+      UsageError, StoreAwayError: another process writes there; or the bucket of --resume_from refuses, or does not
+        answer.
     """
+    run_lock.hold(run_dir)
     if (run_dir / RESULT).exists():
         return Start(finished=True)
     checkpoints.remove_unfinished()

@@ -45,7 +45,6 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
         config, unchecked = experiment_flags.parse(trainer_argv)
     if code:
         check_module(code, config.experiment)
-    config = dataclasses.replace(config, run_dir=str(folder_of_run(config.run_dir)))
     if importlib.util.find_spec("tensorflow") is None:  # It is not imported here: the launcher may be without it.
         print(
             "error: --local trains on this machine, and this Python has no TensorFlow; install it: "
@@ -53,6 +52,7 @@ def run(argv: Sequence[str], trainer_argv: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return ExitCode.USAGE  # What training itself ends with.
+    config = dataclasses.replace(config, run_dir=str(folder_of_run(config.run_dir)))
     also = experiment_flags.over_model(config, trainer_argv)
     training, run_dir = [*settings.arguments(config, also=also), *unchecked], pathlib.Path(config.run_dir)
     with contextlib.ExitStack() as stack:
