@@ -9,6 +9,7 @@ import pytest
 from tests.support.agents import TRAINER, launched, running
 from tests.support.training_processes import Training, result
 from trainer.agent.training_flags import TrainingFlags
+from trainer.core.exit_codes import UsageError
 
 FLAGS = ("--experiment=tests.experiments.paced", "--epochs=1", "--global_batch_size=64", "--hidden_units=32")
 ALL = "--data_dir="
@@ -22,6 +23,14 @@ def test_what_is_given_beside_a_model_reaches_training_though_it_is_a_default() 
     assert {*given, "--mode=evaluate"} - {"--data_dir="} == set(flags.shared)
     training = TrainingFlags.parse(["--run_dir=here", "--precision=float32", "--seed=1"])
     assert (training.arguments, training.shared) == (("--run_dir=here", "--seed=1"), ("--seed=1",))
+
+
+def test_flags_of_the_experiment_that_the_models_run_names_reach_training_unchecked() -> None:
+    given = ["--mode=evaluate", "--model=gs://bucket/run", "--of_its_own=5"]
+    flags = TrainingFlags.parse([*given, "--run_dir=here"])
+    assert {*given} == set(flags.shared)
+    with pytest.raises(UsageError, match="Unknown command line flag 'of_its_own'"):
+        TrainingFlags.parse(["--run_dir=here", "--of_its_own=5"])
 
 
 @pytest.mark.thorough

@@ -71,3 +71,25 @@ def test_a_flag_of_ours_is_refused() -> None:
     flags = dataclasses.make_dataclass("Flags", [("epochs", int, 3)], frozen=True)
     with pytest.raises(UsageError, match="--epochs has the name of one of the trainer's own"):
         experiment_flags.with_flags(flags)
+
+
+def test_beside_a_model_the_flags_are_those_of_its_run_which_is_not_known_here(folder: pathlib.Path) -> None:
+    (folder / "model.py").write_text(FLAGS)
+    applied = ["--mode=evaluate", "--model=gs://bucket/run", "--seed=3", "--width=5"]
+    config, rest = experiment_flags.parse(applied)
+    assert (config.model, config.seed, rest) == ("gs://bucket/run", 3, ["--width=5"])
+    config, rest = experiment_flags.parse([*applied, "--experiment=mine.model"])
+    assert (experiment_flags.own(config)["width"], rest) == (5, [])
+    with pytest.raises(UsageError, match="Unknown command line flag 'depth'"):
+        experiment_flags.parse([*applied, "--experiment=mine.model", "--depth=1"])
+    with pytest.raises(UsageError, match="--to=x is of --mode=predict"):
+        experiment_flags.parse([*applied, "--to=x"])
+
+
+@pytest.mark.parametrize("spelled", ["--help", "-h", "-help"])
+def test_help_is_shown_though_not_all_flags_are_known(spelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--experiment=nowhere.at_all"], ["--mode=predict", "--model=run", "--width=5"]):
+        with pytest.raises(SystemExit) as ended:
+            experiment_flags.parse([*argv, spelled])
+        assert ended.value.code == 0
+        assert "--run_dir" in capsys.readouterr().out

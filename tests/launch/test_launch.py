@@ -209,6 +209,15 @@ def test_the_mode_is_a_value_of_its_own() -> None:
     assert values == {"mode": "evaluate", "train": {"model": "gs://bucket/run"}}
 
 
+def test_flags_of_the_experiment_that_a_models_run_names_are_carried_as_they_are() -> None:
+    values = values_of(SubmitFlags(), ["--mode=predict", "--model=gs://bucket/run", "--width=3", "--seed=1"], "")
+    assert values == {
+        "mode": "predict",
+        "train": {"model": "gs://bucket/run", "seed": 1},
+        "experiment": {"width": "3"},
+    }
+
+
 def test_a_digest_is_an_image() -> None:
     digest = "0123456789abcdef" * 4
     image = values_of(SubmitFlags(image=f"r.test:5000/m@sha256:{digest}"), [], "")["image"]

@@ -39,6 +39,27 @@ def build_model(config):
     return model
 """
 
+OF_ITS_OWN = """
+import dataclasses
+
+import keras
+import numpy as np
+
+from trainer.core.settings import setting
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    examples: int = setting(20, "how many there are")
+
+def load_data(config):
+    data = np.ones((config.examples, 4), np.float32), np.zeros(config.examples, np.float32)
+    return data, data
+
+def build_model(config):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+"""
 READ_BY_SEVERAL = """
 import threading
 
@@ -140,6 +161,26 @@ def test_other_data_are_measured_if_they_are_named(
     labels = idx_files.load("")[1][1]
     assert said["val_accuracy"] == pytest.approx(float(np.mean(predicted.argmax(1) == labels)), abs=1e-6)
     assert said["val_accuracy"] != result(trained)["val_accuracy"]
+
+
+def test_flags_of_the_runs_own_experiment_are_known_without_naming_it(training: Training, tmp_path: Path) -> None:
+    (tmp_path / "of_its_own.py").write_text(OF_ITS_OWN)
+    environ, run = {"PYTHONPATH": str(tmp_path)}, tmp_path / "run"
+    first = training.start("--experiment=of_its_own", "--examples=40", "--epochs=1", "--global_batch_size=8",
+                           f"--run_dir={run}", environ=environ)  # fmt: skip
+    assert first.wait() == 0, first.text
+    common = ("--mode=predict", f"--model={run}")
+    started = [
+        training.start(*common, "--examples=30", f"--run_dir={tmp_path / 'a'}", environ=environ),
+        training.start(*common, f"--run_dir={tmp_path / 'b'}", environ=environ),
+        training.start(*common, "--exampels=30", f"--run_dir={tmp_path / 'c'}", environ=environ),
+        training.start(*common, "--help", environ=environ),
+    ]
+    assert [worker.wait() for worker in started] == [0, 0, 64, 0], "\n".join(worker.text for worker in started)
+    assert [len(np.load(tmp_path / name / "predictions.npy")) for name in "ab"] == [30, 40]
+    assert "Unknown command line flag 'exampels'. Did you mean: examples ?" in started[2].text
+    assert not (tmp_path / "c").exists()
+    assert "--examples (default: 20)" in started[3].text
 
 
 def test_outputs_are_those_of_keras_in_the_order_of_the_data(trained: Path, predicted: Any) -> None:

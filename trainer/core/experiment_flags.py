@@ -37,17 +37,20 @@ def parse(argv: Sequence[str]) -> tuple[Config, list[str]]:
 
     Returns:
       A `Config` with the experiment's own flags among its fields, where they can be read without importing it; and what
-      is left, which is nothing then.
+      is left, which is nothing then. Beside --model the experiment is that of the model's run, unless it is given.
 
     Raises:
       UsageError: names the flag, the value given and the values allowed.
       SystemExit: with code 0 after --help has printed the flags.
     """
-    config, _ = settings.parse_known(Config, argv, program=PROGRAM)
+    config, rest = settings.parse_known(Config, argv, program=PROGRAM)
     try:
+        if config.model and "experiment" not in settings.given(Config, argv, program=PROGRAM, known_only=True):
+            raise UnreadableError("which experiment it is says the model's run, which may lie in a bucket")
         return parse_with(read(config.experiment), argv), []
     except UnreadableError:
-        config, rest = settings.parse_known(Config, argv, program=PROGRAM)
+        if help_flags := [argument for argument in rest if argument.lstrip("-") in ("h", "help")]:
+            settings.parse(Config, help_flags, program=PROGRAM)
         config.check()
         return config, rest
 

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from trainer.core import agent_link, experiment_flags, installing, typed_json
-from trainer.core.config import Config
+from trainer.core import agent_link, experiment_flags, installing, settings, typed_json
+from trainer.core.config import PROGRAM, Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
 from trainer.core.run_dir import RESULT, folder_of_run
 from trainer.core.safe_text import one_line
@@ -37,14 +37,15 @@ def main(argv: list[str], *, began: float) -> int:
         argv = agent_link.handed_over()
         began = time.monotonic()
     try:
-        config, rest = experiment_flags.parse(argv)
-        if config.mode != "train":
+        config, _ = settings.parse_known(Config, argv, program=PROGRAM)
+        if config.mode != "train" and config.model:
             tf_logging.set_up_logging(config.verbosity)
             _check_tensorflow()
-            from trainer.training.state import trained_model  # What was given comes last, and so counts.
+            from trainer.training.state import trained_model
 
+            # They say which experiment's flags the others may be. What was given comes last, and so counts.
             argv = [*trained_model.flags(config.model), *argv]
-            config, rest = experiment_flags.parse(argv)
+        config, rest = experiment_flags.parse(argv)
         tf_logging.set_up_logging(config.verbosity)
         cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
         _check_shares(config, cluster)

@@ -73,6 +73,12 @@ def test_what_a_training_process_would_refuse(flags: dict[str, str], training: l
         grid.check([flags], training, halving=True)
 
 
+def test_flags_of_the_experiment_that_a_models_run_names_may_vary() -> None:
+    assert grid.check([{"width": "3"}], ["--mode=evaluate", "--model=run"], halving=False).model == "run"
+    with pytest.raises(UsageError, match="--width is given to all trials after --, and varies in --grid"):
+        grid.check([{"width": "3"}], ["--mode=evaluate", "--model=run", "--width=2"], halving=False)
+
+
 def test_without_halving_a_learning_rate_may_follow_a_schedule() -> None:
     trials = [{"learning_rate_schedule": name} for name in ("constant", "cosine")]
     assert grid.check(trials, ["--warmup_steps=9"], halving=False).epochs == 5
