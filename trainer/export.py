@@ -1,10 +1,12 @@
 """`python -m trainer.export RUN [flags] [-- training flags]`: a finished run's model in formats of other programs.
 
 RUN is a run directory, or its address in an output: gs://bucket/path/run, s3://bucket/path/run. What is written is
-loaded again and compared with the model on a hundred examples. These are loaded, and a model of which only the weights
-were kept is built, with the flags that result.json says; what else says where data are now is given behind `--`.
+loaded again and compared with the model on a hundred examples. These are loaded, and a model that Keras does not load
+from its file alone is built, with the flags that result.json says; what else says where data are now is given behind
+`--`.
 """
 
+import contextlib
 import dataclasses
 import sys
 import tempfile
@@ -124,17 +126,20 @@ def _examples(config: Config, experiment: Experiment, count: int) -> Any:
 
 
 def _model(run: str, source: Path, config: Config, experiment: Experiment, inputs: Any) -> Any:
-    """The trained model; one of which only the weights were kept is built by its experiment."""
+    """The trained model: as its file describes it, or else built by its experiment, with the weights of the file."""
     import keras
 
     from trainer.training.explaining import explained
     from trainer.training.model.compilation import set_precision
     from trainer.training.model.first_look import call
+    from trainer.training.state import trained_model
 
-    if (source / MODEL).exists():
-        with explained(f"{MODEL} of {redacted(run)}"):
-            return keras.models.load_model(source / MODEL, compile=False)
-    if not (source / WEIGHTS).exists():
+    # The file tells what was trained, whatever has become of build_model since.
+    with contextlib.suppress(Exception):
+        return keras.models.load_model(source / MODEL, compile=False)
+    # It is not there, or Keras does not make its layers without their code: Lambda, a class that is not registered.
+    name = next((name for name in (MODEL, WEIGHTS) if (source / name).exists()), None)
+    if name is None:
         raise UsageError(
             f"{redacted(run)} holds neither {MODEL} nor {WEIGHTS}: name the folder of a run that has ended"
         )
@@ -142,7 +147,7 @@ def _model(run: str, source: Path, config: Config, experiment: Experiment, input
     with explained(f"build_model of --experiment={config.experiment}"):
         model = experiment.build_model(config)
         call(model, inputs, training=False)
-        model.load_weights(source / WEIGHTS)
+    trained_model.of_file(f"{redacted(run)}/{name}", name, (source / name).read_bytes(), model)
     return model
 
 

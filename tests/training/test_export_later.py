@@ -58,6 +58,32 @@ def build_model(config):
     print("built with", *config.units, keras.config.dtype_policy().name, config.seed)
     return Net(config.units)
 """
+KNOWN_TO_ITS_CODE_ALONE = """
+import keras
+from trainer.mnist import Flags, load_data, preprocess
+
+class Scale(keras.layers.Layer):
+    def build(self, shape):
+        self.by = self.add_weight(shape=(), initializer="ones", name="by")
+
+    def call(self, x):
+        return x * self.by
+
+def build_model(config):
+    layers = [keras.layers.Lambda(lambda x: 2 * x), keras.layers.Flatten(), Scale(), keras.layers.Dense(10, "softmax")]
+    model = keras.Sequential([keras.Input((28, 28)), *layers])
+    if config.hidden_units == 7:
+        model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+"""
+CHANGING = """
+import keras
+from trainer.mnist import Flags, load_data, preprocess
+
+def build_model(config):
+    layers = [keras.layers.Flatten(), keras.layers.Dense(5, "KIND"), keras.layers.Dense(10, "softmax")]
+    return keras.Sequential([keras.Input((28, 28)), *layers])
+"""
 FROM_A_SOURCE = """
 import keras
 import numpy as np
@@ -121,6 +147,37 @@ def test_later_a_model_is_built_with_every_flag_of_its_run(training: Training, t
     done = later(str(run), "--export=savedmodel", environ=environ)
     assert done.returncode == 0, done.stderr
     assert built in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_later_a_model_that_keras_cannot_load_without_its_code(
+    compiled: bool, training: Training, tmp_path: Path
+) -> None:
+    environ, run = experiment(tmp_path, KNOWN_TO_ITS_CODE_ALONE), tmp_path / "run"
+    flags = ("--experiment=exported", "--epochs=1", f"--hidden_units={7 if compiled else 8}", f"--run_dir={run}")
+    finished(training.start(*flags, "--export=savedmodel", environ=environ))
+    assert (run / "model.keras").exists()
+    done = later(str(run), f"--to={tmp_path / 'later'}", environ=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    x = tf.constant(np.random.default_rng(0).random((5, 28, 28)), tf.float32)
+    at_once, later_on = (
+        tf.saved_model.load(str(folder / "export" / "saved_model")).signatures["serving_default"](inputs=x)["output_0"]
+        for folder in (run, tmp_path / "later")
+    )
+    np.testing.assert_array_equal(at_once, later_on)
+
+
+def test_later_the_model_is_that_of_the_file_though_the_code_has_changed(training: Training, tmp_path: Path) -> None:
+    environ, run = experiment(tmp_path, CHANGING.replace("KIND", "relu")), tmp_path / "run"
+    flags = ("--experiment=exported", "--epochs=1", f"--run_dir={run}")
+    finished(training.start(*flags, environ=environ))
+    experiment(tmp_path, CHANGING.replace("KIND", "tanh"))
+    done = later(str(run), environ=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    x = tf.constant(np.random.default_rng(0).random((5, 28, 28)), tf.float32)
+    saved = tf.saved_model.load(str(run / "export" / "saved_model")).signatures["serving_default"]
+    expected = keras.models.load_model(run / "model.keras").predict(x, verbose=0)
+    np.testing.assert_allclose(saved(inputs=x)["output_0"], expected, atol=1e-5)
 
 
 def test_its_help_names_every_format() -> None:

@@ -66,10 +66,9 @@ class ModelFile:
 @contextlib.contextmanager
 def as_its_user_made_it(model: Any) -> Iterator[None]:
     """Without what the flags have compiled."""
-    kept = {name: model.__dict__.pop(name) for name in ("optimizer",) if name in model.__dict__}
+    kept = {name: model.__dict__.pop(name) for name in ("optimizer", "compiled") if name in model.__dict__}
     model.__dict__["compiled"] = False
     try:
         yield
     finally:
         model.__dict__.update(kept)
-        model.__dict__["compiled"] = True

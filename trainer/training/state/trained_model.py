@@ -47,11 +47,11 @@ def weights(model: str, keras_model: Any) -> dict[str, npt.NDArray[Any]]:
         content = remote_files.read(model)
         if content is None:
             raise DataError(f"--model={model} is not there")
-        return _of_file(model, name, content, keras_model)
+        return of_file(model, name, content, keras_model)
     for name in (MODEL, WEIGHTS):
         path = remote_files.join(model, name)
         if (content := remote_files.read(path)) is not None:
-            return _of_file(path, name, content, keras_model)
+            return of_file(path, name, content, keras_model)
     if checkpoint := other_runs.newest(model):
         print(f"{model} has no {MODEL} yet: this is its checkpoint of step {checkpoint.step}", flush=True)
         return _checked(f"{model}'s checkpoint of step {checkpoint.step}", checkpoint.arrays, keras_model)
@@ -65,7 +65,18 @@ def _file(model: str) -> str | None:
     return WEIGHTS if model.endswith(".weights.h5") else None
 
 
-def _of_file(path: str, name: str, content: bytes, keras_model: Any) -> dict[str, npt.NDArray[Any]]:
+def of_file(path: str, name: str, content: bytes, keras_model: Any) -> dict[str, npt.NDArray[Any]]:
+    """The variables that a file holds, as `weights`.
+
+    Args:
+      path: where it lies, for a person.
+      name: `MODEL` or `WEIGHTS`.
+      content: what it holds.
+      keras_model: as for `weights`.
+
+    Raises:
+      UsageError: they are of another model.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, name)
         copy.write_bytes(content)
