@@ -1,5 +1,8 @@
 """A trained model in formats of other programs: each gives what the model gives, or the run says why it cannot."""
 
+import contextlib
+import errno
+import tempfile
 import time
 from pathlib import Path
 
@@ -9,12 +12,14 @@ import pytest
 import tensorflow as tf
 
 from tests.support.exported import experiment, finished, tflite
+from tests.support.full_disk import no_room_beyond
 from tests.support.training_processes import Training, result
 from trainer.core import run_dir as names
 from trainer.core.config import Config
-from trainer.core.exit_codes import UsageError
+from trainer.core.exit_codes import OutputError, UsageError
 from trainer.training.data import idx_files
 from trainer.training.results import exporting
+from trainer.training.state.saving import ModelFile
 
 TWO_OUTPUTS = """
 import keras
@@ -181,6 +186,55 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     assert written == {"savedmodel": "export/saved_model"}
     assert (tmp_path / "run [1] *" / "export" / "saved_model" / "saved_model.pb").exists()
     assert [path.name for path in (tmp_path / "run [1] *").iterdir()] == ["export"]
+
+
+def test_where_a_run_has_no_room_for_an_export_the_first_cause_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(200), keras.layers.Dense(200)])
+    make = exporting._make
+    with contextlib.ExitStack() as full:
+
+        def made(*given: Any) -> None:
+            make(*given)
+            full.enter_context(no_room_beyond(1000))  # What is made is to be brought to the run.
+
+        monkeypatch.setattr(exporting, "_make", made)
+        with pytest.raises(OSError, match="File too large") as refused:
+            exporting.write(model, tf.ones([5, 3]), ("savedmodel",), tmp_path, verbosity=0)
+    assert refused.value.strerror == "File too large"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        tf.errors.ResourceExhaustedError(None, None, "{{function_node …}} /tmp/…; No space left on device [Op:SaveV2]"),
+    ],
+)
+def test_where_there_is_no_room_to_make_an_export_it_is_said(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It raises what a small disk made TensorFlow raise, which no limit on the size of files does."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(exporting, "_saved_and_loaded", fail)
+    room = r"\(No space left on device\); make room, or name another folder by TMPDIR"
+    said = rf"^--export=savedmodel: {tempfile.gettempdir()}, where it is made, cannot be written to {room}"
+    with pytest.raises(OutputError, match=said):
+        exporting.write(model, tf.ones([5, 3]), ("savedmodel",), tmp_path, verbosity=0)
+    with pytest.raises(OutputError, match=said):
+        exporting.try_out(model, tf.ones([5, 3]), ("savedmodel",), verbosity=0)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(
+        keras.Model, "save", fail
+    )  # It is not taken for a model that can be saved by its weights alone.
+    with pytest.raises(OutputError, match=rf"^the model as a file: {tempfile.gettempdir()}, where it .* {room}"):
+        ModelFile(model, compiled_by_flags=False)
 
 
 def test_an_export_that_gives_other_numbers_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from trainer.training.hardware import tf_logging
 from trainer.training.model.first_look import call
 from trainer.training.nests import Nest
 from trainer.training.results import onnx_file
+from trainer.training.state.whole_file import temporary_room
 
 EXAMPLES = 100  # With which an export is compared with the model.
 _TOLERANCE = 1e-4  # Of the largest output, at least 1: what other kernels round otherwise.
@@ -41,8 +42,9 @@ def try_out(model: Any, x: Nest, formats: Sequence[str], *, verbosity: int) -> N
 
     Raises:
       UsageError: one of them cannot be made.
+      OutputError: there is no room for them in the folder for temporary files.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, temporary_room(f"--export={','.join(formats)}"):
         try:
             _make(model, x, formats, Path(folder), verbosity)
         except ExportError as error:
@@ -66,6 +68,7 @@ def write(model: Any, x: Nest, formats: Sequence[str], run_dir: Path, *, verbosi
 
     Raises:
       ExportError: one of them cannot be made, or gives other numbers than the model.
+      OutputError: as `try_out`.
       OSError: the disk did not take them.
     """
     part = run_dir / f".tmp.{EXPORTS}"
@@ -73,8 +76,9 @@ def write(model: Any, x: Nest, formats: Sequence[str], run_dir: Path, *, verbosi
     try:
         # TensorFlow takes brackets in a path for a pattern: what it loads again lies elsewhere.
         with tempfile.TemporaryDirectory() as folder:
-            _make(model, x, formats, Path(folder), verbosity)
-            shutil.copytree(Path(folder) / EXPORTS, part / EXPORTS)
+            with temporary_room(f"--export={','.join(formats)}"):
+                _make(model, x, formats, Path(folder), verbosity)
+            _copy(Path(folder) / EXPORTS, part / EXPORTS)
         for name in formats:
             path = run_dir / PLACES[name]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +89,16 @@ def write(model: Any, x: Nest, formats: Sequence[str], run_dir: Path, *, verbosi
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return {name: PLACES[name] for name in formats}
+
+
+def _copy(source: Path, target: Path) -> None:
+    """As `shutil.copytree`, which goes on after a full disk, and then raises all that it could not copy."""
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy(path, target / path.name)
+        else:
+            shutil.copyfile(path, target / path.name)
 
 
 def _make(model: Any, x: Nest, formats: Sequence[str], folder: Path, verbosity: int) -> None:

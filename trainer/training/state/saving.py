@@ -8,8 +8,9 @@ from typing import Any
 
 from absl import logging
 
-from trainer.core.exit_codes import UsageError
+from trainer.core.exit_codes import OutputError, UsageError
 from trainer.core.run_dir import MODEL, WEIGHTS
+from trainer.training.state.whole_file import temporary_room
 
 
 class ModelFile:
@@ -24,12 +25,16 @@ class ModelFile:
 
         Raises:
           UsageError: neither can be written.
+          OutputError: there is no room to try it.
         """
         self._model, self._by_flags = model, compiled_by_flags
         self.name = MODEL
         with tempfile.TemporaryDirectory() as folder:
             try:
-                self._write(Path(folder) / MODEL)
+                with temporary_room("the model as a file"):
+                    self._write(Path(folder) / MODEL)
+            except OutputError:
+                raise
             except Exception as error:
                 self.name = WEIGHTS
                 why = " ".join(str(error).split())[:300]

@@ -1,8 +1,16 @@
-"""Files that are whole or not there, and on the disk once they are: written under a hidden name, then renamed."""
+"""Files that are whole or not there, and on the disk once they are: written under a hidden name, then renamed.
+
+And files that are made beside the run first, where there may be no room for them.
+"""
 
 import contextlib
+import errno
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from trainer.core.exit_codes import OutputError
 
 
 def remove_unfinished(folder: Path, pattern: str) -> None:
@@ -46,6 +54,25 @@ def link_whole(whole: Path, path: Path, content: bytes) -> None:
         write_whole(path, content)
         return
     _sync_folder(path)
+
+
+@contextlib.contextmanager
+def temporary_room(what: str) -> Iterator[None]:
+    """In the block something is made in the folder for temporary files, and that folder may be full.
+
+    Raises:
+      OutputError: it is, whether Python says so or TensorFlow, which raises the same where a GPU's memory is full.
+    """
+    full = os.strerror(errno.ENOSPC)
+    try:
+        yield
+    except Exception as error:
+        if full not in str(error):
+            raise
+        raise OutputError(
+            f"{what}: {tempfile.gettempdir()}, where it is made, cannot be written to ({full}); make room, or name "
+            "another folder by TMPDIR in the environment"
+        ) from None
 
 
 def _sync_folder(path: Path) -> None:
