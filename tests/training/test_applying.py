@@ -14,7 +14,7 @@ from pyarrow import parquet
 from tests.support import full_disk
 from tests.support.training_processes import Training, result
 from trainer.core.config import Config
-from trainer.core.exit_codes import UsageError
+from trainer.core.exit_codes import DataError, UsageError
 from trainer.training import cli
 from trainer.training.data import idx_files
 from trainer.training.results import prediction_files
@@ -286,6 +286,31 @@ def test_what_cannot_be_evaluated_is_refused(
     worker = training.start("--mode=evaluate", f"--run_dir={tmp_path}", "--experiment=trainer.mnist", *given)
     assert worker.wait() == code, worker.text
     assert [line for line in worker.lines if line.startswith("error: ") and text in line], worker.text
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+def test_a_damaged_file_is_not_taken_for_that_of_another_model(name: str, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(50)], name="mine")
+    (model.save if name == "model.keras" else model.save_weights)(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    middle = len(whole) // 2
+    damaged = {"garbage": b"garbage", "empty": b"", "half": whole[:middle]}
+    if name == "model.keras":  # It has checksums.
+        damaged["a byte"] = whole[:middle] + bytes([255 - whole[middle]]) + whole[middle + 1 :]
+    for content in damaged.values():
+        with pytest.raises(DataError, match=rf"^gs://b/{name} is damaged \(.+\); name the folder of another run$"):
+            trained_model.of_file(f"gs://b/{name}", name, content, model)
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(50)], name="other")
+    with pytest.raises(UsageError, match=rf"^gs://b/{name} is not the model other that build_model makes"):
+        trained_model.of_file(f"gs://b/{name}", name, whole, other)
+
+
+def test_a_damaged_model_ends_with_65(training: Training, tmp_path: Path) -> None:
+    (tmp_path / "model.keras").write_text("garbage")
+    worker = training.start("--mode=evaluate", f"--model={tmp_path}", f"--run_dir={tmp_path / 'run'}")
+    assert worker.wait() == 65, worker.text
+    said = f"error: {tmp_path}/model.keras is damaged (File is not a zip file); name the folder of another run"
+    assert said in worker.lines
 
 
 @pytest.mark.parametrize(

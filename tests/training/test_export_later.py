@@ -123,6 +123,12 @@ def test_later_from_a_run_of_which_only_the_weights_were_kept(
     flags = ("--experiment=exported", "--epochs=1", "--global_batch_size=64", "--hidden_units=7", f"--run_dir={run}")
     finished(training.start(*flags, environ=environ))
     assert (run / "model.weights.h5").exists()
+    whole = (run / "model.weights.h5").read_bytes()
+    (run / "model.weights.h5").write_bytes(whole[:5000])
+    done = later(str(run), "--", f"--data_dir={small_mnist}", environ=environ)
+    assert (done.returncode, done.stderr[: len(f"error: {run}")]) == (65, f"error: {run}")
+    assert "/model.weights.h5 is damaged (" in done.stderr
+    (run / "model.weights.h5").write_bytes(whole)
     done = later(str(run), "--export=savedmodel,tflite", "--", f"--data_dir={small_mnist}", environ=environ)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -1,6 +1,7 @@
 """The model of a run, which `--model` names by its run directory, local or in a bucket: its flags and its weights."""
 
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def of_file(path: str, name: str, content: bytes, keras_model: Any) -> dict[str,
 
     Raises:
       UsageError: they are of another model.
+      DataError: the file is damaged.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, name)
@@ -83,9 +85,15 @@ def of_file(path: str, name: str, content: bytes, keras_model: Any) -> dict[str,
         try:
             with as_its_user_made_it(keras_model):  # Without an optimizer, whose state is not needed.
                 keras_model.load_weights(copy)  # The weights alone: no code in the file is run.
+        except (zipfile.BadZipFile, OSError) as error:  # The second is HDF5's.
+            raise DataError(f"{path} is damaged ({_words(error)}); name the folder of another run") from None
         except Exception as error:
-            raise _other(path, keras_model, " ".join(str(error).split())[:300]) from None
+            raise _other(path, keras_model, _words(error)) from None
     return variables.of_model(keras_model)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _checked(path: str, arrays: dict[str, npt.NDArray[Any]], keras_model: Any) -> dict[str, npt.NDArray[Any]]:
