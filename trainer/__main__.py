@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 
-from trainer.core.process import find_modules_here, make_outputs_usable
+from trainer.core.process import find_modules_here, make_outputs_usable, outlive_outputs
 from trainer.training import cli
 
 
@@ -13,6 +13,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         make_outputs_usable()
+        outlive_outputs()
         find_modules_here()
         cli.end(cli.main(sys.argv[1:], began=began))
     except Exception:

@@ -17,6 +17,7 @@ from typing import Any
 from trainer.core import experiment_flags, export_formats, result_flags, settings
 from trainer.core.config import Config
 from trainer.core.exit_codes import ExitCode, OutputError, TrainerError, UsageError
+from trainer.core.process import make_outputs_usable, outlive_outputs
 from trainer.core.run_dir import MODEL, RESULT, WEIGHTS
 from trainer.core.safe_text import redacted
 from trainer.core.settings import setting
@@ -152,4 +153,6 @@ def _model(run: str, source: Path, config: Config, experiment: Experiment, input
 
 
 if __name__ == "__main__":
+    make_outputs_usable()
+    outlive_outputs()
     cli.end(main(sys.argv[1:]))

@@ -27,6 +27,49 @@ def make_outputs_usable() -> None:
             stream.reconfigure(errors="replace")
 
 
+def outlive_outputs() -> None:
+    """Lets this process go on where its outputs cannot be written any more: nobody reads them, or their disk is full.
+
+    What it says from then on is lost: for a program whose work is not what it prints.
+    """
+    for name in ("stdout", "stderr"):
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            setattr(sys, name, _Lossy(stream))
+
+
+class _Lossy(io.TextIOWrapper):
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        super().__init__(
+            stream.buffer,
+            encoding=stream.encoding,
+            errors=stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        self._before = stream  # Which would close the buffer with its own end.
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._lose(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        """Lets all that is written to the descriptor, by whomever, go nowhere."""
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self.fileno())
+        if not isinstance(error, BrokenPipeError) and self is not sys.stderr:
+            why = f"standard output cannot be written to ({error.strerror}): what is said from now on is lost"
+            print(f"warning: {why}", file=sys.stderr, flush=True)
+
+
 def find_modules_here() -> None:
     """Lets modules be found in the working directory, as `python -m` does and a console script does not.
 

@@ -83,7 +83,8 @@ def withheld(*, verbosity: int, noise: re.Pattern[bytes] | None = None) -> Itera
             file.seek(0)
             for line in file:
                 if not _NOISE.fullmatch(line) and not (noise and noise.fullmatch(line)):
-                    os.write(2, line)
+                    with contextlib.suppress(OSError):  # Nobody reads it any more, or its disk is full.
+                        os.write(2, line)
 
 
 # Its input ends without a line when this process does. The file is opened anew, since its descriptor stands at the end.
