@@ -48,3 +48,8 @@ def test_where_no_folder_can_be_made_another_is_asked_for(tmp_path: Path, monkey
     (tmp_path / "logs").write_text("mine")
     with pytest.raises(UsageError, match=r"^logs/fit/[-\d]+ cannot be made \(.+\); name another folder with --run_dir"):
         folder_of_run("")
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--run_dir=.*x cannot be used \(File name too long\); name another folder$"):
+        folder_of_run(str(tmp_path / ("x" * 300)))

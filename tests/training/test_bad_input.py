@@ -15,7 +15,9 @@ from tests.support.no_tensorflow import without_tensorflow
 from tests.support.small_mnist import write_idx
 from tests.support.training_processes import PATIENCE, Training, Worker, result
 from tests.support.waiting import until
+from trainer.core.exit_codes import DataError
 from trainer.training.cli import check_writable
+from trainer.training.state import other_runs
 
 
 def refused(worker: Worker, code: int, *named: str) -> None:
@@ -115,12 +117,29 @@ def test_a_run_directory_that_is_full(training: Training, tmp_path: Path) -> Non
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_directory_of_a_name_that_is_too_long(training: Training, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 300)
+    refused(training.start(f"--run_dir={long}"), 64, "x cannot be used (File name too long); name another folder")
+    with pytest.raises(DataError, match="checkpoints cannot be listed: File name too long"):
+        other_runs.newest(str(long))
+
+
+@pytest.mark.parametrize("flag", ["--experiment=no.such.module", "--data_dir=/nowhere", "--global_batch_size=641"])
+def test_a_refused_start_leaves_no_folder_behind(flag: str, training: Training, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for run in (mine, tmp_path / "new"):
+        worker = training.start(f"--run_dir={run}", flag)
+        assert worker.wait() in (64, 65), worker.text
+    assert list(tmp_path.iterdir()) == [mine]
+
+
 def test_starts_beside_each_other_in_one_run_directory(tmp_path: Path) -> None:
     """What the one tries does not get in the other's way."""
     with ThreadPoolExecutor(8) as starts:
-        for _ in starts.map(check_writable, [tmp_path] * 400):
-            pass
-    assert not list(tmp_path.iterdir())
+        assert not any(starts.map(check_writable, [tmp_path] * 400))
+        assert not list(tmp_path.iterdir())
+        assert sum(starts.map(check_writable, [tmp_path / "new"] * 20)) == 1  # One of them has made it.
 
 
 def test_more_gpus_than_there_are(training: Training, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ In an output the same names are the keys of objects, and mirror.json says who wr
 `.code/<SHA-256>.tar.gz`, lies code that is too large for a ConfigMap to bring it to the pods.
 """
 
+import errno
 import itertools
 import os
 import re
@@ -94,22 +95,29 @@ def folder_of_run(given: str, *, claim: bool = True) -> Path:
       claim: False: a new one is named alone, for a process that writes nothing there.
 
     Raises:
-      UsageError: it cannot be made.
+      UsageError: it cannot be made, or what is given cannot be looked into.
     """
     if given:
-        return Path(os.path.expanduser(given))
+        path = Path(os.path.expanduser(given))
+        try:
+            (path / RESULT).exists()
+        except OSError as error:
+            if error.errno not in (errno.ENAMETOOLONG, errno.EACCES):  # Another may pass.
+                raise
+            raise UsageError(f"--run_dir={path} cannot be used ({error.strerror}); name another folder") from None
+        return path
     path = Path(time.strftime("logs/fit/%Y%m%d-%H%M%S"))
     if not claim:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
-        return next(filter(_made, itertools.chain([path], others)))
+        return next(filter(newly_made, itertools.chain([path], others)))
     except OSError as error:
         raise UsageError(f"{path} cannot be made ({error.strerror}); name another folder with --run_dir") from None
 
 
-def _made(path: Path) -> bool:
+def newly_made(path: Path) -> bool:
     """Whether this process has just made the folder: of several, one alone does."""
     try:
         path.mkdir()

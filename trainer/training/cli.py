@@ -3,6 +3,7 @@
 TF_CONFIG in the environment makes it one of several workers; without it, it trains alone.
 """
 
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -16,7 +17,7 @@ from typing import NoReturn
 from trainer.core import agent_link, experiment_flags, installing, settings, typed_json
 from trainer.core.config import PROGRAM, Config
 from trainer.core.exit_codes import ExitCode, TrainerError, UsageError
-from trainer.core.run_dir import RESULT, folder_of_run
+from trainer.core.run_dir import RESULT, folder_of_run, newly_made
 from trainer.core.safe_text import one_line
 from trainer.core.tf_config import Cluster
 from trainer.training.hardware import tf_logging
@@ -37,51 +38,56 @@ def main(argv: list[str], *, began: float) -> int:
         argv = agent_link.handed_over()
         began = time.monotonic()
     try:
-        config, _ = settings.parse_known(Config, argv, program=PROGRAM)
-        if config.mode != "train" and config.model:
-            tf_logging.set_up_logging(config.verbosity)
-            _check_tensorflow()
-            from trainer.training.state import trained_model
-
-            # They say which experiment's flags the others may be. What was given comes last, and so counts.
-            argv = [*trained_model.flags(config.model), *argv]
-        config, rest = experiment_flags.parse(argv)
-        tf_logging.set_up_logging(config.verbosity)
-        cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
-        _check_shares(config, cluster)
-        chief = cluster is None or cluster.is_chief
-        run_dir = folder_of_run(config.run_dir, claim=chief)
-        _check_mode(run_dir, config.mode)
-        if cluster is None and (run_dir / RESULT).exists():
-            print(f"{run_dir} holds a finished run; nothing to do")
-            return ExitCode.DONE
-        if chief:
-            check_writable(run_dir)
-        if cluster is None:  # The chief of several tells all others, once they have met.
-            run_lock.hold(run_dir)
-        _check_tensorflow()
-        experiment = load(config.experiment)
-        if rest or experiment.flags is not None:  # The module itself says what flags it has.
-            config = experiment_flags.parse_with(experiment.flags, argv)
-        if config.mode != "train":
-            from trainer.training import applying
-
-            _collect_garbage_again()
-            return applying.apply(config=config, experiment=experiment, cluster=cluster, run_dir=run_dir, began=began)
-        from trainer.training import loop  # TensorFlow takes seconds to import: what can be refused is refused before.
-
-        _collect_garbage_again()
-        return loop.train(
-            config=config,
-            given=experiment_flags.given(experiment.flags, argv),
-            experiment=experiment,
-            cluster=cluster,
-            run_dir=run_dir,
-            stop=stop,
-            began=began,
-        )
+        with contextlib.ExitStack() as at_end:
+            return _attempt(argv, stop, began, at_end)
     except TrainerError as error:
         return error.tell()
+
+
+def _attempt(argv: list[str], stop: StopWish, began: float, at_end: contextlib.ExitStack) -> int:
+    config, _ = settings.parse_known(Config, argv, program=PROGRAM)
+    if config.mode != "train" and config.model:
+        tf_logging.set_up_logging(config.verbosity)
+        _check_tensorflow()
+        from trainer.training.state import trained_model
+
+        # They say which experiment's flags the others may be. What was given comes last, and so counts.
+        argv = [*trained_model.flags(config.model), *argv]
+    config, rest = experiment_flags.parse(argv)
+    tf_logging.set_up_logging(config.verbosity)
+    cluster = Cluster.from_tf_config(os.environ.get("TF_CONFIG", ""))
+    _check_shares(config, cluster)
+    chief = cluster is None or cluster.is_chief
+    run_dir = folder_of_run(config.run_dir, claim=chief)
+    _check_mode(run_dir, config.mode)
+    if cluster is None and (run_dir / RESULT).exists():
+        print(f"{run_dir} holds a finished run; nothing to do")
+        return ExitCode.DONE
+    if chief and (check_writable(run_dir) or not config.run_dir):
+        at_end.callback(_remove_if_empty, run_dir)  # Such as that of a start that is refused.
+    if cluster is None:  # The chief of several tells all others, once they have met.
+        run_lock.hold(run_dir)
+    _check_tensorflow()
+    experiment = load(config.experiment)
+    if rest or experiment.flags is not None:  # The module itself says what flags it has.
+        config = experiment_flags.parse_with(experiment.flags, argv)
+    if config.mode != "train":
+        from trainer.training import applying
+
+        _collect_garbage_again()
+        return applying.apply(config=config, experiment=experiment, cluster=cluster, run_dir=run_dir, began=began)
+    from trainer.training import loop  # TensorFlow takes seconds to import: what can be refused is refused before.
+
+    _collect_garbage_again()
+    return loop.train(
+        config=config,
+        given=experiment_flags.given(experiment.flags, argv),
+        experiment=experiment,
+        cluster=cluster,
+        run_dir=run_dir,
+        stop=stop,
+        began=began,
+    )
 
 
 def _collect_garbage_again() -> None:
@@ -122,18 +128,25 @@ def _check_mode(run_dir: Path, mode: str) -> None:
         )
 
 
-def check_writable(run_dir: Path) -> None:
-    """Refuses a run directory that could not be written to later."""
+def check_writable(run_dir: Path) -> bool:
+    """Refuses a run directory that could not be written to later; returns whether this has made it."""
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        made = newly_made(run_dir)
         with tempfile.TemporaryFile(dir=run_dir) as probe:  # Without a name: another start may be at the same.
             probe.write(bytes(65536))
     except OSError as error:
-        if run_dir.is_symlink() and not run_dir.exists():
+        if isinstance(error, FileNotFoundError) and run_dir.is_symlink():
             raise UsageError(f"--run_dir={run_dir} is a link to {run_dir.readlink()}, which is not there") from None
         raise UsageError(
             f"--run_dir={run_dir} cannot be written to ({error.strerror}); make room or name another folder"
         ) from None
+    return made
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # It is not.
+        folder.rmdir()
 
 
 def end(code: int) -> NoReturn:

@@ -58,7 +58,10 @@ def names(folder: str) -> list[str]:
       UsageError, StoreAwayError: its bucket refuses, or does not answer.
     """
     if "://" not in folder:
-        return sorted(path.name for path in Path(folder).glob("*"))
+        try:
+            return sorted(path.name for path in Path(folder).glob("*"))
+        except OSError as error:
+            raise DataError(f"{folder} cannot be listed: {error.strerror}") from None
     if not tensorflow_line.reads_buckets():
         return sorted({entry.key.partition("/")[0] for entry in files.entries(folder)})
     import tensorflow as tf
