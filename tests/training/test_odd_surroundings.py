@@ -42,3 +42,15 @@ def test_a_link_to_nowhere_is_named_as_such(tmp_path: Path) -> None:
     done = run(f"{TRAINS} --run_dir=link", tmp_path)
     assert done.returncode == 64
     assert done.stderr == f"error: --run_dir=link is a link to {tmp_path}/nowhere, which is not there\n"
+
+
+def test_nothing_is_left_in_the_folder_for_temporary_files(small_mnist: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    flags = f"--data_dir={small_mnist} --run_dir=run --export=savedmodel"
+    done = run(f"{TRAINS} {flags}", tmp_path, TMPDIR=str(temporary))
+    assert done.returncode == 0, done.stderr
+    assert list(temporary.iterdir()) == []
+    done = run(f"{sys.executable} -m trainer.export run --export=tflite", tmp_path, TMPDIR=str(temporary))
+    assert done.returncode == 0, done.stderr
+    assert list(temporary.iterdir()) == []

@@ -153,8 +153,13 @@ def end(code: int) -> NoReturn:
     """Ends the process at once.
 
     The interpreter's own way out would take TensorFlow apart, which takes 2 s, aborts after tensorflow-io has read s3://
-    and waits for peers that may be gone.
+    and waits for peers that may be gone. Of all that it would do, the files are removed that TensorFlow has written of
+    the functions that it rewrote.
     """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__autograph_generated_file") and module.__file__:
+            with contextlib.suppress(OSError):
+                os.remove(module.__file__)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
