@@ -52,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
                 f"{PROGRAM} takes a run directory or its address, and at least one format; such as "
                 "`python -m trainer.export logs/fit/20261130-120000 --export=savedmodel,tflite`"
             )
+        if "://" in flags.to:
+            raise UsageError(f"--to={redacted(flags.to)} is a folder of this machine; copy what is written there on")
         with tempfile.TemporaryDirectory() as folder:
             source = _fetched(run, Path(folder)) if "://" in run else Path(run)
             to = Path(flags.to or (Path(run.rstrip("/")).name if "://" in run else run))

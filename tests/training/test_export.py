@@ -5,6 +5,7 @@ import errno
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np

@@ -216,6 +216,7 @@ def test_later_what_is_no_run_is_said_in_one_line(tmp_path: Path) -> None:
         ((str(tmp_path),), "holds neither model.keras nor model.weights.h5"),
         ((), "takes a run directory or its address"),
         (("ftp://host/run",), "is no address of an object store"),
+        ((str(tmp_path), "--to=gs://bucket/x"), "--to=gs://bucket/x is a folder of this machine"),
     ):
         done = later(*arguments)
         assert done.returncode == 64, done.stderr
