@@ -157,9 +157,15 @@ def end(code: int) -> NoReturn:
     the functions that it rewrote.
     """
     for name, module in list(sys.modules.items()):
-        if name.startswith("__autograph_generated_file") and module.__file__:
-            with contextlib.suppress(OSError):
-                os.remove(module.__file__)
+        if name.startswith("__autograph_generated_file"):
+            compiled = module.__cached__ or ""  # Where Python keeps it, in a folder of its own.
+            for remove, path in (
+                (os.remove, module.__file__),
+                (os.remove, compiled),
+                (os.rmdir, os.path.dirname(compiled)),
+            ):
+                with contextlib.suppress(OSError):
+                    remove(path or "")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

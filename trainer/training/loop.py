@@ -88,7 +88,7 @@ class _Run:
             identity=parts.identity, arrays={},
         )  # fmt: skip
         self._counted = began  # Up to when wall time is in self._state.
-        self._pace = Pace(lambda: parts.trainer.feed.waited)
+        self._pace = Pace(config.global_batch_size, lambda: parts.trainer.feed.waited)
 
     def to_its_end(self) -> int:
         self._agreement.check_alike(self._parts.identity)
@@ -146,7 +146,7 @@ class _Run:
     def _resume(self, saved: Checkpoint) -> None:
         self._state = resuming.resumed(saved, self._state, self._parts, self._config)
         self._stepping.go_on(xla=saved.xla)
-        self._pace.begin(self._examples)
+        self._pace.begin(saved.step)
         print(f"resuming at step {saved.step} of {self._steps}")
 
     def _epochs(self, display: Display) -> bool:
@@ -271,11 +271,7 @@ class _Run:
 
     def _news(self) -> Progress | None:
         """The progress when there is more than was shown; called from the display's thread."""
-        return self._progress() if self._state.step < self._steps and self._pace.is_news(self._examples) else None
-
-    @property
-    def _examples(self) -> int:
-        return self._state.step * self._config.global_batch_size
+        return self._progress() if self._state.step < self._steps and self._pace.is_news(self._state.step) else None
 
     def _values(self, state: Checkpoint) -> dict[str, float]:
         """The loss and the metrics of the running epoch so far."""
@@ -286,7 +282,7 @@ class _Run:
         self, *, examples_per_second: float | None = None, validation: dict[str, float] | None = None
     ) -> Progress:
         state = self._state
-        since, data_wait = self._pace.since_told(self._examples)
+        since, data_wait = self._pace.since_told(state.step)
         return Progress(
             worker=self._cluster.index if self._cluster else 0,
             workers=self._cluster.workers if self._cluster else 1,

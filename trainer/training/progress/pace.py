@@ -7,15 +7,18 @@ from collections.abc import Callable
 class Pace:
     """Over the running epoch, and since it was last told."""
 
-    def __init__(self, waited: Callable[[], float | None]) -> None:
-        """`waited` gives the seconds in which no step could be made for want of data; None: all is in memory."""
-        self._waited = waited
-        self._told = time.monotonic(), 0, 0.0  # When, examples, seconds waited.
+    def __init__(self, batch: int, waited: Callable[[], float | None]) -> None:
+        """Takes the examples of a step, and what gives the seconds in which none could be made for want of data.
+
+        Of data in memory that is None.
+        """
+        self._batch, self._waited = batch, waited
+        self._told = time.monotonic(), 0, 0.0  # When, the step then, seconds waited.
         self._epoch = 0, 0.0, 0.0  # At the running epoch's begin: examples, seconds in steps, seconds waited.
 
-    def begin(self, examples: int) -> None:
-        """The run begins, after so many examples."""
-        self._told = time.monotonic(), examples, 0.0
+    def begin(self, step: int) -> None:
+        """The run goes on from a step."""
+        self._told = time.monotonic(), step, 0.0
 
     def begin_epoch(self, examples: int, seconds: float) -> None:
         """An epoch begins, or goes on, after so many examples in steps that took so long."""
@@ -32,14 +35,14 @@ class Pace:
         waited = self._waited()
         return examples / max(seconds, 1e-9), None if waited is None else waited - before
 
-    def is_news(self, examples: int) -> bool:
+    def is_news(self, step: int) -> bool:
         """Whether there is more than was told; any thread may ask."""
-        return self._told[1] < examples or self._told[2] < (self._waited() or 0.0)
+        return self._told[1] < step or self._told[2] < (self._waited() or 0.0)
 
-    def since_told(self, examples: int) -> tuple[float, float | None]:
+    def since_told(self, step: int) -> tuple[float, float | None]:
         """Examples per second since this was last asked, and the part of that time that was waited for data."""
         now, waited = time.monotonic(), self._waited()
-        (before, examples_before, waited_before), self._told = self._told, (now, examples, waited or 0.0)
+        (before, step_before, waited_before), self._told = self._told, (now, step, waited or 0.0)
         seconds = max(now - before, 1e-9)
         share = None if waited is None else min(max(waited - waited_before, 0) / seconds, 1.0)
-        return max(examples - examples_before, 0) / seconds, share
+        return max(step - step_before, 0) * self._batch / seconds, share
