@@ -104,10 +104,13 @@ def test_a_run_that_is_stopped_while_it_evaluates_goes_on_from_the_bucket(
     output = [f"--output=s3://{BUCKET}/{tmp_path.name}"]
     with running(tmp_path, 1, program=TRAINER, agent_flags=output, trainer_flags=own, environ=environ) as run:
         agent = run.start(0)
-        agent.wait_for(lambda lines: EVALUATES in [*itertools.dropwhile(no_progress, lines)], "an evaluation")
-        agent.process.terminate()
-        assert agent.end(120) == 143, agent.text
-        run.run_dir.rename(tmp_path / "lost")
+        for start in ("first", "second"):  # Which begins with the evaluation, and hears the signal all the same.
+            agent = agent if start == "first" else run.start(0)
+            agent.wait_for(lambda lines: EVALUATES in [*itertools.dropwhile(no_progress, lines)], "an evaluation")
+            agent.process.terminate()
+            assert agent.end(120) == 143, agent.text
+            assert "stopped at step 5 of 5" in agent.text
+            run.run_dir.rename(tmp_path / f"lost by the {start}")
         stored = bucket[0] / tmp_path.name / "run"
         assert checkpoint_names(stored) == ["step-0000000005-unevaluated.npz"]
         agent = run.start(0)

@@ -1,5 +1,6 @@
 """A run that is stopped while an epoch is evaluated: at once, and it goes on with that evaluation."""
 
+import dataclasses
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.experiments.slow_to_evaluate import EVALUATES
 from tests.support import event_reader
 from tests.support.training_processes import Training, Worker, result
 from trainer.core.run_dir import checkpoint_names
+from trainer.training.state.checkpoint import Checkpoint
 
 FLAGS = ("--experiment=tests.experiments.slow_to_evaluate", "--global_batch_size=64", "--epochs=3", "--hidden_units=8")
 STEPS_PER_EPOCH = 10
@@ -69,12 +71,44 @@ def test_it_goes_on_with_the_evaluation(count: int, more: list[str], training: T
     for name in ("weights_sha256", "loss", "accuracy", "val_loss", "val_accuracy", "steps", "best"):
         assert result(tmp_path / "run").get(name) == result(tmp_path / "undisturbed").get(name)
     assert event_reader.scalars(tmp_path / "run") == event_reader.scalars(tmp_path / "undisturbed")
-    last = f"step-{3 * STEPS_PER_EPOCH:010d}.npz"
-    assert checkpoint_names(tmp_path / "run")[-1] == last
+    names = [f"step-{epoch * STEPS_PER_EPOCH:010d}.npz" for epoch in (1, 2, 3)]
+    assert checkpoint_names(tmp_path / "run") == names  # The others have gone.
+    last = names[-1]
     mine, theirs = (np.load(tmp_path / run / "checkpoints" / last) for run in ("run", "undisturbed"))
     assert {*mine} == {*theirs}
     for member in {*mine} - {"state.json"}:
         np.testing.assert_array_equal(mine[member], theirs[member], member)
+
+
+def test_a_run_that_goes_on_from_another_is_stopped_in_its_evaluation(training: Training, tmp_path: Path) -> None:
+    stopped([training.start(f"--run_dir={tmp_path / 'one'}", *FLAGS, environ=SLOW)], tmp_path / "one", STEPS_PER_EPOCH)
+    two = (f"--run_dir={tmp_path / 'two'}", *FLAGS)
+    on = training.start(*two, f"--resume_from={tmp_path / 'one'}", environ=SLOW)
+    stopped([on], tmp_path / "two", STEPS_PER_EPOCH)  # It has the checkpoint, too.
+    (ended,) = training.run(*two)
+    assert f"resuming at step {STEPS_PER_EPOCH} of" in ended.text
+
+
+REFUSED = ("--experiment=tests.experiments.refused_by_xla", "--global_batch_size=64", "--epochs=2", "--chunk_steps=1")
+
+
+def test_an_evaluation_is_without_xla_where_the_steps_before_it_were(training: Training, tmp_path: Path) -> None:
+    """XLA refuses the steps; alone, it would compile the evaluation, and round otherwise."""
+    run_dir = tmp_path / "run"
+    training.run(f"--run_dir={run_dir}", *REFUSED)
+    undisturbed = result(run_dir)
+    (run_dir / "result.json").unlink()
+    newest = run_dir / "checkpoints" / "step-0000000020.npz"
+    saved = Checkpoint.decode(newest.read_bytes())
+    assert saved.xla is False
+    before = dataclasses.replace(saved, unevaluated=True, history=saved.history[:1])  # As if it were stopped there.
+    newest.unlink()
+    newest.with_name("step-0000000020-unevaluated.npz").write_bytes(before.encode())
+    (again,) = training.run(f"--run_dir={run_dir}", *REFUSED)
+    assert "evaluation: first call" not in again.text  # XLA has compiled nothing.
+    assert Checkpoint.decode(newest.read_bytes()).xla is False
+    for name in ("val_loss", "val_accuracy", "weights_sha256"):
+        assert result(run_dir)[name] == undisturbed[name]
 
 
 def test_chunks_of_any_length_measure_the_same(training: Training, tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ def busy(seconds: float = BUSY_SECONDS) -> Iterator[None]:
 
 def moved() -> None:
     """Tells the agent, with the next beat, that something was done that no step tells of."""
-    global _busy_until
-    _busy_until = max(_busy_until, time.monotonic() + 2 * BEAT_SECONDS)
+    global _moved_until
+    _moved_until = time.monotonic() + 2 * BEAT_SECONDS
 
 
 @contextlib.contextmanager
@@ -109,12 +109,14 @@ def is_spare() -> bool:
 
 
 _busy_until = 0.0  # On time.monotonic's clock.
+_moved_until = 0.0  # Likewise; it counts even while data are waited for, since some have come.
 _waits_for_data = False
 
 
 def _beat(descriptor: int) -> None:
     with contextlib.suppress(OSError):  # The agent is gone; its parent-death signal ends this process.
         while True:
-            busy = BUSY if time.monotonic() < _busy_until else ALIVE
-            os.write(descriptor, HUNGRY if _waits_for_data else busy)
+            now = time.monotonic()
+            busy = BUSY if now < _busy_until else ALIVE
+            os.write(descriptor, BUSY if now < _moved_until else HUNGRY if _waits_for_data else busy)
             time.sleep(BEAT_SECONDS)

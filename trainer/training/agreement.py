@@ -38,6 +38,15 @@ class Agreement:
         paused, stopped, length, finished = self._workers_sum.of([own])[0]
         return Agreed(pause=bool(paused), stop=bool(stopped), steps=max(1, round(float(length))), finish=bool(finished))
 
+    def go_on(self, *, more: bool, stop: bool) -> bool | None:
+        """Tells whether this worker has more of an evaluation to do, and whether it wishes to stop.
+
+        Returns:
+          Whether some worker has more to do; None: some has, and some worker wishes to stop.
+        """
+        some_more, stopped = self._workers_sum.of([np.array([more, stop], np.float64)])[0]
+        return None if some_more and stopped else bool(some_more)
+
     def check_alike(self, identity: dict[str, Any]) -> None:
         """Refuses workers that would not train the same: each has loaded its data and built its model by itself.
 

@@ -20,7 +20,6 @@ from trainer.training.agreement import Agreement
 from trainer.training.assembly import Assembly, assemble
 from trainer.training.chunks import ChunkLength
 from trainer.training.data.feeding import Split
-from trainer.training.evaluation import measured
 from trainer.training.hardware import devices, strategy
 from trainer.training.hardware.compiling import OUTPUTS, Compiling
 from trainer.training.model.experiment import Experiment
@@ -30,6 +29,7 @@ from trainer.training.results.prediction_files import Outputs
 from trainer.training.state import run_lock, trained_model, variables
 from trainer.training.state.checkpoint import Checkpoint
 from trainer.training.state.variables import Start
+from trainer.training.stepping import measured
 
 
 def apply(*, config: Config, experiment: Experiment, cluster: Cluster | None, run_dir: Path, began: float) -> int:
@@ -99,12 +99,12 @@ class _Application:
         assert evaluation is not None  # noqa: S101  There are validation data.
         began = shown = time.monotonic()
 
-        def agree(batches: int) -> int:
+        def agree(more: bool) -> bool | None:
             nonlocal shown
             if time.monotonic() - shown >= self._config.log_every:
                 shown = time.monotonic()
                 self._show(evaluation.done, evaluation.batches, began)
-            return self._agreement.reach(pause=False, stop=False, steps=batches).steps
+            return self._agreement.go_on(more=more, stop=False)
 
         chunk = ChunkLength(fixed=self._config.chunk_steps)
         values = measured(evaluation, 0, compiling=self._compiling, chunk=chunk, agree=agree)

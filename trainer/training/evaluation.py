@@ -1,12 +1,10 @@
 """A pass over the validation split, compiled: by one replica, or by several, each with batches of its own.
 
-It is made in chunks of some batches, as training is of steps: a wish to stop is soon heard, and the agent sees that it
-goes on.
+It is made some batches at a time, as training is of steps.
 """
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,16 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.core import agent_link
 from trainer.core.config import Config
-from trainer.training.chunks import ChunkLength
 from trainer.training.data import random_state
 from trainer.training.data.feeding import Split
 from trainer.training.data.read_ahead import Readers
 from trainer.training.data.validation_feed import Batches, Call, validation_feed
 from trainer.training.hardware import collective
 from trainer.training.hardware.collective import WorkersSum
-from trainer.training.hardware.compiling import EVALUATION, Compiling
 from trainer.training.model import samples
 from trainer.training.model.experiment import Preprocess
 from trainer.training.model.first_look import FirstLook
@@ -120,9 +115,13 @@ class Evaluation:
         """From now on runs as plain TensorFlow."""
         self._build(jit_compile=False)
 
+    def with_xla(self) -> None:
+        """From now on is compiled by XLA again."""
+        self._build(jit_compile=True)
+
     def begin(self, epoch: int) -> None:
         """Begins a pass after an epoch (from 0) with the first batch of each replica, before which all is compiled."""
-        self._epoch, self.done = tf.constant(epoch, tf.int64), 0
+        self._epoch = tf.constant(epoch, tf.int64)
         replicas = range(len(self._devices))
         self._before = [self._state(local) for local in replicas]
         self._parts = []
@@ -137,13 +136,22 @@ class Evaluation:
             self._compiled = True
         self.advance(1)
 
-    def advance(self, batches: int) -> None:
-        """Evaluates at most so many more batches on each replica."""
-        self.done = min(self.done + batches, self.batches)
-        for local in range(len(self._devices)):
-            self._go_on(local)
+    @property
+    def done(self) -> int:
+        """The batches that this process's replicas have evaluated, each of them."""
+        return max(part.done for part in self._parts)
+
+    @property
+    def more(self) -> bool:
+        """Whether one of them has more to evaluate."""
+        return any(part.done < part.batches.count for part in self._parts)
+
+    def advance(self, batches: int) -> int:
+        """Evaluates at most so many more batches on each replica, as far as they were read; returns how many."""
+        made = max(self._go_on(local, batches) for local in range(len(self._devices)))
         for part in self._parts:
             part.sums[0].numpy()  # Which waits for a GPU.
+        return made
 
     def abandon(self) -> None:
         """Ends a pass before its end: what it has changed is as before."""
@@ -178,19 +186,21 @@ class Evaluation:
             if needed:
                 self._evaluate(evaluate[local], local, part.call.begin, part.call.begin)
 
-    def _go_on(self, local: int) -> None:
-        """Evaluates a replica's batches as far as `done` says."""
+    def _go_on(self, local: int, batches: int) -> int:
+        """Evaluates at most so many more of a replica's batches, all of one call; returns how many."""
         part = self._parts[local]
         first, apart = part.batches.first, part.batches.apart
-        until = min(self.done, part.batches.count)
-        while part.done < until:
-            call = part.call or next(part.calls)
-            begin, end = first + part.done * apart, min(first + until * apart, call.end)
-            part.call = call
-            part.sums = self._evaluate((self._short if call.short else self._whole)[local], local, begin, end)
-            part.done += len(range(begin, end, apart))
-            if first + part.done * apart >= call.end:
-                part.call = None
+        until = min(part.done + batches, part.batches.count)
+        if part.done == until:
+            return 0
+        part.call = call = part.call or next(part.calls)
+        begin, end = first + part.done * apart, min(first + until * apart, call.end)
+        part.sums = self._evaluate((self._short if call.short else self._whole)[local], local, begin, end)
+        made = len(range(begin, end, apart))
+        part.done += made
+        if first + part.done * apart >= call.end:
+            part.call = None
+        return made
 
     def _evaluate(self, evaluate: Callable[..., Sums], local: int, begin: int, end: int) -> Sums:
         part = self._parts[local]
@@ -256,35 +266,3 @@ class Evaluation:
         if not self._look.independent or not self._merging.adds_up or self._alike:
             return own
         return min(max(own, samples.at_once(self._validation.bytes_per_example)), self._validation.examples)
-
-
-def measured(
-    evaluation: Evaluation, epoch: int, *, compiling: Compiling, chunk: ChunkLength, agree: Callable[[int], int]
-) -> dict[str, float] | None:
-    """Passes over the validation split, chunk by chunk.
-
-    Args:
-      evaluation: the compiled pass.
-      epoch: after which it is, from 0.
-      compiling: calls what is compiled.
-      chunk: the length of a new pass's chunks.
-      agree: asked between two chunks: takes the length that the next is to have, in batches of each replica, and
-        returns the one that all workers take; 0 to leave off.
-
-    Returns:
-      The loss and the metrics, by name; None when it was left off, and then nothing has changed.
-
-    Raises:
-      UsageError: --jit_compile=true, and XLA cannot compile it.
-    """
-    compiling.call(EVALUATION, lambda: evaluation.begin(epoch), evaluation)
-    while evaluation.done < evaluation.batches:
-        agent_link.moved()
-        chunk.steps = agree(chunk.steps)
-        if not chunk.steps:
-            evaluation.abandon()
-            return None
-        began = time.monotonic()
-        evaluation.advance(chunk.steps)
-        chunk.took(chunk.steps, time.monotonic() - began)
-    return evaluation.values()

@@ -180,7 +180,7 @@ class _Run:
 
     def _stopped(self) -> bool:
         """Saves the run where it stops: within an epoch, or before its evaluation has ended."""
-        if not self._state.unevaluated:  # Else that is what it has gone on from.
+        if not self._state.unevaluated or self._checkpoints.saved is None:  # Else it has gone on from here.
             at_end = self._state.step % self._trainer.steps_per_epoch == 0
             self._state = dataclasses.replace(self._state, unevaluated=at_end)
             self._save()
@@ -210,7 +210,7 @@ class _Run:
 
     def _end_epoch(self, epoch: int, display: Display) -> bool:
         """Evaluates, writes down and saves an epoch; whether the run stops there, or meanwhile."""
-        validation = self._stepping.evaluate(epoch, self._next_evaluated)
+        validation = self._stepping.evaluate(epoch, lambda more: self._goes_on(display, more=more))
         if validation is None:
             return self._stopped()
         speed, waited = self._pace.of_epoch(self._state.step_examples, self._state.step_seconds)
@@ -238,10 +238,11 @@ class _Run:
     def _agree(self, *, steps: int, pause: bool = False, finish: bool = False) -> Agreed:
         return self._agreement.reach(pause=pause, stop=self._stop_wish.is_set(), steps=steps, finish=finish)
 
-    def _next_evaluated(self, batches: int) -> int:
-        """How many batches all workers evaluate next, at the chief's wish; 0 where one wishes to stop."""
-        agreed = self._agree(steps=batches)
-        return 0 if agreed.stop else agreed.steps
+    def _goes_on(self, display: Display, *, more: bool) -> bool | None:
+        """Whether some worker has more to evaluate; None: some worker wishes to stop."""
+        if not self._pace.is_told:  # No step has come first: the agent learns that this process trains, and hears it.
+            display.show(self._progress())
+        return self._agreement.go_on(more=more, stop=self._stop_wish.is_set())
 
     def _save(self, *, best: list[int] | None = None) -> None:
         """Saves the state; `best` are the steps that are kept as the best from now on, None: as before."""
@@ -255,7 +256,7 @@ class _Run:
         self._state = dataclasses.replace(self._state, seconds=seconds)
         arrays = variables.arrays(self._parts.model, keep_rate=not self._parts.rate_is_a_flag)
         sums = [value if not hasattr(value, "numpy") else value.numpy() for value in self._state.sums]
-        saved = dataclasses.replace(self._state, arrays=arrays, sums=sums, xla=self._trainer.jit_compile)
+        saved = dataclasses.replace(self._state, arrays=arrays, sums=sums, xla=self._stepping.xla)
         self._checkpoints.save(saved, best=best)
 
     def _wish_to_pause_regularly(self) -> None:

@@ -1,18 +1,19 @@
-"""A chunk of steps, run: the first is compiled, and what goes wrong in it is explained."""
+"""Chunks of steps, and of an evaluation, run: the first are compiled, and what goes wrong in a step is explained."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from trainer.core import step_range
+from trainer.core import agent_link, step_range
 from trainer.core.config import Config
 from trainer.training.chunks import ChunkLength
-from trainer.training.evaluation import measured
+from trainer.training.evaluation import Evaluation
 from trainer.training.explaining import explained
-from trainer.training.hardware.compiling import STEPS, Compiling
+from trainer.training.hardware.compiling import EVALUATION, STEPS, Compiling
 from trainer.training.hardware.profiling import Profile
 from trainer.training.trainer import Outcome, Trainer
 
@@ -43,6 +44,11 @@ class Stepping:
         """The steps go on from a checkpoint, whose own were compiled by XLA or not; None: it does not say."""
         self._before = xla
 
+    @property
+    def xla(self) -> bool | None:
+        """Whether XLA compiles the steps; where none was taken yet, whether it had compiled the checkpoint's."""
+        return self._trainer.jit_compile if self.begun else self._before
+
     def end(self, step: int, until: int) -> int:
         """Where a chunk from `step` is to end, at `until` at the latest: the same on all workers."""
         return self._profile.cut(step, until)
@@ -66,15 +72,24 @@ class Stepping:
         self.begun = True
         return outcome
 
-    def evaluate(self, epoch: int, agree: Callable[[int], int]) -> dict[str, float] | None:
+    def evaluate(self, epoch: int, agree: Callable[[bool], bool | None]) -> dict[str, float] | None:
         """The loss and the metrics over the validation split after an epoch (from 0); nothing without one.
 
-        Args and errors: see `evaluation.measured`, which may leave off with None.
+        Args and errors: see `measured`, which may leave off with None.
         """
-        if self._trainer.evaluation is None:
+        evaluation = self._trainer.evaluation
+        if evaluation is None:
             return {}
-        chunk = ChunkLength(fixed=self._fixed)
-        return measured(self._trainer.evaluation, epoch, compiling=self._compiling, chunk=chunk, agree=agree)
+        compiling, chunk = self._compiling, ChunkLength(fixed=self._fixed)
+        # The steps before it were made without XLA, which may have refused them: then it was left out here, too.
+        plain = not self.begun and self._before is False and evaluation.jit_compile
+        if plain:
+            evaluation.without_xla()
+            compiling = Compiling("false")
+        values = measured(evaluation, epoch, compiling=compiling, chunk=chunk, agree=agree)
+        if plain:
+            evaluation.with_xla()
+        return values
 
     @contextlib.contextmanager
     def _first_explained(self) -> Iterator[None]:
@@ -89,3 +104,40 @@ class Stepping:
                 raise
             with explained("the first step"):
                 raise
+
+
+def measured(
+    evaluation: Evaluation,
+    epoch: int,
+    *,
+    compiling: Compiling,
+    chunk: ChunkLength,
+    agree: Callable[[bool], bool | None],
+) -> dict[str, float] | None:
+    """Passes over the validation split, chunk by chunk: of each worker as its own clock and its data allow.
+
+    So a wish to stop is soon heard, and the agent sees that it goes on.
+
+    Args:
+      evaluation: the compiled pass.
+      epoch: after which it is, from 0.
+      compiling: calls what is compiled.
+      chunk: the length of a new pass's chunks.
+      agree: asked after each: takes whether this worker has more to do, and returns whether any has; None to leave off.
+
+    Returns:
+      The loss and the metrics, by name; None when it was left off, and then nothing has changed.
+
+    Raises:
+      UsageError: --jit_compile=true, and XLA cannot compile it.
+    """
+    compiling.call(EVALUATION, lambda: evaluation.begin(epoch), evaluation)
+    while more := agree(evaluation.more):
+        agent_link.moved()  # Who has no more waits for the others, as long as they go on.
+        began = time.monotonic()
+        if made := evaluation.advance(chunk.steps):
+            chunk.took(made, time.monotonic() - began)
+    if more is None:
+        evaluation.abandon()
+        return None
+    return evaluation.values()

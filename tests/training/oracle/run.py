@@ -34,12 +34,12 @@ from trainer.core.config import Config  # noqa: E402
 from trainer.training import assembly  # noqa: E402
 from trainer.training.chunks import ChunkLength  # noqa: E402
 from trainer.training.data.order import Order  # noqa: E402
-from trainer.training.evaluation import measured  # noqa: E402
 from trainer.training.hardware import strategy  # noqa: E402
 from trainer.training.hardware.compiling import Compiling  # noqa: E402
 from trainer.training.model.experiment import Experiment  # noqa: E402
 from trainer.training.state import variables  # noqa: E402
 from trainer.training.state.checkpoint import Checkpoint, check_identity  # noqa: E402
+from trainer.training.stepping import measured  # noqa: E402
 
 EPOCHS, SEED = 3, 5
 gc.disable()
@@ -125,7 +125,7 @@ def by_ours(
         validation: dict[str, float] | None = {}
         if trainer.evaluation:
             length = ChunkLength(fixed=chunk)
-            validation = measured(trainer.evaluation, epoch, compiling=compiling, chunk=length, agree=lambda own: own)
+            validation = measured(trainer.evaluation, epoch, compiling=compiling, chunk=length, agree=bool)
         history.append(values | {f"val_{name}": value for name, value in (validation or {}).items()})
     trainer.finalize()
     return _ended(parts.model, history)

@@ -14,6 +14,7 @@ class Pace:
         """
         self._batch, self._waited = batch, waited
         self._told = time.monotonic(), 0, 0.0  # When, the step then, seconds waited.
+        self.is_told = False  # Whether anything was, since the process began.
         self._epoch = 0, 0.0, 0.0  # At the running epoch's begin: examples, seconds in steps, seconds waited.
 
     def begin(self, step: int) -> None:
@@ -41,7 +42,7 @@ class Pace:
 
     def since_told(self, step: int) -> tuple[float, float | None]:
         """Examples per second since this was last asked, and the part of that time that was waited for data."""
-        now, waited = time.monotonic(), self._waited()
+        self.is_told, now, waited = True, time.monotonic(), self._waited()
         (before, step_before, waited_before), self._told = self._told, (now, step, waited or 0.0)
         seconds = max(now - before, 1e-9)
         share = None if waited is None else min(max(waited - waited_before, 0) / seconds, 1.0)

@@ -239,6 +239,8 @@ class Checkpoints:
         else:
             write_whole(self._folder / name, content)
         self.saved = checkpoint.step
+        if not checkpoint.unevaluated:  # That of the same step is no use any more.
+            (self._folder / checkpoint_name(checkpoint.step, unevaluated=True)).unlink(missing_ok=True)
         for path in self._paths()[: -self._keep]:
             path.unlink(missing_ok=True)
         if best is not None:
