@@ -173,6 +173,7 @@ def test_later_a_model_that_keras_cannot_load_without_its_code(
     np.testing.assert_array_equal(at_once, later_on)
 
 
+@pytest.mark.thorough
 def test_later_the_model_is_that_of_the_file_though_the_code_has_changed(training: Training, tmp_path: Path) -> None:
     environ, run = experiment(tmp_path, CHANGING.replace("KIND", "relu")), tmp_path / "run"
     flags = ("--experiment=exported", "--epochs=1", f"--run_dir={run}")

@@ -93,7 +93,9 @@ def test_it_trains_as_a_model_that_is_compiled_with_it(training: Training, tmp_p
     assert "error: --warmup_steps=3 is of a model that is not compiled, and build_model of" in refused.text
 
 
-@pytest.mark.parametrize("more", [COSINE[:1], ("--warmup_steps=6", "--optimizer=sgd")])
+@pytest.mark.parametrize(
+    "more", [COSINE[:1], pytest.param(("--warmup_steps=6", "--optimizer=sgd"), marks=pytest.mark.thorough)]
+)
 def test_a_model_with_a_schedule_is_exported(more: tuple[str, ...], training: Training, tmp_path: Path) -> None:
     training.run(f"--run_dir={tmp_path / 'run'}", *FLAGS, *more, "--export=savedmodel")
     assert result(tmp_path / "run")["exports"]["savedmodel"]

@@ -80,6 +80,7 @@ def test_it_goes_on_with_the_evaluation(count: int, more: list[str], training: T
         np.testing.assert_array_equal(mine[member], theirs[member], member)
 
 
+@pytest.mark.thorough
 def test_a_run_that_goes_on_from_another_is_stopped_in_its_evaluation(training: Training, tmp_path: Path) -> None:
     stopped([training.start(f"--run_dir={tmp_path / 'one'}", *FLAGS, environ=SLOW)], tmp_path / "one", STEPS_PER_EPOCH)
     two = (f"--run_dir={tmp_path / 'two'}", *FLAGS)
@@ -92,6 +93,7 @@ def test_a_run_that_goes_on_from_another_is_stopped_in_its_evaluation(training: 
 REFUSED = ("--experiment=tests.experiments.refused_by_xla", "--global_batch_size=64", "--epochs=2", "--chunk_steps=1")
 
 
+@pytest.mark.thorough
 def test_an_evaluation_is_without_xla_where_the_steps_before_it_were(training: Training, tmp_path: Path) -> None:
     """XLA refuses the steps; alone, it would compile the evaluation, and round otherwise."""
     run_dir = tmp_path / "run"
@@ -111,6 +113,7 @@ def test_an_evaluation_is_without_xla_where_the_steps_before_it_were(training: T
         assert result(run_dir)[name] == undisturbed[name]
 
 
+@pytest.mark.thorough
 def test_chunks_of_any_length_measure_the_same(training: Training, tmp_path: Path) -> None:
     for length in (0, 1, 7):
         flags = (f"--run_dir={tmp_path / str(length)}", *FLAGS, "--counts", f"--chunk_steps={length}")

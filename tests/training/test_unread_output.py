@@ -33,7 +33,7 @@ TRAINS = ("trainer", "--epochs=2", "--hidden_units=8", "--threads=1", "--run_dir
 FULL = "warning: standard output cannot be written to (No space left on device): what is said from now on is lost\n"
 
 
-@pytest.mark.parametrize(("full", "said"), [(False, ""), (True, FULL)])
+@pytest.mark.parametrize(("full", "said"), [(False, ""), pytest.param(True, FULL, marks=pytest.mark.thorough)])
 def test_a_run_goes_on_to_its_end(full: bool, said: str, small_mnist: Path, tmp_path: Path) -> None:
     done = unread(tmp_path, *TRAINS, f"--data_dir={small_mnist}", full=full)
     assert (done.returncode, done.stderr) == (0, said)
@@ -43,7 +43,7 @@ def test_a_run_goes_on_to_its_end(full: bool, said: str, small_mnist: Path, tmp_
     assert (tmp_path / "run" / "export" / "saved_model" / "saved_model.pb").exists()
 
 
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_the_exit_code_is_what_it_would_be(full: bool, small_mnist: Path, tmp_path: Path) -> None:
     """TensorFlow's own words go to standard error, too."""
     flags = (*TRAINS, f"--data_dir={small_mnist}", "--export=savedmodel")
