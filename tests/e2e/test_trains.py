@@ -29,7 +29,7 @@ def test_two_workers_train(installed: Release) -> None:
     assert release.ended(300)[0] == "Complete", release.story()
     result = release.message()
     assert result["val_accuracy"] >= ACCURACY
-    assert (result["workers"], result["restarts"], result["epochs"]) == (2, 0, 5)
+    assert (result["workers"], result["restarts"], result["epochs"]) == (2, 0, 5), release.story()
     policy = release.get("networkpolicy", NAME)["spec"]
     own = {"app.kubernetes.io/name": "mnist-train", "app.kubernetes.io/instance": NAME}
     assert policy["ingress"][0] == {"from": [{"podSelector": {"matchLabels": {**own, "trainer/role": "worker"}}}]}
