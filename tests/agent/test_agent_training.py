@@ -134,7 +134,7 @@ def test_an_evaluation_that_takes_longer_than_a_hang_may_is_none(
     tmp_path: pathlib.Path, small_mnist: pathlib.Path
 ) -> None:
     flags = ["--experiment=tests.experiments.slow_to_evaluate", f"--data_dir={small_mnist}", "--epochs=1"]
-    environ, agent_flags = {"EVALUATION": "0.8"}, ["--hang_timeout=10", "--max_restarts=0"]  # 16 s.
+    environ, agent_flags = {"EVALUATION": "0.65"}, ["--hang_timeout=10", "--max_restarts=0"]  # 13 s.
     with running(tmp_path, 1, program=TRAINER, agent_flags=agent_flags, trainer_flags=flags, environ=environ) as run:
         agent = run.start(0)
         assert run.codes() == [0], agent.text

@@ -92,6 +92,7 @@ def test_a_lost_disk_and_tensorboard_all_the_while(
         assert [epoch for epoch, _ in shown] == list(range(EPOCHS))
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_stopped_while_it_evaluates_goes_on_from_the_bucket(
     tmp_path: Path, bucket: tuple[Path, dict[str, str]], small_mnist: Path
 ) -> None:
