@@ -20,7 +20,7 @@ from trainer.training.data.feeding import Split
 from trainer.training.data.order import LARGEST_ARRAY
 from trainer.training.data.read_ahead import Readers
 from trainer.training.data.source_split import SourceSplit, is_source
-from trainer.training.explaining import explained
+from trainer.training.explaining import explained, not_exiting
 from trainer.training.hardware import compiling, strategy
 from trainer.training.model import first_look, schedules
 from trainer.training.model.compilation import Compilations, check_model, set_precision
@@ -162,10 +162,8 @@ def _check_flags(config: Config, unread: Set[str]) -> None:
 
 def _load(experiment: Experiment, config: Config) -> tuple[Split, Split | None, dict[str, Any] | str]:
     """The data, checked, and what tells it from other data."""
-    try:
+    with not_exiting("load_data"):  # What it raises is left as it is: another start may reach the data.
         loaded = experiment.load_data(config)
-    except SystemExit as error:  # Which this process would end with as if all were done.
-        raise UsageError(f"load_data ended the process by exit({error.code!r}); raise an error that says why") from None
     if not isinstance(loaded, tuple | list) or len(loaded) != 2:
         raise UsageError(
             f"load_data returned a {type(loaded).__name__}; expected two: the training data and the validation data, "

@@ -35,6 +35,22 @@ _PASSING = (OSError, MemoryError, tf.errors.UnavailableError, tf.errors.AbortedE
 
 
 @contextlib.contextmanager
+def not_exiting(what: str) -> Iterator[None]:
+    """Makes an exit in here an error: the process would end with it as if all were done.
+
+    Args:
+      what: what is called, as the sentence's subject.
+
+    Raises:
+      UsageError: it called exit.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise UsageError(f"{what} ended the process by exit({error.code!r}); raise an error that says why") from None
+
+
+@contextlib.contextmanager
 def explained(what: str, x: Nest = None) -> Iterator[None]:
     """Turns what goes wrong in here into one line.
 
@@ -46,9 +62,8 @@ def explained(what: str, x: Nest = None) -> Iterator[None]:
       UsageError: it cannot be done.
     """
     try:
-        yield
-    except SystemExit as error:
-        raise UsageError(f"{what} ended the process by exit({error.code!r}); raise an error that says why") from None
+        with not_exiting(what):
+            yield
     except TrainerError as error:
         if "\n" in str(error):  # TensorFlow has put the frames of what it traces around it.
             raise type(error)(words(error)) from None
